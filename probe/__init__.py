@@ -1,0 +1,1 @@
+"""stream-probe: a synthetic monitor for live streaming."""

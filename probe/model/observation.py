@@ -1,0 +1,295 @@
+"""Facts. Frozen, picklable, JSON both ways; each carries run, session, seq and a monotonic `at`.
+
+Everything the product says (metrics, traces, reports, verdicts) is derived from a list of these and nothing else.
+High-rate facts are folded into one Window a second before they become observations.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from typing import Any, Union, get_args, get_origin
+
+from probe.model.outcome import Aborted, Cancelled, Done, Failed, Outcome, Skipped
+from probe.model.stage import Phase, Stage
+
+
+class Role(StrEnum):
+    PUBLISHER = "publisher"
+    VIEWER = "viewer"
+
+
+class CutOutcome(StrEnum):
+    """How a cut ended."""
+
+    UNAFFECTED = "unaffected"  # a buffer bridged it
+    RESUMED = "resumed"  # the same session went on
+    RESTARTED = "restarted"  # a new session took over
+    FAILED = "failed"  # no verified frame within the reconnect deadline
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """`session` is a session id, or the name of a step, or empty for facts of the run itself."""
+
+    run: str = ""
+    session: str = ""
+    seq: int = 0
+    at: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunBegan(Fact):
+    scenario: str
+    mode: str
+    seed: int
+    publish_region: str
+    region: str
+    run_number: int
+    trace_id: str
+    span_id: str
+    wall_unix_ns: int
+    wall_error_ns: int | None
+    target: str
+    probe_version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEnded(Fact):
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionBegan(Fact):
+    """An attempt: counted at intent, before name resolution."""
+
+    step: str
+    name: str
+    role: Role
+    protocol: str
+    device: str
+    region: str
+    publish_region: str
+    join: str  # mid_stream | at_go_live
+    verify: str  # code | moving
+    buffered: bool
+    optional: bool
+    span_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageDone(Fact):
+    """One slice of a start. `attempt` 0 is the start itself; later ones are reconnects."""
+
+    stage: Stage
+    began: int
+    took: int
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionStarted(Fact):
+    """First verified frame (viewer), media acknowledged (publisher). `took` = intent → there, the sum of its stages."""
+
+    took: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionEnded(Fact):
+    """The start's outcome, and how the stay ended: `planned`, `crashed`, or empty where nothing ever started."""
+
+    outcome: Outcome
+    ending: str = ""
+    ended_by: Failed | None = None
+    facts: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Available(Fact):
+    """Publisher start → the first viewer of `protocol` could start."""
+
+    protocol: str
+    took: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestDone(Fact):
+    """One HTTP exchange, as the wire showed it. No query, no secret in `url`. `status` 0: no answer came."""
+
+    service: str
+    purpose: str
+    method: str
+    url: str
+    edge: str
+    cache: str
+    status: int
+    size: int
+    took: int
+    request_id: str
+    span_id: str
+    parent_span_id: str
+    failure: Failed | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window(Fact):
+    """One second of a session: counts within it, never cumulative. Latencies in seconds, one per verified frame."""
+
+    took: int
+    decoded: int = 0
+    verified: int = 0
+    lost: int = 0
+    duplicate: int = 0
+    reordered: int = 0
+    corrupt: int = 0
+    uncoded: int = 0
+    foreign: int = 0
+    stale: int = 0
+    undecodable: int = 0
+    bytes: int = 0
+    media_seconds: float = 0.0
+    latencies: tuple[float, ...] = ()
+    clock_error: float | None = None
+    clock_faults: int = 0
+    skews: tuple[float, ...] = ()
+    rendition: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Freeze(Fact):
+    """A gap between shown frames. `rule`: w3c, fixed_500ms, or rebuffer for buffered players."""
+
+    began: int
+    took: int
+    rule: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutBegan(Fact):
+    kind: str
+    step: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored(Fact):
+    """The path is back, seen by whoever cut it."""
+
+    kind: str
+    step: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumed(Fact):
+    """A cut's end as one session saw it. `outage` and `reconnect` in ns by section 2 of the design; absent is absent."""
+
+    kind: str
+    step: str
+    outcome: CutOutcome
+    outage: int | None = None
+    reconnect: int | None = None
+    attempts: int = 0
+    failure: Failed | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepBegan(Fact):
+    step: str
+    kind: str
+    service: str
+    span_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepDone(Fact):
+    step: str
+    kind: str
+    service: str
+    outcome: Outcome
+    took: int
+    optional: bool = False
+    final: bool = False  # a `finally` step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthSample(Fact):
+    """The probe's look at itself over the last interval. `taints` names what was out of bounds; seconds and ratios."""
+
+    took: int
+    loop_lag: float
+    decode_backlog: float | None = None
+    run_delay: float | None = None  # share of time our threads were runnable and not running
+    throttled: float | None = None
+    taints: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note(Fact):
+    """Something a person should read and no number needs: a DELETE answered 405, a ledger entry swept."""
+
+    text: str
+
+
+Observation = (
+    RunBegan | RunEnded | SessionBegan | StageDone | SessionStarted | SessionEnded | Available | RequestDone | Window | Freeze
+    | CutBegan | Restored | Resumed | StepBegan | StepDone | HealthSample | Note
+)  # fmt: skip
+_KINDS: dict[str, type] = {t.__name__: t for t in (*get_args(Observation), Done, Failed, Skipped, Cancelled, Aborted)}
+
+
+def to_json(fact: Observation) -> dict[str, Any]:
+    """A JSON object; its `kind` names the fact. Absent (None) fields are left out."""
+    return typing.cast(dict[str, Any], _plain(fact))
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        out: dict[str, Any] = {"kind": type(value).__name__}
+        for f in dataclasses.fields(value):
+            item = getattr(value, f.name)
+            if item is not None:
+                out["cut" if f.name == "kind" else f.name] = _plain(item)
+        return out
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    return value
+
+
+def from_json(data: dict[str, Any]) -> Observation:
+    """The inverse of `to_json`. Raises ValueError on an unknown kind or a field of the wrong shape."""
+    return typing.cast(Observation, _build(data))
+
+
+def _build(data: Any) -> Any:
+    try:
+        cls = _KINDS[data["kind"]]
+        hints = _hints(cls)
+        values = {name: _coerce(hints[name], data[key]) for name in hints if (key := "cut" if name == "kind" else name) in data}
+        return cls(**values)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"not an observation: {error}") from error
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls)
+    return {f.name: hints[f.name] for f in dataclasses.fields(cls)}
+
+
+def _coerce(hint: Any, value: Any) -> Any:
+    origin = get_origin(hint)
+    if isinstance(value, dict):
+        if origin is dict:
+            return dict(value)
+        return _build(value)
+    if origin in (Union, types.UnionType):
+        (hint, *_) = [h for h in get_args(hint) if h is not type(None)]
+        return _coerce(hint, value)
+    if origin is tuple:
+        return tuple(_coerce(get_args(hint)[0], v) for v in value)
+    if isinstance(hint, type) and issubclass(hint, Phase | Stage | Role | CutOutcome):
+        return hint(value)
+    return value

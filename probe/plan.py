@@ -1,0 +1,176 @@
+"""Plan: scenario × region × seed, made concrete. Pure; no IO in making it.
+
+A plan is data a worker can be sent: every step with its deadline, every address as a template whose variables are
+known to be provided by then. Secrets stay references (`${secret.password}`) and never become values here. Durations
+are ns, rates bit/s, ratios 0..1. A deadline of None is the protocol's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpCall:
+    """One request as written: method, URL template (absolute, or a path under the platform's URL), body template."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    json: Any = None
+    account: str | None = None  # whose bearer token goes with it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expect:
+    """`status` any of these (empty: any 2xx); each jmespath in `json` must equal its value."""
+
+    status: frozenset[int] = frozenset()
+    json: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepBase:
+    name: str
+    kind: str = ""
+    service: str = ""
+    optional: bool = False
+    deadline: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpStep(StepBase):
+    """`keep` maps variable → jmespath of the answer. `until` repeats the call until the jmespath is truthy, within the
+    deadline. `once` is a jmespath that must come to the number 1 (0: not counted, more: counted twice). `seen_by`
+    opens one socket at `socket` per viewer before the call and waits for `seen` (default: our request id) on each.
+    `undo` is written to the ledger before the call."""
+
+    kind: str = "http"
+    call: HttpCall
+    expect: Expect = Expect()
+    keep: Mapping[str, str] = field(default_factory=dict)
+    until: str | None = None
+    once: str | None = None
+    seen_by: str | None = None
+    socket: str | None = None
+    socket_account: str | None = None
+    seen: str | None = None
+    undo: HttpCall | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebsocketStep(StepBase):
+    """Sends `send` on a socket of `account`; every session named by `seen_by` must see it on a socket of its own."""
+
+    kind: str = "websocket"
+    url: str
+    send: str
+    account: str | None = None
+    seen_by: str | None = None
+    seen_account: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishStep(StepBase):
+    kind: str = "publish"
+    protocol: str
+    url: str
+    account: str | None = None
+    programme: str = "360p30"
+    bitrate: int = 800_000
+    device: str = "default"
+    audio: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewSpec:
+    """`count` viewers alike. `phase` spreads their starts over that many ns at random (keyframe phase)."""
+
+    protocol: str
+    url: str
+    account: str | None = None
+    count: int = 1
+    device: str = "default"
+    verify: str = "code"  # code | moving
+    join: str = "mid_stream"  # mid_stream | at_go_live
+    max_age: int | None = None
+    start: int | None = None
+    optional: bool = False
+    impaired: frozenset[str] = frozenset()  # kinds of cut that this plan will inflict on it: it needs a link
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewStep(StepBase):
+    kind: str = "view"
+    views: tuple[ViewSpec, ...]
+    phase: int = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutStep(StepBase):
+    """Breaks what `of` names (viewers, publisher, platform, or a protocol such as whep) for `duration` ns, then waits until
+    every session came back or its reconnect deadline passed. Kinds: flap, rebind (ours, through link/), drop (the
+    publisher goes and returns), restart and token_expiry (the platform's own switch, by `call`)."""
+
+    kind: str = "cut"
+    of: str
+    cut: str
+    duration: int
+    call: HttpCall | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitStep(StepBase):
+    kind: str = "wait"
+    duration: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FakeStep(StepBase):
+    """A scripted outcome, for tests, examples and --dry-run."""
+
+    kind: str = "fake"
+    outcome: str = "done"
+    phase: str = ""
+    reason: str = ""
+    took: int = 0
+
+
+Step = HttpStep | WebsocketStep | PublishStep | ViewStep | CutStep | WaitStep | FakeStep
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretRef:
+    """Where a secret comes from, and the only origins it may be sent to. `source` is (kind, argument): env or file."""
+
+    name: str
+    source: tuple[str, str]
+    origins: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    scenario: str
+    description: str
+    owner: str
+    mode: str
+    seed: int
+    region: str
+    publish_region: str
+    run_id: str
+    run_number: int
+    trace_low: int
+    platform_url: str
+    allow: tuple[str, ...]  # hosts or networks a server may name although private
+    ice_servers: tuple[str, ...]
+    accounts: Mapping[str, str]  # account → template of its bearer token
+    secrets: Mapping[str, SecretRef]
+    journey: tuple[Step, ...]
+    final: tuple[Step, ...]
+    run_deadline: int
+    reconnect_deadline: int
+    gates: tuple[Any, ...] = ()  # scenario.gates.Gate
+    objectives: tuple[Any, ...] = ()
+    rate_cap: float = 5.0  # requests a second that create something
