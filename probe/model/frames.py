@@ -71,11 +71,19 @@ class Chirp:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Refill:
+    """A buffered player's fetch of media came in whole at `at`; its pictures will be shown later."""
+
+    at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PublishRecord:
     """One look at a publisher's transport, about once a second and at each acknowledgement.
 
-    Counts are cumulative over the attempt. `acknowledged` is True once the receiver has reported receiving our media.
-    `late_ns` is the worst lateness, since the record before, of a frame against its own stamp: the probe's fault."""
+    Counts are cumulative over the attempt. `acknowledged` is True once the receiver has reported receiving our media, and
+    `last_ack` is when it last reported having received more. `late_ns` is the worst lateness, since the record before,
+    of a frame against its own stamp: the probe's fault."""
 
     at: int
     frames: int
@@ -83,6 +91,7 @@ class PublishRecord:
     keyframe_requests: int
     acknowledged: bool
     late_ns: int
+    last_ack: int | None = None
 
 
-Record = FrameRecord | Undecodable | Chirp | PublishRecord
+Record = FrameRecord | Undecodable | Chirp | Refill | PublishRecord

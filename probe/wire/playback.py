@@ -1,0 +1,228 @@
+"""What a viewer saw: the machine that verifies frames, finds gaps and folds a second into a Window.
+
+Pure: it takes records and instants, it reads no clock. One per session; it outlives reconnects, because loss and freezes
+are the viewer's experience and not the transport's.
+
+A frame *progresses* when it is verified and newer than every verified frame before it; only progress feeds the stall
+timer, ends an outage or counts as shown. A picture repeated for a minute is decoded every time and progresses once.
+
+Loss is judged against the rendition's own frame rate: a ladder that halves it steps the sequence by two and loses nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import StrEnum
+
+from probe.model.clock import MS, NS
+from probe.model.frames import SEQUENCE_MODULUS, Chirp, FrameCode, FrameRecord, Reading, Record, Undecodable
+from probe.model.observation import Freeze, Window
+
+STAMP_ERROR = 0.001  # seconds: the stamp in the picture counts whole milliseconds
+_FIXED_FREEZE = 500 * MS
+_LEARN = 6  # deltas seen before a rendition's step is believed
+_CHIRP_SCORE = 0.6
+
+
+class Sight(StrEnum):
+    """What one decoded picture was."""
+
+    VERIFIED = "verified"
+    DUPLICATE = "duplicate"
+    REORDERED = "reordered"
+    FOREIGN = "foreign"
+    STALE = "stale"
+    BLACK = "black"
+    CORRUPT = "corrupt"
+    UNCODED = "uncoded"
+    STILL = "still"
+
+
+@dataclass(slots=True, kw_only=True)
+class Expected:
+    """What counts as verified. `publishes` are the ordinals of this run's publish sessions so far (shared, growing).
+
+    `clock_error` in seconds is that between the publisher's clock and ours; None: unknown, so no latency is told."""
+
+    run: int
+    trace: int
+    publishes: Collection[int]
+    max_age: int
+    verify: str = "code"
+    clock_error: float | None = 0.0
+
+
+@dataclass(slots=True)
+class Progress:
+    """The newest verified frame: when its bytes arrived, when it was shown."""
+
+    arrived: int
+    shown: int
+
+
+class Playback:
+    """`unix_offset` turns monotonic ns into Unix ns. Feed it records in order; call `tick` now and then."""
+
+    def __init__(self, expected: Expected, unix_offset: int, began: int) -> None:
+        self._expected = expected
+        self._offset = unix_offset
+        self._window_began = began
+        self._counts: Counter[str] = Counter()
+        self._latencies: list[float] = []
+        self._skews: list[float] = []
+        self._media_seconds = 0.0
+        self._media_time: float | None = None
+        self._rendition = ""
+        self._newest: FrameCode | None = None
+        self._deltas: deque[int] = deque(maxlen=30)
+        self._unjudged: list[int] = []
+        self._gaps: deque[int] = deque(maxlen=30)
+        self._video_delay: float | None = None
+        self.progress: Progress | None = None
+        self.tally: Counter[Sight] = Counter()
+        self.undecodable = 0
+        self.decoded = 0
+
+    def on_record(self, record: Record) -> list[Freeze]:
+        """Take one record; returns the freezes it ended. Records of publishers and refills are ignored."""
+        match record:
+            case FrameRecord():
+                return self._on_frame(record)
+            case Undecodable():
+                self.undecodable += 1
+                self._counts["undecodable"] += 1
+            case Chirp():
+                self._on_chirp(record)
+            case _:
+                pass
+        return []
+
+    def interrupted(self) -> None:
+        """A new transport begins: media time starts anew, and the freeze rule forgets the gap that reconnecting made."""
+        self._media_time = None
+        self._gaps.clear()
+
+    def tick(self, now: int, *, force: bool = False) -> Window | None:
+        """The window that ended, once a second has passed (or at once with `force`); None before."""
+        took = now - self._window_began
+        if took < NS and not force or took <= 0:
+            return None
+        error = self._expected.clock_error
+        window = Window(
+            at=now,
+            took=took,
+            **{name: self._counts[name] for name in _COUNTS},
+            media_seconds=self._media_seconds,
+            latencies=tuple(self._latencies),
+            clock_error=None if error is None else error + STAMP_ERROR,
+            clock_faults=self._counts["clock_faults"],
+            skews=tuple(self._skews),
+            rendition=self._rendition,
+        )
+        self._window_began = now
+        self._counts.clear()
+        self._latencies.clear()
+        self._skews.clear()
+        self._media_seconds = 0.0
+        return window
+
+    def _on_frame(self, record: FrameRecord) -> list[Freeze]:
+        self.decoded += 1
+        self._counts["decoded"] += 1
+        self._counts["bytes"] += record.size
+        self._rendition = record.rendition
+        if record.media_time is not None:
+            if self._media_time is not None and 0 < (step := record.media_time - self._media_time) < 1:
+                self._media_seconds += step
+            self._media_time = record.media_time
+        sight = self._look(record)
+        self.tally[sight] += 1
+        match sight:
+            case Sight.VERIFIED:
+                self._counts["verified"] += 1
+                return self._progressed(record)
+            case Sight.BLACK | Sight.UNCODED | Sight.STILL:
+                self._counts["uncoded"] += 1
+            case _:
+                self._counts[sight.value] += 1
+        return []
+
+    def _look(self, record: FrameRecord) -> Sight:
+        if self._expected.verify == "moving":
+            return Sight.BLACK if record.black else Sight.VERIFIED if record.changed else Sight.STILL
+        code = record.code
+        if code is None:
+            if record.black:
+                return Sight.BLACK
+            return Sight.CORRUPT if record.reading is Reading.CORRUPT else Sight.UNCODED
+        expected = self._expected
+        if (code.run, code.trace) != (expected.run, expected.trace) or code.publish not in expected.publishes:
+            return Sight.FOREIGN
+        latency = record.decoded + self._offset - code.stamp_ms * MS
+        if latency > expected.max_age:
+            return Sight.STALE
+        newest = self._newest
+        if newest is not None and newest.publish == code.publish:
+            delta = (code.sequence - newest.sequence) % SEQUENCE_MODULUS
+            if delta == 0:
+                return Sight.DUPLICATE
+            if delta > SEQUENCE_MODULUS // 2:
+                return Sight.REORDERED
+            self._count_loss(delta)
+        elif newest is not None and code.stamp_ms < newest.stamp_ms:
+            return Sight.REORDERED
+        self._newest = code
+        self._video_delay = (record.shown + self._offset) / NS - code.stamp_ms / 1000
+        self._tell_latency(latency / NS)
+        return Sight.VERIFIED
+
+    def _tell_latency(self, latency: float) -> None:
+        error = self._expected.clock_error
+        if error is None:
+            return
+        if latency < -(error + STAMP_ERROR):
+            self._counts["clock_faults"] += 1
+        else:
+            self._latencies.append(latency)
+
+    def _count_loss(self, delta: int) -> None:
+        self._deltas.append(delta)
+        if len(self._deltas) < _LEARN:
+            self._unjudged.append(delta)
+            return
+        step = Counter(self._deltas).most_common(1)[0][0]
+        for seen in (*self._unjudged, delta):
+            self._counts["lost"] += max(0, round(seen / step) - 1)
+        self._unjudged.clear()
+
+    def _progressed(self, record: FrameRecord) -> list[Freeze]:
+        freezes: list[Freeze] = []
+        before = self.progress
+        self.progress = Progress(record.arrived, record.shown)
+        if before is None:
+            return freezes
+        gap = record.shown - before.shown
+        if gap <= 0:
+            return freezes
+        if len(self._gaps) >= 2:
+            average = sum(self._gaps) / len(self._gaps)
+            if gap >= max(3 * average, average + 150 * MS):
+                freezes.append(Freeze(at=record.shown, began=before.shown, took=gap, rule="w3c"))
+        if gap >= _FIXED_FREEZE:
+            freezes.append(Freeze(at=record.shown, began=before.shown, took=gap, rule="fixed_500ms"))
+        self._gaps.append(gap)
+        return freezes
+
+    def _on_chirp(self, chirp: Chirp) -> None:
+        """Chirps sound at whole seconds of the stamp clock; against the picture's own delay that leaves the skew, modulo 1 s."""
+        if chirp.score < _CHIRP_SCORE or self._video_delay is None:
+            return
+        sound_delay = ((chirp.shown + self._offset) % NS) / NS
+        self._skews.append((sound_delay - self._video_delay + 0.5) % 1.0 - 0.5)
+
+
+_COUNTS = (
+    "decoded", "verified", "lost", "duplicate", "reordered", "corrupt", "uncoded", "foreign", "stale", "undecodable", "bytes",
+)  # fmt: skip
