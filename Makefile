@@ -1,0 +1,49 @@
+# Every target sets up what it needs by itself: `make smoke` and `make test` work in a fresh clone on a plain Debian with
+# python3, root or not. Stamps in .venv make a repeat instant.
+
+.DEFAULT_GOAL := help
+.PHONY: help smoke test lint bench soak system peers clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+
+help:  ## This list.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+smoke: $(VENV)/.run  ## The embedded platform, a room start, a verdict; files in out/smoke.
+	$(BIN)/probe smoke --out out/smoke
+
+test: $(VENV)/.dev system peers  ## Linters, every test, coverage of the pure folders.
+	$(BIN)/python -m tests.run
+
+lint: $(VENV)/.dev  ## Linters, types and layers only.
+	$(BIN)/python -m tests.run --lint
+
+bench: $(VENV)/.dev system peers  ## Costs and latencies, as ratios of one machine.
+	$(BIN)/python -m pytest tests/bench -s --timeout=900
+
+soak: $(VENV)/.dev system peers  ## Repetition: many healthy runs, and runs on a starved machine.
+	$(BIN)/python -m pytest tests/soak -s --timeout=7200
+
+system:  ## Debian packages that tests use (as root; says what is missing otherwise).
+	@deploy/install-system-packages
+
+peers: $(VENV)/.dev  ## The foreign WebRTC peer.
+	@$(BIN)/python -m tests.peers.golang
+
+clean:  ## Everything the targets above made.
+	rm -rf $(VENV) out build dist htmlcov .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache tests/peers/pion/pion-peer
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.made:
+	@deploy/make-venv $(VENV)
+	@touch $@
+
+$(VENV)/.run: pyproject.toml | $(VENV)/.made
+	$(PIP) install -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/.made
+	$(PIP) install -e '.[dev]'
+	@touch $@ $(VENV)/.run
