@@ -80,6 +80,7 @@ class Playback:
         self._unjudged: list[int] = []
         self._gaps: deque[int] = deque(maxlen=30)
         self._video_delay: float | None = None
+        self._resync = False
         self.progress: Progress | None = None
         self.tally: Counter[Sight] = Counter()
         self.undecodable = 0
@@ -100,9 +101,10 @@ class Playback:
         return []
 
     def interrupted(self) -> None:
-        """A new transport begins: media time starts anew, and the freeze rule forgets the gap that reconnecting made."""
+        """A new transport begins: media time starts anew; neither loss nor the freeze rule counts the gap it made."""
         self._media_time = None
         self._gaps.clear()
+        self._resync = True
 
     def tick(self, now: int, *, force: bool = False) -> Window | None:
         """The window that ended, once a second has passed (or at once with `force`); None before."""
@@ -188,6 +190,9 @@ class Playback:
             self._latencies.append(latency)
 
     def _count_loss(self, delta: int) -> None:
+        if self._resync:
+            self._resync = False
+            return
         self._deltas.append(delta)
         if len(self._deltas) < _LEARN:
             self._unjudged.append(delta)

@@ -1,0 +1,53 @@
+"""The one table of what can be spoken. A new protocol is one file and one row here; other distributions add rows through the
+entry-point groups `stream_probe.sessions` (a SessionRow) and `stream_probe.steps` (name = kind, value = a StepDriver)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+
+from probe.drivers.base import SessionRow, StepDriver
+from probe.drivers.fake import FakeDriver
+from probe.drivers.hls import HlsViewer, scout
+from probe.drivers.http import HttpDriver
+from probe.drivers.wait import WaitDriver
+from probe.drivers.websocket import WebsocketDriver
+from probe.drivers.whep import WhepViewer
+from probe.drivers.whip import WhipPublisher
+from probe.model.clock import NS
+from probe.model.observation import Role
+
+_SESSIONS = (
+    SessionRow(role=Role.PUBLISHER, protocol="whip", driver=WhipPublisher(), start=5 * NS, stall=4 * NS),
+    SessionRow(role=Role.VIEWER, protocol="whep", driver=WhepViewer(), start=5 * NS, max_age=2 * NS),
+    SessionRow(
+        role=Role.VIEWER, protocol="hls", driver=HlsViewer(), start=10 * NS, max_age=30 * NS, stall=10 * NS, buffered=True, scout=scout
+    ),
+)
+_STEPS: dict[str, StepDriver] = {
+    "http": HttpDriver(),
+    "websocket": WebsocketDriver(),
+    "wait": WaitDriver(),
+    "fake": FakeDriver(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Sessions by (role, protocol), steps by kind."""
+
+    sessions: Mapping[tuple[Role, str], SessionRow]
+    steps: Mapping[str, StepDriver]
+
+    def protocols(self, role: Role) -> list[str]:
+        return sorted(protocol for row_role, protocol in self.sessions if row_role is role)
+
+
+@cache
+def table() -> Table:
+    """Ours and what is installed beside us."""
+    rows = [*_SESSIONS, *(point.load() for point in entry_points(group="stream_probe.sessions"))]
+    steps = {**_STEPS, **{point.name: point.load() for point in entry_points(group="stream_probe.steps")}}
+    return Table({(row.role, row.protocol): row for row in rows}, steps)

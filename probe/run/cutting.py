@@ -1,0 +1,71 @@
+"""One cut as one session lives it: pure, it is told what happened and says how it ended.
+
+Section 2 of the design: `outage` is the longest time without a new verified picture that touches the cut; `reconnect` runs
+from the return of the path to the first verified picture whose bytes arrived after it, and exists only where that return
+was seen. A buffered player that fetched media after the return without its picture having stopped was unaffected.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from probe.model.clock import MS
+from probe.model.observation import CutOutcome, Resumed
+from probe.model.outcome import Failed
+from probe.run.watch import Step
+
+NOTICEABLE = 500 * MS
+
+
+@dataclass(slots=True, kw_only=True)
+class Cutting:
+    """`attempt` is the transport alive when the cut began; `last` the newest picture shown then."""
+
+    kind: str
+    step: str
+    began: int
+    attempt: int
+    last: int
+    restored: int | None = None
+    observable: bool = True
+    _worst: int = 0
+
+    def on_step(self, step: Step, attempt: int) -> Resumed | None:
+        """A picture was shown; the cut's end, if this ends it."""
+        if step.shown > self.began:
+            self._worst = max(self._worst, step.shown - self.last)
+        self.last = max(self.last, step.shown)
+        if self.restored is None or step.arrived <= self.restored:
+            return None
+        reconnect = step.decoded - self.restored if self.observable else None
+        if attempt != self.attempt:
+            outcome = CutOutcome.RESTARTED
+        elif self._worst >= NOTICEABLE:
+            outcome = CutOutcome.RESUMED
+        else:
+            return self._end(CutOutcome.UNAFFECTED, None, None, attempt)
+        return self._end(outcome, self._worst, reconnect, attempt)
+
+    def on_refill(self, at: int, now: int, attempt: int) -> Resumed | None:
+        """A buffered player fetched media; unaffected if that was after the return and its picture never stopped."""
+        if self.restored is None or at <= self.restored or attempt != self.attempt:
+            return None
+        if max(self._worst, now - self.last) >= NOTICEABLE:
+            return None
+        return self._end(CutOutcome.UNAFFECTED, None, None, attempt)
+
+    def failed(self, failure: Failed, attempt: int) -> Resumed:
+        return self._end(CutOutcome.FAILED, None, None, attempt, failure)
+
+    def _end(
+        self, outcome: CutOutcome, outage: int | None, reconnect: int | None, attempt: int, failure: Failed | None = None
+    ) -> Resumed:
+        return Resumed(
+            kind=self.kind,
+            step=self.step,
+            outcome=outcome,
+            outage=outage,
+            reconnect=reconnect,
+            attempts=attempt - self.attempt,
+            failure=failure,
+        )

@@ -1,0 +1,216 @@
+"""Making and keeping the sessions of a run: one Stay each, all under one TaskGroup."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+
+from probe.drivers.base import SessionRow, Spec
+from probe.drivers.table import Table
+from probe.errors import DriverBug, Failure
+from probe.link.path import Path
+from probe.media.feed import Feed
+from probe.model.clock import NS
+from probe.model.ids import uuid7
+from probe.model.observation import Available, Role, SessionBegan
+from probe.model.outcome import Done
+from probe.model.stage import StageTimer
+from probe.net.client import Client
+from probe.plan import PublishStep, ViewSpec, ViewStep
+from probe.run.context import Context
+from probe.run.stay import AttemptIO, Stay
+from probe.run.vars import Vars
+from probe.run.watch import PublisherWatch, ViewerWatch, Watch
+from probe.wire.playback import Expected, Playback
+
+_SCOUT_PAUSE = 0.25
+
+
+@dataclass(slots=True)
+class Sessions:
+    """Every stay of the run. `client` is the run's; each stay signs with its own span."""
+
+    ctx: Context
+    vars: Vars
+    client: Client
+    table: Table
+    group: asyncio.TaskGroup
+    refresh: Callable[[str | None], Awaitable[None]]  # renews an account's credentials
+    stays: list[Stay] = field(default_factory=list)
+    published_at: int | None = None
+    _paths: list[Path] = field(default_factory=list)
+
+    def publishers(self) -> list[Stay]:
+        return [stay for stay in self.stays if stay.began.role is Role.PUBLISHER]
+
+    def viewers(self, protocol: str | None = None) -> list[Stay]:
+        return [s for s in self.stays if s.began.role is Role.VIEWER and protocol in (None, s.began.protocol)]
+
+    def playing(self) -> list[str]:
+        return [stay.session for stay in self.viewers() if stay.playing]
+
+    def backlog(self) -> float:
+        """Seconds the oldest unread record of any session has waited; pictures of buffered players wait by design."""
+        return max((s.feed.backlog for s in self.stays if s.feed is not None and not s.over), default=0.0)
+
+    def late(self) -> int:
+        """ns by which our own publishers' frames left after their stamps, at worst, since asked last."""
+        return max((s.watch.take_late() for s in self.stays if isinstance(s.watch, PublisherWatch)), default=0)
+
+    def tick(self) -> None:
+        now = self.ctx.clock.now()
+        for stay in self.stays:
+            if not stay.over:
+                stay.tick(now)
+
+    async def publish(self, step: PublishStep) -> Stay:
+        """Begin to publish and wait until the start has ended, well or not."""
+        row = self._row(Role.PUBLISHER, step.protocol)
+        began = self._began(step.name, step.name, row, step.device, join="", verify="code", optional=step.optional)
+
+        def spec() -> Spec:
+            return replace(
+                self._spec(row, step.url, step.account),
+                programme=step.programme,
+                bitrate=step.bitrate,
+                audio=step.audio,
+                publish=self.ctx.new_publish(),
+            )
+
+        stay = self._stay(row, began, spec, PublisherWatch(), step.account, step.deadline, None)
+        self.group.create_task(stay.run(), name=f"publisher {stay.session}")
+        await stay.started.wait()
+        if isinstance(stay.outcome, Done):
+            self.published_at = self.ctx.clock.now()
+        return stay
+
+    async def view(self, step: ViewStep) -> list[Stay]:
+        """Begin every viewer of the step at its own random moment, and wait until each start has ended."""
+        for view in step.views:
+            await self._scout(view)
+        stays = [await self._viewer(step, view, n) for view in step.views for n in range(view.count)]
+        delays = [0.0 if s.began.join == "at_go_live" else self.ctx.rng.uniform(0, step.phase / NS) for s in stays]
+        async with asyncio.TaskGroup() as starts:
+            for stay, delay in zip(stays, delays, strict=True):
+                starts.create_task(self._start(stay, delay))
+        return stays
+
+    async def end(self) -> None:
+        """The planned end of every session: viewers first, as people leave before the broadcaster does."""
+        for group in (self.viewers(), self.publishers()):
+            for stay in group:
+                stay.end()
+            for stay in group:
+                await stay.done.wait()
+
+    async def close(self) -> None:
+        for path in self._paths:
+            await path.close()
+
+    async def _start(self, stay: Stay, delay: float) -> None:
+        await asyncio.sleep(delay)
+        self.group.create_task(stay.run(), name=f"viewer {stay.session}")
+        await stay.started.wait()
+
+    async def _viewer(self, step: ViewStep, view: ViewSpec, n: int) -> Stay:
+        row = self._row(Role.VIEWER, view.protocol)
+        name = f"{view.protocol}-{n + 1}"
+        began = self._began(step.name, name, row, view.device, join=view.join, verify=view.verify, optional=view.optional or step.optional)
+        expected = Expected(
+            run=self.ctx.plan.run_number,
+            trace=self.ctx.plan.trace_low,
+            publishes=self.ctx.publishes,
+            max_age=view.max_age or row.max_age,
+            verify=view.verify,
+        )
+        wall = self.ctx.clock.wall()
+        offset = wall.unix_ns - self.ctx.clock.now()
+        watch = ViewerWatch(Playback(expected, offset, self.ctx.clock.now()))
+        path = None
+        if view.impaired & {"flap", "rebind"}:
+            path = Path(self.ctx.clock)
+            self._paths.append(path)
+        return self._stay(row, began, lambda: self._spec(row, view.url, view.account), watch, view.account, view.start, path)
+
+    async def _scout(self, view: ViewSpec) -> None:
+        """Wait until a first viewer of this protocol could start, and say how long that took; a viewer in mid-stream is not
+        to be charged for a playlist that did not exist yet. If it never comes, the viewers will say so themselves."""
+        row = self._row(Role.VIEWER, view.protocol)
+        if row.scout is None or view.join == "at_go_live" or self.published_at is None:
+            return
+        spec = self._spec(row, view.url, view.account)
+        quiet = self.client.using(service="", parent_span=self.ctx.root_span, on_request=lambda request: self.ctx.emit(request))
+        io = AttemptIO(self.ctx.clock, quiet, StageTimer(0), Feed(self.ctx.clock), None, {}, self.ctx.emit, "")
+        deadline = self.ctx.clock.now() + (view.start or row.start)
+        while self.ctx.clock.now() < deadline:
+            try:
+                if await row.scout(spec, io):
+                    self.ctx.emit(Available(protocol=view.protocol, took=self.ctx.clock.now() - self.published_at))
+                    return
+            except Failure:
+                pass  # not yet: what it is worth is told by the viewers
+            await asyncio.sleep(_SCOUT_PAUSE)
+
+    def _row(self, role: Role, protocol: str) -> SessionRow:
+        try:
+            return self.table.sessions[role, protocol]
+        except KeyError:
+            raise DriverBug(f"no driver for a {role} of {protocol}") from None
+
+    def _began(self, step: str, name: str, row: SessionRow, device: str, *, join: str, verify: str, optional: bool) -> SessionBegan:
+        plan = self.ctx.plan
+        return SessionBegan(
+            session=uuid7(self.ctx.clock.wall().unix_ns // 1_000_000, self.ctx.ids),
+            step=step,
+            name=name,
+            role=row.role,
+            protocol=row.protocol,
+            device=device,
+            region=plan.region if row.role is Role.VIEWER else plan.publish_region,
+            publish_region=plan.publish_region,
+            join=join,
+            verify=verify,
+            buffered=row.buffered,
+            optional=optional,
+            span_id=self.ctx.new_span(),
+        )
+
+    def _stay(
+        self,
+        row: SessionRow,
+        began: SessionBegan,
+        spec: Callable[[], Spec],
+        watch: Watch,
+        account: str | None,
+        start: int | None,
+        path: Path | None,
+    ) -> Stay:
+        stay = Stay(
+            ctx=self.ctx,
+            row=row,
+            began=began,
+            spec=spec,
+            client=self.client.using(
+                parent_span=began.span_id, service=row.protocol, on_request=lambda request: self.ctx.emit(request, began.session)
+            ),
+            watch=watch,
+            path=path,
+            start_deadline=start or row.start,
+            reconnect_deadline=self.ctx.plan.reconnect_deadline,
+            refresh=lambda: self.refresh(account),
+        )
+        self.stays.append(stay)
+        return stay
+
+    def _spec(self, row: SessionRow, url: str, account: str | None) -> Spec:
+        plan = self.ctx.plan
+        return Spec(
+            role=row.role,
+            protocol=row.protocol,
+            url=self.vars.url(url),
+            credential=self.vars.credential(account),
+            ice_servers=plan.ice_servers,
+            run_number=plan.run_number,
+            trace_low=plan.trace_low,
+        )

@@ -1,0 +1,338 @@
+"""One session's supervisor: deadline, verification, stall, reconnect. Once, for all protocols and both roles.
+
+A stay is attempt 0 (the start, which is never retried: a retry would hide the very failure we are here to see) and then
+as many attempts as it takes to come back after the picture stopped. A driver's attempt ends by raising, by its feed
+ending, or by our stall timer; why it stopped is kept, and if nothing comes back within the reconnect deadline the
+session has crashed and that is the reason it carries.
+
+The reconnect deadline runs from the moment the picture was missed, or, under a cut of our own, from the return of the
+path: while we hold the path cut nobody can come back, and trying costs nothing but is what a real player does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from probe.drivers.base import SessionRow, Spec
+from probe.errors import Failure, Unsupported
+from probe.link.path import Path
+from probe.media.feed import Feed
+from probe.model.clock import NS, Clock
+from probe.model.frames import FrameRecord, Record, Refill
+from probe.model.observation import (
+    CutBegan,
+    CutOutcome,
+    Note,
+    Observation,
+    Restored,
+    Resumed,
+    SessionBegan,
+    SessionEnded,
+    SessionStarted,
+    StageDone,
+)
+from probe.model.outcome import Aborted, Cancelled, Done, Failed, Outcome
+from probe.model.stage import Phase, Stage, StageTimer
+from probe.net.client import Client
+from probe.run.attempt import at_deadline
+from probe.run.context import Context
+from probe.run.cutting import Cutting
+from probe.run.watch import Watch
+
+UNPLANNED = "unplanned"
+_BACKOFF_FIRST, _BACKOFF_MAX = 0.1, 2.0
+
+
+@dataclass(slots=True)
+class AttemptIO:
+    """The SessionIO of one attempt."""
+
+    clock: Clock
+    http: Client
+    stages: StageTimer
+    feed: Feed
+    path: Path | None
+    facts: dict[str, str]
+    _emit: Callable[[Observation, str], None]
+    _session: str
+
+    def emit(self, fact: Observation) -> None:
+        self._emit(fact, self._session)
+
+    def note(self, text: str) -> None:
+        self._emit(Note(text=text), self._session)
+
+
+@dataclass(slots=True, kw_only=True)
+class Stay:
+    """`spec` makes the attempt's Spec anew each time (a token may have been renewed, a publish session is a new one).
+    `refresh` renews the credentials after a 401. `run` never raises but for cancellation that `end` did not ask for."""
+
+    ctx: Context
+    row: SessionRow
+    began: SessionBegan
+    spec: Callable[[], Spec]
+    client: Client
+    watch: Watch
+    path: Path | None = None
+    start_deadline: int
+    reconnect_deadline: int
+    refresh: Callable[[], Awaitable[None]] | None = None
+    started: asyncio.Event = field(default_factory=asyncio.Event)  # set when the start has ended, however
+    outcome: Outcome | None = None  # of the start
+    facts: dict[str, str] = field(default_factory=dict)
+    settled: asyncio.Event = field(default_factory=asyncio.Event)  # no cut is open, or the session is over
+    done: asyncio.Event = field(default_factory=asyncio.Event)  # the stay is over
+    feed: Feed | None = None
+    _attempt: int = 0
+    _up: bool = False
+    _last_shown: int = 0
+    _lost_at: int | None = None
+    _ending: bool = False
+    _away: asyncio.Event | None = None
+    _cut: Cutting | None = None
+    _task: asyncio.Task[None] | None = None
+    _why: Failed = field(default_factory=lambda: Failed(Phase.PLAYING, "ended"))
+    _tries: int = 0
+
+    @property
+    def session(self) -> str:
+        return self.began.session
+
+    @property
+    def over(self) -> bool:
+        return self.done.is_set()
+
+    @property
+    def playing(self) -> bool:
+        return self._up and not self.over
+
+    async def run(self) -> None:
+        """The whole stay."""
+        self._task = asyncio.current_task()
+        self.settled.set()
+        self.ctx.emit(self.began)
+        ended_by: Failed | None = None
+        try:
+            if not self._ending:
+                ended_by = await self._live()
+        except asyncio.CancelledError:
+            if self.outcome is None:
+                self.outcome = Cancelled()
+            if not self._ending:
+                raise
+        finally:
+            self._close(ended_by)
+
+    def end(self) -> None:
+        """Ask for the planned end; `run` returns soon after."""
+        self._ending = True
+        if self._task is None:
+            self.done.set()
+        elif not self.over:
+            self._task.cancel()
+
+    def cut_began(self, kind: str, step: str) -> None:
+        """The path, or what stands behind it, is about to be broken."""
+        now = self.ctx.clock.now()
+        self.ctx.emit(CutBegan(at=now, kind=kind, step=step), self.session)
+        if self.over:
+            return
+        self._cut = Cutting(kind=kind, step=step, began=now, attempt=self._attempt, last=self._last_shown)
+        self.settled.clear()
+
+    def restored(self, *, at: int, observable: bool = True) -> None:
+        """The path is back (`observable`), or at least nobody holds it any more."""
+        if self._cut is None:
+            return
+        self._cut.restored, self._cut.observable = at, observable
+        if observable:
+            self.ctx.emit(Restored(at=at, kind=self._cut.kind, step=self._cut.step), self.session)
+        if self._lost_at is not None:
+            self._lost_at = max(self._lost_at, at)
+
+    def leave(self) -> None:
+        """Drop out without ending the stay; `come_back` returns. What a publisher does whose network died."""
+        if self._task is not None and self._up:
+            self._away = asyncio.Event()
+            self._task.cancel()
+
+    def come_back(self) -> None:
+        if self._away is not None:
+            self._away.set()
+
+    def tick(self, now: int, *, force: bool = False) -> None:
+        """Emit the window that ended, if a second has passed."""
+        window = self.watch.window(now, force=force)
+        if window is not None:
+            self.ctx.emit(window, self.session)
+
+    # -- the life of it
+
+    async def _live(self) -> Failed | None:
+        """Attempts until the planned end. Returns the failure it crashed with, or None where the start itself ended it."""
+        while True:
+            end = await self._one_attempt()
+            if self.outcome is None:
+                self.outcome = end if not isinstance(end, Done) else Failed(Phase.PLAYING, "ended", "ended before it began")
+                return None
+            if isinstance(end, Aborted):
+                self.outcome = end
+                return None
+            why = end if isinstance(end, Failed) else Failed(Phase.PLAYING, "ended", "the server ended it")
+            if self._up or self._lost_at is None:
+                self._up = False
+                self._lost_at = self.ctx.clock.now()
+                if self._cut is not None and self._cut.restored is not None:
+                    self._lost_at = max(self._lost_at, self._cut.restored)
+                self._why, self._tries = why, 0
+                self.watch.interrupted()
+            elif self._too_late():
+                return self._crash(why)
+            if isinstance(end, Failed) and end.phase is Phase.AUTH and self.refresh is not None:
+                await self._refresh()
+            await self._pause()
+            self._attempt += 1
+            self._tries += 1
+
+    def _too_late(self) -> bool:
+        if self._cut is not None and self._cut.restored is None:
+            return False
+        assert self._lost_at is not None
+        return self.ctx.clock.now() - self._lost_at > self.reconnect_deadline
+
+    def _limit(self) -> int:
+        """How long an attempt may take to come up: the start's deadline, and a reconnect no more than is left."""
+        if self._lost_at is None or self._cut is not None and self._cut.restored is None:
+            return self.start_deadline
+        left = self.reconnect_deadline - (self.ctx.clock.now() - self._lost_at)
+        return min(self.start_deadline, max(left, NS // 2))
+
+    def _crash(self, last: Failed) -> Failed:
+        reason = last.reason if last.reason in ("timeout", "refused", "reset", "closed") or last.reason.startswith("http_") else "timeout"
+        failure = Failed(Phase.RECONNECTING, reason, f"not back within {self.reconnect_deadline / NS:g} s; last try: {last.phase}/{last.reason}")
+        self._resolve(
+            self._cut.failed(failure, self._attempt)
+            if self._cut is not None
+            else Resumed(kind=UNPLANNED, step="", outcome=CutOutcome.FAILED, attempts=self._tries, failure=failure)
+        )
+        return self._why if self._cut is None else failure
+
+    async def _refresh(self) -> None:
+        assert self.refresh is not None
+        try:
+            async with asyncio.timeout(5):
+                await self.refresh()
+        except (Failure, TimeoutError) as error:
+            self.ctx.note(f"credentials could not be renewed: {error}", self.session)
+
+    async def _pause(self) -> None:
+        """Backoff with full jitter; none before the first try."""
+        if self._tries:
+            ceiling = min(_BACKOFF_MAX, _BACKOFF_FIRST * 2**self._tries)
+            await asyncio.sleep(self.ctx.rng.uniform(ceiling / 4, ceiling))
+
+    async def _one_attempt(self) -> Outcome:
+        """One attempt, from its intent to its end, as an outcome; Done means that the server ended it properly."""
+        intent = self.ctx.clock.now()
+        timer = StageTimer(intent)
+        self.feed = Feed(self.ctx.clock)
+        limit = self._limit() / NS
+        try:
+            async with asyncio.timeout(limit) as deadline:
+                io = AttemptIO(self.ctx.clock, self.client, timer, self.feed, self.path, self.facts, self.ctx.emit, self.session)
+                async with self.row.driver.open(self.spec(), io):
+                    while (record := await self.feed.get()) is not None:
+                        if self._take(record, timer):
+                            deadline.reschedule(asyncio.get_running_loop().time() + self.row.stall / NS)
+            return Done()
+        except TimeoutError:
+            if self._up:
+                return self.watch.stalled()
+            return at_deadline(timer.current, self.watch.tally, self.watch.undecodable, limit)
+        except Failure as failure:
+            return failure.outcome
+        except Unsupported as unsupported:
+            return unsupported.outcome
+        except asyncio.CancelledError:
+            if self._away is None or self._ending:
+                raise
+            asyncio.current_task().uncancel()  # type: ignore[union-attr]  # a coroutine always runs in a task
+            await self._away.wait()
+            self._away = None
+            return Failed(Phase.PLAYING, "ended", "left on purpose")
+        except Exception as bug:
+            return Aborted(f"{type(bug).__name__}: {bug}")
+        finally:
+            self._report(timer)
+
+    def _report(self, timer: StageTimer) -> None:
+        """The slices of an attempt that did not get there; one that did has reported already."""
+        if not timer.ended:
+            timer.finish(self.ctx.clock.now())
+            self._emit_slices(timer)
+
+    def _emit_slices(self, timer: StageTimer) -> None:
+        for piece in timer.slices:
+            self.ctx.emit(
+                StageDone(at=piece.began + piece.took, stage=piece.stage, began=piece.began, took=piece.took, attempt=self._attempt),
+                self.session,
+            )
+
+    def _take(self, record: Record, timer: StageTimer) -> bool:
+        """One record; True when it was progress."""
+        now = self.ctx.clock.now()
+        if isinstance(record, Refill) and self._cut is not None:
+            self._resolve(self._cut.on_refill(record.at, now, self._attempt))
+            return False
+        step, freezes = self.watch.on_record(record)
+        for freeze in freezes:
+            self.ctx.emit(freeze, self.session)
+        if step is None:
+            if not timer.ended and isinstance(record, FrameRecord):
+                timer.enter(Stage.FIRST_FRAME, record.decoded)
+            return False
+        if not timer.ended:
+            self._came_up(timer, step.decoded)
+        if self._cut is not None:
+            self._resolve(self._cut.on_step(step, self._attempt))
+        elif self._lost_at is not None:
+            self._resolve(
+                Resumed(
+                    at=step.shown,
+                    kind=UNPLANNED,
+                    step="",
+                    outcome=CutOutcome.RESTARTED,
+                    outage=step.shown - self._last_shown,
+                    attempts=self._tries,
+                )
+            )
+        self._lost_at = None
+        self._last_shown = max(self._last_shown, step.shown)
+        return True
+
+    def _came_up(self, timer: StageTimer, at: int) -> None:
+        timer.finish(at)
+        self._emit_slices(timer)
+        self._up = True
+        if self.outcome is None:
+            self.outcome = Done()
+            self.ctx.emit(SessionStarted(at=at, took=timer.total), self.session)
+            self.started.set()
+
+    def _resolve(self, resumed: Resumed | None) -> None:
+        if resumed is not None:
+            self.ctx.emit(resumed, self.session)
+            self._cut = None
+            self.settled.set()
+
+    def _close(self, ended_by: Failed | None) -> None:
+        self._up = False
+        self.tick(self.ctx.clock.now(), force=True)
+        ending = "" if not isinstance(self.outcome, Done) else "crashed" if ended_by is not None else "planned"
+        self.ctx.emit(SessionEnded(outcome=self.outcome or Cancelled(), ending=ending, ended_by=ended_by, facts=dict(self.facts)), self.session)
+        self.started.set()
+        self.settled.set()
+        self.done.set()
