@@ -1,0 +1,78 @@
+"""The programme's encoders: what a browser would send, and nothing a picky server could refuse.
+
+H.264 constrained baseline, one slice, no B frames, parameter sets before each IDR, Annex B; Opus in 20 ms packets. Not
+attempted: hardware encoders, rate adaptation.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+import numpy as np
+
+from probe.wire.chirp import Samples
+
+VIDEO_CLOCK = 90_000
+AUDIO_CLOCK = 48_000
+
+
+class H264Encoder:
+    """Pictures to access units, one for one."""
+
+    def __init__(self, width: int, height: int, fps: int, bitrate: int) -> None:
+        context = av.CodecContext.create("libx264", "w")
+        assert isinstance(context, av.VideoCodecContext)
+        context.width, context.height, context.pix_fmt = width, height, "yuv420p"
+        context.framerate = Fraction(fps)
+        context.time_base = Fraction(1, VIDEO_CLOCK)
+        context.bit_rate = bitrate
+        context.gop_size = fps
+        context.thread_count = 1
+        macroblocks = (width + 15) // 16 * ((height + 15) // 16)
+        context.options = {
+            "preset": "veryfast",
+            "tune": "zerolatency",
+            "profile": "baseline",
+            "level": "3.0" if macroblocks * fps <= 40_500 else "3.1" if macroblocks * fps <= 108_000 else "4.0",
+            "maxrate": str(bitrate),
+            "bufsize": str(bitrate // 2),
+            "forced-idr": "1",
+            "x264-params": f"keyint={fps}:min-keyint=1:scenecut=0:sliced-threads=0:slices=1",
+        }
+        context.open()
+        self._context = context
+
+    def encode(self, frame: av.VideoFrame, pts: int, keyframe: bool) -> tuple[bytes, bool]:
+        """The access unit of one picture, and whether it is an IDR. `pts` in 1/90000 s."""
+        frame.pts, frame.time_base = pts, self._context.time_base
+        frame.pict_type = av.video.frame.PictureType.I if keyframe else av.video.frame.PictureType.NONE
+        (packet,) = self._context.encode(frame)
+        return bytes(packet), bool(packet.is_keyframe)
+
+
+class OpusEncoder:
+    """20 ms blocks to packets, one for one. A packet's pts is where its decoded sound belongs: 6.5 ms (the encoder's
+    look-ahead) before the block's own, so that sound stays in step without priming metadata."""
+
+    def __init__(self, channels: int, bitrate: int) -> None:
+        context = av.CodecContext.create("libopus", "w")
+        assert isinstance(context, av.AudioCodecContext)
+        context.sample_rate = AUDIO_CLOCK
+        self._layout = "stereo" if channels == 2 else "mono"
+        self._channels = channels
+        context.layout = self._layout
+        context.format = "flt"
+        context.bit_rate = bitrate
+        context.time_base = Fraction(1, AUDIO_CLOCK)
+        context.options = {"application": "audio", "frame_duration": "20", "compression_level": "5"}
+        context.open()
+        self._context = context
+
+    def encode(self, block: Samples, pts: int) -> tuple[bytes, int]:
+        """The packet and its own pts, both in samples."""
+        frame = av.AudioFrame.from_ndarray(np.repeat(block, self._channels)[None], format="flt", layout=self._layout)
+        frame.sample_rate, frame.pts, frame.time_base = AUDIO_CLOCK, pts, self._context.time_base
+        (packet,) = self._context.encode(frame)
+        assert packet.pts is not None
+        return bytes(packet), packet.pts

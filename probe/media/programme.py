@@ -1,0 +1,251 @@
+"""The test programme: a live, encoded source whose pictures say when they were sent.
+
+    programme = Programme("360p30", clock=clock, ids=ProgrammeIds(run, trace, publish), bitrate=800_000)
+    async with programme:
+        async for unit in programme.units():
+            send(unit)                      # at unit.due, and unit.late_ns says how much later
+    programme.request_keyframe()            # from any thread: an IDR in the next picture encoded
+
+A stamp is honest only if the picture leaves when it says so. So picture k is stamped with the instant of its release,
+encoded before it, held, and let go then; what our own machine delays is in `late_ns` and never hidden in the stamp.
+Video and audio each have a thread that encodes one unit ahead and keeps the time; the loop pays one callback per
+unit. Queues are bounded: a consumer that stands still loses whole units, counted, and goes on from a keyframe.
+
+A machine that falls more than a quarter of a second behind skips ahead: presentation times jump, sequence numbers do
+not, for a gap in them means loss on the platform's side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from types import TracebackType
+
+import av
+
+from probe.media.encode import AUDIO_CLOCK, VIDEO_CLOCK, H264Encoder, OpusEncoder
+from probe.media.picture import Painter, Synthesizer
+from probe.model.clock import MS, NS, Clock
+from probe.model.frames import SEQUENCE_MODULUS, FrameCode
+
+FPS = 30
+SIZES = {"360p30": (640, 360), "720p30": (1280, 720), "portrait30": (360, 640)}
+KEYFRAME_APART = 250 * MS  # requests that come faster wait
+_LEAD = 40 * MS  # from ready to the first release: the first picture is encoded in it
+_BEHIND = 250 * MS
+_QUEUE = 128
+_JOIN = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProgrammeIds:
+    """What stands in every picture: the run's number, the random half of its trace id, the publish ordinal (4 bits)."""
+
+    run: int
+    trace: int
+    publish: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedUnit:
+    """One access unit (Annex B) or Opus packet. `pts` counts `time_base` from the programme's first picture, audio in
+    step with video. `due` is the monotonic instant of its release and `stamp_ns` the same in Unix time; for a picture it
+    is the stamp inside. `late_ns` is how much later it was really handed over."""
+
+    kind: str  # video | audio
+    data: bytes
+    pts: int
+    time_base: Fraction
+    keyframe: bool
+    due: int
+    stamp_ns: int
+    late_ns: int = 0
+
+
+class Programme:
+    """One live source for one consumer. `black` and `frozen` may be set at any time and hold from the next picture on:
+    black blanks the picture and keeps its code, frozen repeats picture and code. ValueError for an unknown name."""
+
+    def __init__(
+        self,
+        name: str = "360p30",
+        *,
+        clock: Clock,
+        ids: ProgrammeIds,
+        bitrate: int = 800_000,
+        audio: bool = True,
+        channels: int = 1,
+        audio_bitrate: int = 32_000,
+        black: bool = False,
+        frozen: bool = False,
+    ) -> None:
+        if name not in SIZES:
+            raise ValueError(f"unknown programme {name!r}: one of {', '.join(SIZES)}")
+        self.name = name
+        self.width, self.height = SIZES[name]
+        self.bitrate, self.audio, self.channels = bitrate, audio, channels
+        self.ids = ids
+        self.black, self.frozen = black, frozen
+        self.dropped = 0  # units the consumer was too slow for
+        self._clock = clock
+        self._audio_bitrate = audio_bitrate
+        self._want_keyframe = threading.Event()
+        self._stop = threading.Event()
+        self._ready = threading.Event()
+        self._origin = 0  # monotonic instant of pts 0, on a whole ms of the wall clock
+        self._threads: list[threading.Thread] = []
+        self._release: Callable[[EncodedUnit | BaseException | None], None] = lambda unit: None
+        self._queue: asyncio.Queue[EncodedUnit | BaseException | None] = asyncio.Queue()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._resync = False
+
+    def request_keyframe(self) -> None:
+        """An IDR in the next picture encoded, at most four times a second. Any thread."""
+        self._want_keyframe.set()
+
+    def start(self, release: Callable[[EncodedUnit | BaseException | None], None]) -> None:
+        """Begin without a loop: `release` is called on the programme's own threads, with each unit at its instant, with
+        the exception that ended a thread, and with None when a thread ended as asked."""
+        self._release = release
+        jobs = [self._video] + ([self._sound] if self.audio else [])
+        self._threads = [threading.Thread(target=self._guard, args=(job,), name=f"programme-{job.__name__}") for job in jobs]
+        for thread in self._threads:
+            thread.daemon = True
+            thread.start()
+
+    def close(self) -> None:
+        """Stop and join, within a few ms as a rule and two seconds at worst. Safe to call twice."""
+        self._stop.set()
+        self._ready.set()
+        for thread in self._threads:
+            thread.join(_JOIN)
+
+    async def __aenter__(self) -> Programme:
+        self._loop = asyncio.get_running_loop()
+        self.start(self._hand_over)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def units(self) -> AsyncIterator[EncodedUnit]:
+        """Units in order of release, until closed. Raises what broke the programme."""
+        running = len(self._threads)
+        while running:
+            item = await self._queue.get()
+            if item is None:
+                running -= 1
+            elif isinstance(item, EncodedUnit):
+                yield replace(item, late_ns=max(0, self._clock.now() - item.due))
+            else:
+                raise item
+
+    def _hand_over(self, item: EncodedUnit | BaseException | None) -> None:
+        assert self._loop is not None
+        try:
+            self._loop.call_soon_threadsafe(self._put, item)
+        except RuntimeError:  # the loop is closed: nobody is left to read
+            self._stop.set()
+
+    def _put(self, item: EncodedUnit | BaseException | None) -> None:
+        if isinstance(item, EncodedUnit):
+            video = item.kind == "video"
+            if self._queue.qsize() >= _QUEUE or (self._resync and video and not item.keyframe):
+                self.dropped += 1
+                if video and not self._resync:
+                    self._resync = True
+                    self.request_keyframe()
+                return
+            if video:
+                self._resync = False
+        self._queue.put_nowait(item)
+
+    def _guard(self, job: Callable[[], None]) -> None:
+        try:
+            job()
+        except Exception as error:  # whatever it was, it is the consumer's to hear
+            self._release(error)
+        else:
+            self._release(None)
+
+    def _wait_and_release(self, unit: EncodedUnit) -> bool:
+        """False when asked to stop."""
+        delay = unit.due - self._clock.now()
+        if self._stop.wait(delay / NS if delay > 0 else 0):
+            return False
+        self._release(replace(unit, late_ns=max(0, self._clock.now() - unit.due)))
+        return True
+
+    def _video(self) -> None:
+        painter = Painter(self.width, self.height)
+        encoder = H264Encoder(self.width, self.height, FPS, self.bitrate)
+        begin = self._clock.now() + _LEAD
+        self._origin = begin + -self._clock.wall(begin).unix_ns % MS
+        self._ready.set()
+        slot = sequence = 0
+        shown: tuple[int, FrameCode] | None = None
+        last_keyframe = self._origin - NS
+        while True:
+            slot = max(slot, -(-(self._clock.now() - _BEHIND - self._origin) * FPS // NS))
+            due = self._origin + round(slot * 1000 / FPS) * MS
+            stamp_ns = self._clock.wall(due).unix_ns
+            if not (self.frozen and shown):
+                code = FrameCode(
+                    run=self.ids.run,
+                    trace=self.ids.trace,
+                    publish=self.ids.publish,
+                    sequence=sequence % SEQUENCE_MODULUS,
+                    stamp_ms=(stamp_ns + MS // 2) // MS,
+                )
+                shown = (slot, code)
+                sequence += 1
+            pts = slot * (VIDEO_CLOCK // FPS)
+            wanted = self._want_keyframe.is_set() and due - last_keyframe >= KEYFRAME_APART
+            if wanted:
+                self._want_keyframe.clear()
+            picture: av.VideoFrame = painter.paint(*shown, self.black)
+            data, keyframe = encoder.encode(picture, pts, wanted)
+            if keyframe:
+                last_keyframe = due
+            unit = EncodedUnit(
+                kind="video",
+                data=data,
+                pts=pts,
+                time_base=Fraction(1, VIDEO_CLOCK),
+                keyframe=keyframe,
+                due=due,
+                stamp_ns=stamp_ns,
+            )
+            if not self._wait_and_release(unit):
+                return
+            slot += 1
+
+    def _sound(self) -> None:
+        encoder = OpusEncoder(self.channels, self._audio_bitrate)
+        self._ready.wait()
+        if self._stop.is_set():
+            return
+        synthesizer = Synthesizer(self._clock.wall(self._origin).unix_ns)
+        size = Synthesizer.BLOCK
+        number = 1  # block 0 would begin before the first picture: the encoder looks ahead
+        while True:
+            number = max(number, (self._clock.now() - _BEHIND - self._origin) * AUDIO_CLOCK // NS // size)
+            data, pts = encoder.encode(synthesizer.block(number * size), number * size)
+            due = self._origin + pts * NS // AUDIO_CLOCK
+            unit = EncodedUnit(
+                kind="audio",
+                data=data,
+                pts=pts,
+                time_base=Fraction(1, AUDIO_CLOCK),
+                keyframe=True,
+                due=due,
+                stamp_ns=self._clock.wall(due).unix_ns,
+            )
+            if not self._wait_and_release(unit):
+                return
+            number += 1
