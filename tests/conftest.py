@@ -25,6 +25,15 @@ GRACE = 2.0
 _PASSED = pytest.StashKey[bool]()
 
 
+def pytest_sessionstart() -> None:
+    """What a library opens once for the life of the process is opened before any test."""
+    with contextlib.suppress(ImportError):
+        import uvloop
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(asyncio.sleep(0))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
     if call.when in ("setup", "call"):
