@@ -1,6 +1,6 @@
 """What the programme shows and sounds like: cheap to draw, cheap to encode, never still.
 
-The picture is a smooth pattern twice as wide as the frame that scrolls two pixels a frame, with a block that crosses it
+The picture is a smooth pattern twice as wide as the frame that scrolls about a 160th of it a frame, with a block that crosses it
 and changes its grey; no noise, so the encoder keeps its bitrate at any motion. The sound is a quiet hiss, so that no
 codec falls silent, and the chirp at each whole second.
 """
@@ -33,7 +33,8 @@ def luma(frame: av.VideoFrame) -> NDArray[np.uint8]:
 
 def _view(frame: av.VideoFrame, index: int) -> NDArray[np.uint8]:
     plane = frame.planes[index]
-    return np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+    return rows[: plane.height, : plane.width]
 
 
 class Painter:
@@ -42,6 +43,7 @@ class Painter:
     def __init__(self, width: int, height: int) -> None:
         self.width, self.height = width, height
         self._band = band_height(width, height)
+        self._speed = 2 * round(width / 320)  # px a frame, even for chroma's sake
         unit = max(width, height) / 640
         y, x = np.mgrid[0:height, 0 : 2 * width].astype(np.float32)
         turn = 2 * np.pi / width  # whole periods in the width, so that the scroll has no seam
@@ -60,7 +62,7 @@ class Painter:
             y[self._band :] = _BLACK
             u[:] = v[:] = _NEUTRAL
         else:
-            at = 2 * number % self.width
+            at = self._speed * number % self.width
             y[self._band :] = self._wide[self._band :, at : at + self.width]
             self._block(y, number)
             half = at // 2

@@ -128,9 +128,7 @@ class Programme:
         self.start(self._hand_over)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
     async def units(self) -> AsyncIterator[EncodedUnit]:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,7 +131,7 @@ def _drawing(height: int, width: int) -> tuple[Layout, NDArray[np.intp], tuple[t
         raise ValueError(f"{width}x{height} is too small for a frame code")
     columns = np.arange(width) * layout.columns // width
     edges = [round(row * layout.share * height / layout.rows) for row in range(layout.rows + 1)]
-    return layout, columns, tuple(zip(edges, edges[1:], strict=False))
+    return layout, columns, tuple(pairwise(edges))
 
 
 def draw(plane: Plane, code: FrameCode) -> None:

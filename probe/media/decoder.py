@@ -1,0 +1,211 @@
+"""Decoding, in a thread of its own, so that the loop that receives never waits for a codec.
+
+Units go in from the loop, records come out through the feed. The queue is bounded in units and bytes; when it is full
+the oldest go, up to the next keyframe that waits, for nothing can be decoded from the middle. What a codec refuses is
+Undecodable; what it swallows without a picture is too, once enough others have come out.
+
+One decoder thread, no frame threads: a picture comes out for each unit that goes in. A stream with B frames delays
+itself by its own reordering and by nothing else. Not attempted: hardware decoders.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+
+from probe.errors import Unsupported
+from probe.media.encode import H264Encoder
+from probe.media.feed import Feed
+from probe.media.inspect import Inspector
+from probe.media.picture import Painter
+from probe.model.clock import NS, Clock
+from probe.model.frames import FrameCode, Undecodable
+
+_UNITS = 1024
+_BYTES = 32 << 20
+_MAX_PIXELS = 4096 * 2304  # a hostile stream may name any size
+_SILENT = 32  # units inside the codec before the oldest counts as swallowed; H.264 reorders at most 16
+_JOIN = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    data: bytes
+    pts: float | None
+    arrived: int
+    size: int
+    keyframe: bool
+    due: int | None
+    rendition: str
+
+
+class DecoderThread:
+    """Decodes one elementary stream. `codec` is FFmpeg's name (h264, vp8, opus, aac); `extradata` what its container
+    carried. Raises Unsupported for a codec this build has not. `submit` and `pending` belong to the loop."""
+
+    def __init__(
+        self,
+        codec: str,
+        feed: Feed,
+        clock: Clock,
+        extradata: bytes | None = None,
+        *,
+        limit: int = _UNITS,
+        sample_rate: int = 48_000,
+        channels: int = 2,
+    ) -> None:
+        self._context = _open(codec, extradata, sample_rate, channels)
+        self._feed, self._clock = feed, clock
+        self._inspector = Inspector(clock)
+        self._limit = limit
+        self._units: deque[_Unit] = deque()
+        self._bytes = 0
+        self._more = threading.Condition()
+        self._busy: int | None = None  # arrival of the unit being decoded
+        self._stop = False
+        self._resync = True
+        self._inside: dict[int, _Unit] = {}
+        self._count = 0
+        self.dropped = 0  # units that did not fit
+        self.skipped = 0  # units before the first keyframe, or between a drop and the next one
+        self._thread = threading.Thread(target=self._run, name=f"decode-{codec}", daemon=True)
+        self._thread.start()
+
+    def submit(
+        self,
+        data: bytes,
+        pts_seconds: float | None,
+        arrived_ns: int,
+        size: int,
+        keyframe: bool,
+        due_ns: int | None = None,
+        rendition: str = "",
+    ) -> None:
+        """Hand over one unit; never blocks. `due_ns`: when a buffered player would show it. `size`: its bytes on the wire."""
+        unit = _Unit(data, pts_seconds, arrived_ns, size, keyframe, due_ns, rendition)
+        with self._more:
+            if self._stop:
+                return
+            if self._resync and not keyframe:
+                self.skipped += 1
+                return
+            self._resync = False
+            self._units.append(unit)
+            self._bytes += len(data)
+            while len(self._units) > self._limit or self._bytes > _BYTES:
+                self._drop_oldest()
+            self._more.notify()
+
+    def pending(self) -> float:
+        """Age in seconds of the oldest unit not decoded yet; 0.0 when none waits."""
+        with self._more:
+            oldest = self._busy if self._busy is not None else self._units[0].arrived if self._units else None
+        return 0.0 if oldest is None else max(0.0, (self._clock.now() - oldest) / NS)
+
+    def close(self) -> None:
+        """Drop what waits, stop, join: within one unit's decoding as a rule, two seconds at worst. Safe to call twice."""
+        with self._more:
+            self._stop = True
+            self._units.clear()
+            self._more.notify()
+        self._thread.join(_JOIN)
+
+    def _drop_oldest(self) -> None:
+        """Called with the lock held: the oldest unit, and those that cannot be decoded without it."""
+        first = True
+        while self._units and (first or not self._units[0].keyframe):
+            self._bytes -= len(self._units.popleft().data)
+            self.dropped += 1
+            first = False
+        if not self._units:
+            self._resync = True
+
+    def _run(self) -> None:
+        while True:
+            with self._more:
+                self._busy = None
+                while not self._units and not self._stop:
+                    self._more.wait()
+                if self._stop:
+                    return
+                unit = self._units.popleft()
+                self._bytes -= len(unit.data)
+                self._busy = unit.arrived
+            try:
+                self._decode(unit)
+            except (av.error.FFmpegError, ValueError) as error:
+                self._inside.pop(self._count, None)
+                self._feed.post(Undecodable(at=self._clock.now(), detail=_line(error)))
+
+    def _decode(self, unit: _Unit) -> None:
+        self._count += 1
+        self._inside[self._count] = unit
+        packet = av.Packet(unit.data)
+        packet.pts = packet.dts = self._count
+        packet.time_base = Fraction(1, 1000)
+        for frame in self._context.decode(packet):
+            whose = self._inside.pop(frame.pts if frame.pts is not None else self._count, unit)
+            if isinstance(frame, av.VideoFrame):
+                self._show(frame, whose)
+            elif isinstance(frame, av.AudioFrame):
+                self._sound(frame, whose)
+        if len(self._inside) > _SILENT:
+            del self._inside[next(iter(self._inside))]
+            self._feed.post(Undecodable(at=self._clock.now(), detail="no picture came of it"))
+
+    def _show(self, frame: av.VideoFrame, unit: _Unit) -> None:
+        record = self._inspector.picture(
+            frame,
+            arrived=unit.arrived,
+            size=unit.size,
+            keyframe=unit.keyframe,
+            due=unit.due,
+            media_time=unit.pts,
+            rendition=unit.rendition,
+        )
+        self._feed.post(record)
+
+    def _sound(self, frame: av.AudioFrame, unit: _Unit) -> None:
+        now = self._clock.now()
+        shown = now if unit.due is None else max(now, unit.due)
+        for chirp in self._inspector.sound(frame, shown=shown, media_time=unit.pts):
+            self._feed.post(chirp)
+
+
+def _open(codec: str, extradata: bytes | None, sample_rate: int, channels: int) -> av.VideoCodecContext | av.AudioCodecContext:
+    try:
+        context = av.CodecContext.create(codec, "r")
+    except (ValueError, av.error.FFmpegError) as error:
+        raise Unsupported(f"no decoder for {codec}") from error
+    if extradata:
+        context.extradata = extradata
+    if isinstance(context, av.VideoCodecContext):
+        context.thread_count = 1
+        context.options = {"max_pixels": str(_MAX_PIXELS)}
+        return context
+    if isinstance(context, av.AudioCodecContext):
+        context.sample_rate = sample_rate
+        context.layout = "stereo" if channels == 2 else "mono"
+        return context
+    raise Unsupported(f"{codec} is neither picture nor sound")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def warm_up(clock: Clock) -> None:
+    """Pay once, before the first viewer, what a process's first decoding and reading cost (tens of ms). Call at start."""
+    width, height = 640, 360
+    code = FrameCode(run=1, trace=1, publish=0, sequence=0, stamp_ms=0)
+    encoder = H264Encoder(width, height, 30, 300_000)
+    data, _ = encoder.encode(Painter(width, height).paint(0, code, black=False), 0, keyframe=True)
+    inspector = Inspector(clock)
+    for frame in _open("h264", None, 0, 0).decode(av.Packet(data)):
+        assert isinstance(frame, av.VideoFrame)
+        inspector.picture(frame, arrived=0, size=len(data), keyframe=True)
+    _open("opus", None, 48_000, 2)

@@ -1,0 +1,138 @@
+"""What a decoded picture or sound says: its code, whether it is black, whether it moved, and the chirps.
+
+Pictures are read where the decoder left them: the luma plane is viewed, not copied, and only a coarse grid of it is
+touched beside the band. `changed` compares with the last picture that had changed, so a slow pan counts every few
+pictures, while the shimmer an encoder gives a still picture at each keyframe does not. Colour and sharpness are nobody's
+business here.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.media.picture import luma
+from probe.model.clock import NS, Clock
+from probe.model.frames import Chirp, FrameRecord
+from probe.wire.chirp import RATE, ChirpFinder
+from probe.wire.finder import Finder
+
+_GRID = 8  # every eighth sample each way
+_BLACK_MEAN = 20.0
+_BLACK_SPREAD = 4.0  # standard deviation of luma
+_STEP = 12  # luma a sample must move to count as moved
+_MOVED = 0.004  # share of samples that makes a picture changed
+_BAND_SHARE = 48 / 360  # left out as if there were a band, while none was seen
+_GAP = 0.010  # seconds by which sound may miss its place before the listening starts anew
+
+
+class Inspector:
+    """One per stream, used from one thread."""
+
+    def __init__(self, clock: Clock, rendition: str = "") -> None:
+        self._clock = clock
+        self._rendition = rendition
+        self._finder = Finder()
+        self._before: NDArray[np.int16] | None = None
+        self._ear = _Ear()
+
+    def picture(
+        self,
+        frame: av.VideoFrame,
+        *,
+        arrived: int,
+        size: int,
+        keyframe: bool,
+        due: int | None = None,
+        media_time: float | None = None,
+        rendition: str | None = None,
+    ) -> FrameRecord:
+        """The record of one decoded picture. ValueError for a pixel format without an 8-bit luma plane."""
+        plane = luma(frame)
+        reading, code = self._finder.find(plane)
+        decoded = self._clock.now()
+        rect = self._finder.rect
+        top = self._finder.band or round(plane.shape[0] * _BAND_SHARE)
+        left, right, bottom = 0, plane.shape[1], plane.shape[0]
+        if rect is not None:  # bars are black by nature
+            left, right = max(0, round(rect.left)), min(right, round(rect.right))
+            bottom = min(bottom, round(rect.bottom))
+        # Chroma lies half a block off the band's edge: start a little below it.
+        seen = plane[top + 4 : bottom : _GRID, left:right:_GRID].astype(np.int16)
+        return FrameRecord(
+            arrived=arrived,
+            decoded=decoded,
+            shown=decoded if due is None else max(decoded, due),
+            media_time=media_time,
+            size=size,
+            keyframe=keyframe,
+            width=frame.width,
+            height=frame.height,
+            reading=reading,
+            code=code,
+            black=_is_black(seen),
+            changed=self._is_changed(seen),
+            rendition=self._rendition if rendition is None else rendition,
+        )
+
+    def sound(self, frame: av.AudioFrame, *, shown: int, media_time: float | None) -> list[Chirp]:
+        """Chirps completed by this piece of sound, whose first sample a player sounds at `shown`."""
+        return self._ear.hear(frame, shown, media_time)
+
+    def _is_changed(self, seen: NDArray[np.int16]) -> bool:
+        before = self._before
+        if before is None or before.shape != seen.shape or np.count_nonzero(np.abs(seen - before) > _STEP) > _MOVED * seen.size:
+            self._before = seen
+            return True
+        return False
+
+
+def _is_black(seen: NDArray[np.int16]) -> bool:
+    if seen.size == 0:
+        return False
+    return float(seen.mean()) <= _BLACK_MEAN and float(seen.std()) <= _BLACK_SPREAD
+
+
+class _Ear:
+    """Any rate and layout down to what the chirp finder listens to; marks back to when they are sounded."""
+
+    def __init__(self) -> None:
+        self._format: tuple[str, str, int] | None = None
+        self._restart()
+
+    def _restart(self) -> None:
+        self._finder = ChirpFinder()
+        self._taken = 0  # input samples since the start
+        self._pieces: deque[tuple[float, int, float | None]] = deque(maxlen=64)  # (start s, shown, media time)
+        self._resampler: av.AudioResampler | None = None
+        self._expected: float | None = None
+
+    def hear(self, frame: av.AudioFrame, shown: int, media_time: float | None) -> list[Chirp]:
+        kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+        gap = media_time is not None and self._expected is not None and abs(media_time - self._expected) > _GAP
+        if kind != self._format or gap:
+            self._restart()
+            self._format = kind
+        if self._resampler is None:
+            self._resampler = av.AudioResampler(format="flt", layout="mono", rate=RATE)
+        self._pieces.append((self._taken / frame.sample_rate, shown, media_time))
+        frame.pts = None
+        self._taken += frame.samples
+        if media_time is not None:
+            self._expected = media_time + frame.samples / frame.sample_rate
+        chirps = []
+        for piece in self._resampler.resample(frame):
+            for mark in self._finder.push(piece.to_ndarray()[0]):
+                chirps += self._place(mark.onset / RATE, mark.score)
+        return chirps
+
+    def _place(self, onset: float, score: float) -> list[Chirp]:
+        for start, shown, media_time in reversed(self._pieces):
+            if start <= onset:
+                after = onset - start
+                when = None if media_time is None else media_time + after
+                return [Chirp(shown=shown + round(after * NS), media_time=when, score=score)]
+        return []
