@@ -1,0 +1,258 @@
+"""Questions that need two places of a scenario at once.
+
+Is `${room}` kept by then? Is there a socket to see a gift on? Do two steps share a name? All are asked of the file's own
+tree, so that every answer has a place, and all are asked, so that every mistake is told at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from probe.scenario.fields import Vocabulary
+from probe.scenario.schema import DEFAULT_VIEWS
+from probe.scenario.steps import Cut, Http, Publish, StepModel, View, Websocket
+from probe.scenario.template import BUILTIN, references
+from probe.scenario.text import Path
+
+_URLS = frozenset({"http", "url", "socket", "websocket"})
+_QUERIES = frozenset({"keep", "until", "once"})  # jmespaths: no templates in them
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One step as it stands in the file; `model` None where it did not validate."""
+
+    path: Path  # of its body
+    name: str
+    body: Any
+    model: StepModel | None
+
+    @property
+    def final(self) -> bool:
+        return self.path[0] == "finally"
+
+    @property
+    def kept(self) -> list[str]:
+        keep = self.body.get("keep") if isinstance(self.body, dict) else None
+        return [k for k in keep if isinstance(k, str)] if isinstance(keep, dict) else []
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A mistake and its place; `offset` counts into the text there."""
+
+    path: Path
+    message: str
+    key: bool = False
+    offset: int | None = None
+
+
+def findings(data: Mapping[str, Any], entries: list[Entry], words: Vocabulary, missing: frozenset[str]) -> Iterator[Finding]:
+    """Everything wrong between parts of `data`. `missing`: optional secrets that are not there."""
+    yield from _names(data, entries)
+    yield from _regions(data, words)
+    secrets = _mapping(data, "platform", "secrets")
+    scope = _Scope(entries, frozenset(secrets), missing)
+    for entry in entries:
+        yield from scope.step(entry)
+        yield from _accounts(entry, entries, scope, _mapping(data, "platform", "accounts"))
+        yield from _views(entry, data, scope)
+        yield from _order(entry, entries)
+        scope.kept.update(dict.fromkeys(entry.kept, entry.name))
+    yield from _outside(data, scope)
+
+
+def _mapping(data: Any, *path: str) -> dict[str, Any]:
+    for key in path:
+        data = data.get(key) if isinstance(data, dict) else None
+    return data if isinstance(data, dict) else {}
+
+
+def _list(data: Any, key: str) -> list[Any]:
+    value = data.get(key) if isinstance(data, dict) else None
+    return value if isinstance(value, list) else []
+
+
+def _names(data: Mapping[str, Any], entries: list[Entry]) -> Iterator[Finding]:
+    seen: set[str] = set()
+    for entry in entries:
+        if entry.name in seen:
+            yield Finding(entry.path, f"another step is called {entry.name!r} already; a step's name is unique", key=True)
+        seen.add(entry.name)
+    for section in ("objectives", "gates"):
+        named: set[str] = set()
+        for i, item in enumerate(_list(data, section)):
+            name = item.get("name") if isinstance(item, dict) else None
+            if isinstance(name, str) and name in named:
+                yield Finding((section, i, "name"), f"another of the {section} is called {name!r} already")
+            elif isinstance(name, str):
+                named.add(name)
+
+
+def _regions(data: Mapping[str, Any], words: Vocabulary) -> Iterator[Finding]:
+    regions = _list(data, "regions") if "regions" in data else ["local"]
+    for i, region in enumerate(regions):
+        if region in regions[:i]:
+            yield Finding(("regions", i), f"{region!r} is listed twice")
+    platform = _mapping(data, "platform")
+    for region in _mapping(platform, "regions"):
+        if region not in regions:
+            known = ", ".join(str(r) for r in regions)
+            yield Finding(("platform", "regions", region), f"{region!r} is not one of the scenario's regions: {known}", key=True)
+    places: list[Path] = [("platform", "views"), *(("platform", "regions", r, "views") for r in _mapping(platform, "regions"))]
+    for path in places:
+        for protocol in _mapping(data, *(str(p) for p in path)):
+            if protocol not in words.view:
+                yield Finding((*path, protocol), f"{protocol!r} is not one of {', '.join(words.view)}", key=True)
+    for protocol in _mapping(data, "deadlines", "start"):
+        if protocol not in (known_protocols := (*words.publish, *words.view)):
+            message = f"{protocol!r} is not one of {', '.join(known_protocols)}"
+            yield Finding(("deadlines", "start", protocol), message, key=True)
+
+
+class _Scope:
+    """What a template may name, step by step."""
+
+    def __init__(self, entries: list[Entry], secrets: frozenset[str], missing: frozenset[str]) -> None:
+        self.kept: dict[str, str] = {}
+        self._by = {name: entry.name for entry in reversed(entries) for name in entry.kept}
+        self._secrets = secrets
+        self._missing = missing
+
+    def step(self, entry: Entry) -> Iterator[Finding]:
+        for path, text in _texts(entry.body, entry.path):
+            inside = path[len(entry.path) :]
+            if inside[:1] and inside[0] in _QUERIES:
+                continue
+            url = (bool(inside) and inside[-1] in _URLS) or inside == ("undo",)
+            for reference in references(text):
+                message = self.problem(reference.name, reference.written, entry, url=url)
+                if message:
+                    yield Finding(path, message, offset=reference.at)
+
+    def problem(self, name: str | None, written: str, entry: Entry | None = None, *, url: bool = False) -> str:
+        """What is wrong with a reference at this point of the journey; empty: nothing."""
+        if name is None:
+            return f"{written} is not a reference; write ${{name}}, ${{env.NAME}}, ${{secret.name}} or ${{run.id}}"
+        if name in BUILTIN or name in self.kept or name.startswith("env."):
+            return ""
+        kind, _, rest = name.partition(".")
+        if kind == "secret":
+            if rest in self._missing:
+                return f"{written}: this secret is optional and not there"
+            if rest not in self._secrets:
+                return f"{written}: platform.secrets has no {rest!r}" + _meant(rest, self._secrets)
+            return (
+                f"{written}: a secret in an address ends up in logs; send it in json, headers or as an account's token"
+                if url
+                else ""
+            )
+        by = self._by.get(name)
+        if entry is not None and by == entry.name:
+            return f"{written}: kept by this very step, after it has been used"
+        if by is not None:
+            return f"{written}: kept only later, by step {by!r}"
+        return f"{written}: no step before provides it" + _meant(name, {*self.kept, *BUILTIN})
+
+    def anywhere(self, name: str) -> bool:
+        return name in self._by
+
+
+def _meant(name: str, known: set[str] | frozenset[str]) -> str:
+    close = get_close_matches(name, sorted(known), 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _texts(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _texts(item, (*path, key))
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            yield from _texts(item, (*path, i))
+
+
+def _accounts(entry: Entry, entries: list[Entry], scope: _Scope, accounts: Mapping[str, Any]) -> Iterator[Finding]:
+    """An account whose token is kept only later would act without one, silently."""
+    if entry.final:
+        return
+    for path, text in _texts(entry.body, entry.path):
+        own = f"{text}_token"
+        if path[-1] == "as" and text not in accounts and scope.anywhere(own) and own not in scope.kept:
+            yield Finding(path, f"{text!r} has no token yet: {own} is kept only later")
+
+
+def _views(entry: Entry, data: Mapping[str, Any], scope: _Scope) -> Iterator[Finding]:
+    """A view without url takes the platform's: its variables must be there too."""
+    if not isinstance(entry.model, View):
+        return
+    platform = _mapping(data, "platform")
+    regions = [_mapping(r, "views") for r in _mapping(platform, "regions").values()]
+    for i, view in enumerate(entry.model.view):
+        if view.url is not None:
+            continue
+        path = _view_path(entry, i)
+        templates = [r[view.via] for r in regions if view.via in r]
+        own = _mapping(platform, "views").get(view.via, DEFAULT_VIEWS.get(view.via))
+        if own is None:
+            yield Finding(path, f"has no url, and platform.views has none for {view.via}")
+        for template in dict.fromkeys([own, *templates]):
+            for reference in references(template) if isinstance(template, str) else ():
+                if message := scope.problem(reference.name, reference.written, entry):
+                    yield Finding(path, f"its address is {template} (platform.views): {message}")
+
+
+def _view_path(entry: Entry, index: int) -> Path:
+    if isinstance(entry.body, dict):
+        inner = entry.body.get("view")
+        return (*entry.path, "view", index) if isinstance(inner, list) else (*entry.path, "view") if inner else entry.path
+    return (*entry.path, index)
+
+
+def _order(entry: Entry, entries: list[Entry]) -> Iterator[Finding]:
+    """What a step points at must be there by then."""
+    before = entries[: entries.index(entry)]
+    views = {v.via for e in before if isinstance(e.model, View) for v in e.model.view}
+    published = any(isinstance(e.model, Publish) for e in before)
+    unsure = any(e.model is None for e in before)  # a broken step may have been the one
+    model = entry.model
+    if isinstance(model, Http | Websocket) and model.seen_by is not None:
+        if model.seen_by != "viewers" and model.seen_by not in views and not unsure:
+            yield Finding((*entry.path, "seen_by"), f"{model.seen_by!r} names nobody; write viewers, or a protocol viewed before")
+        elif not views and not unsure:
+            yield Finding((*entry.path, "seen_by"), "nobody views by then; put a view step before")
+        sockets = [e for e in entries if isinstance(e.model, Websocket)]
+        if isinstance(model, Http) and model.socket is None and not sockets and not any(e.model is None for e in entries):
+            yield Finding((*entry.path, "seen_by"), "on which socket? add socket, or a websocket step to the journey")
+    if isinstance(model, Cut) and not unsure:
+        if model.of == "publisher" and not published:
+            yield Finding((*entry.path, "of"), "nobody publishes by then; put a publish step before")
+        elif model.of not in ("publisher", "platform") and not (views if model.of == "viewers" else model.of in views):
+            yield Finding((*entry.path, "of"), f"no {model.of} by then; put a view step before")
+    if isinstance(model, View) and not published and not unsure:
+        for i, view in enumerate(model.view):
+            if view.verify == "code":
+                yield Finding(
+                    _view_path(entry, i), "nothing of ours is published by then; publish first, or write verify: moving"
+                )
+
+
+def _outside(data: Mapping[str, Any], scope: _Scope) -> Iterator[Finding]:
+    """Templates outside steps: few places take them."""
+    for path, text in _texts({k: v for k, v in data.items() if k not in ("journey", "finally")}, ()):
+        where = tuple(str(p) for p in path)
+        account = where[:2] == ("platform", "accounts")
+        origin = where[:2] == ("platform", "secrets") and "for" in where
+        if "views" in where and where[0] == "platform":
+            continue  # asked of each view that uses it
+        for reference in references(text):
+            message = scope.problem(reference.name, reference.written)
+            if not message and not account and not (origin and reference.name == "platform.url"):
+                message = f"{reference.written}: only ${{env.NAME}} can be used here"
+            if message:
+                yield Finding(path, message, offset=reference.at)

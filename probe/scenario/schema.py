@@ -1,0 +1,229 @@
+"""The scenario: a platform, a journey, its deadlines, objectives and gates.
+
+Models only; reading files is `load`, questions that need two places at once (is `${room}` kept by then?) are `check`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema, field_validator, model_validator
+
+from probe.scenario.fields import MediaUrl, Model, Name, OneOrMany, one_of
+from probe.scenario.gates import Expression, parse_gate
+from probe.scenario.indicators import INDICATORS, Unit
+from probe.scenario.steps import AnyStep
+from probe.scenario.units import PositiveDuration, Ratio, describe
+
+DEFAULT_VIEWS = {"whep": "/rooms/${room}/whep", "hls": "/rooms/${room}/hls/index.m3u8"}
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+
+
+def _platform_url(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        parts = urlsplit(value)
+        good = parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment
+        parts.port  # noqa: B018 - raises on a port that is none
+    except ValueError:
+        good = False
+    if not good:
+        raise ValueError(f"{describe(value)} is not the address of a platform; write http://… or https://…, without query")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("carries a password; put it under platform.secrets and name it")
+    return value.rstrip("/")
+
+
+def _allowed(value: Any) -> Any:
+    if isinstance(value, str) and not _HOST.fullmatch(value):
+        try:
+            ipaddress.ip_network(value)
+        except ValueError:
+            raise ValueError(f"{describe(value)} is neither a host nor a network such as 10.0.0.0/8") from None
+    return value
+
+
+def _ice_server(value: Any) -> Any:
+    if isinstance(value, str) and not value.startswith(("stun:", "turn:", "turns:")):
+        raise ValueError(f"{describe(value)} is not an ICE server; write stun:… or turn:…")
+    return value
+
+
+def _account_token(value: Any) -> Any:
+    if isinstance(value, str) and not re.fullmatch(r"\$\{[^{}]+\}", value):
+        raise ValueError('a token is a reference alone, such as "${secret.token}" or "${token}"; never write one down')
+    return value
+
+
+def _gate(value: Any) -> Expression:
+    if isinstance(value, Expression):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"expected an expression such as room_start[10m] < 90%, got {describe(value)}")
+    return parse_gate(value)
+
+
+PlatformUrl = Annotated[str, BeforeValidator(_platform_url)]
+Allowed = Annotated[str, BeforeValidator(_allowed)]
+IceServer = Annotated[str, BeforeValidator(_ice_server)]
+GateExpression = Annotated[
+    Expression,
+    PlainValidator(_gate),
+    WithJsonSchema({"type": "string", "examples": ["room_start[10m] < 90% and failures >= 3 for 2m"]}),
+]
+
+
+class Account(Model):
+    """Who a step acts as."""
+
+    token: Annotated[str, BeforeValidator(_account_token)] = Field(
+        description="Its bearer token, by reference.", examples=["${secret.token}"]
+    )
+
+
+class Secret(Model):
+    """Where a secret comes from, and where it may go."""
+
+    env: str | None = Field(None, min_length=1, description="An environment variable.", examples=["BROADCASTER_PASSWORD"])
+    file: str | None = Field(
+        None, min_length=1, description="A file; its trailing newline is dropped.", examples=["/run/secrets/password"]
+    )
+    origins: Annotated[tuple[str, ...], OneOrMany()] = Field(
+        ("${platform.url}",),
+        alias="for",
+        description="The only origins it is sent to.",
+        examples=["${platform.url}", "https://auth.example.com"],
+    )
+    optional: bool = Field(False, description="Where it is missing, accounts that use it have no token.", examples=[True])
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Secret:
+        if (self.env is None) == (self.file is None):
+            raise ValueError("a secret comes from one place: give env or file")
+        return self
+
+    @field_validator("origins")
+    @classmethod
+    def _origin(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if not re.match(r"https?://[^/]|\$\{", origin):
+                raise ValueError(f"{describe(origin)} is not an origin; write https://host or ${{platform.url}}")
+        return value
+
+
+class RegionPlatform(Model):
+    """What is different in one region; the rest is the platform's."""
+
+    url: PlatformUrl | None = Field(None, description="The platform's address there.", examples=["https://eu.example.com"])
+    views: dict[str, MediaUrl] = Field(
+        {}, description="View addresses there.", examples=[{"hls": "https://cdn-eu.example.com/${room}/index.m3u8"}]
+    )
+    allow: tuple[Allowed, ...] | None = Field(
+        None, description="Hosts or networks a server may name there although private.", examples=[["10.1.0.0/16"]]
+    )
+    ice_servers: tuple[IceServer, ...] | None = Field(
+        None, description="ICE servers there.", examples=[["stun:stun-eu.example.com"]]
+    )
+
+
+class Platform(Model):
+    """The system under test."""
+
+    url: PlatformUrl = Field(description="Its address; paths of steps are taken under it.", examples=["${env.PLATFORM_URL}"])
+    regions: dict[Name, RegionPlatform] = Field(
+        {}, description="What is different by region.", examples=[{"eu": {"url": "https://eu.example.com"}}]
+    )
+    views: dict[str, MediaUrl] = Field(
+        {}, description="Where viewers of a protocol look when a view names no url.", examples=[DEFAULT_VIEWS]
+    )
+    allow: tuple[Allowed, ...] = Field(
+        (), description="Hosts or networks a server may name although private.", examples=[["10.0.0.0/8"]]
+    )
+    ice_servers: tuple[IceServer, ...] = Field(
+        (), description="ICE servers; none are used unless named.", examples=[["stun:stun.example.com:3478"]]
+    )
+    accounts: dict[Name, Account] = Field(
+        {},
+        description="Tokens by account. One not named here uses the kept variable `<account>_token`, else `token`, else none.",
+        examples=[{"viewer": {"token": "${secret.viewer_token}"}}],
+    )
+    secrets: dict[Name, Secret] = Field(
+        {}, description="Secrets by name.", examples=[{"password": {"env": "BROADCASTER_PASSWORD"}}]
+    )
+
+
+class Deadlines(Model):
+    """How long things may take where steps do not say themselves."""
+
+    start: dict[str, PositiveDuration] = Field(
+        {}, description="Start deadline by protocol; default: the protocol's own.", examples=[{"whep": "5s", "hls": "10s"}]
+    )
+    reconnect: PositiveDuration = Field(10 * 10**9, description="To be back after a cut.", examples=["10s"])
+    run: PositiveDuration = Field(90 * 10**9, description="The whole run.", examples=["90s"])
+
+
+class Objective(Model):
+    """A promise over a window, judged per run."""
+
+    name: Name = Field(description="Its name.", examples=["room-start"])
+    indicator: str = Field(description="What is promised.", examples=["room_start"])
+    target: Ratio = Field(description="Share of good runs; never 100%.", examples=["99.5%"])
+    window: PositiveDuration = Field(description="Over how long.", examples=["30d"])
+    within: PositiveDuration | None = Field(None, description="For indicators in seconds: what is good.", examples=["2s"])
+
+    @field_validator("indicator")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        return one_of(value, tuple(i.name for i in INDICATORS.values() if i.objective))
+
+    @field_validator("target")
+    @classmethod
+    def _reachable(cls, value: float) -> float:
+        if not 0 < value < 1:
+            raise ValueError("a target of 100% leaves no room for any failure and 0% promises nothing; write for example 99.5%")
+        return value
+
+    @model_validator(mode="after")
+    def _within(self) -> Objective:
+        seconds = INDICATORS[self.indicator].unit is Unit.SECONDS
+        if seconds and self.within is None:
+            raise ValueError(f"{self.indicator} is a time: say what is good, such as within: 2s")
+        if not seconds and self.within is not None:
+            raise ValueError(f"{self.indicator} is a ratio; within belongs to indicators in seconds")
+        return self
+
+
+class Gate(Model):
+    """A rule with an action and an owner."""
+
+    name: Name = Field(description="Its name.", examples=["hold-campaign"])
+    when: GateExpression = Field(description="What makes it close; the grammar is in the documentation of gates.")
+    resume: GateExpression | None = Field(None, description="What opens it again.")
+    by: Annotated[tuple[Literal["region", "publish_region", "protocol"], ...], OneOrMany()] = Field(
+        ("region",), description="Judged apart for each.", examples=["region", ["region", "protocol"]]
+    )
+    owner: str = Field("", description="Who decides; default: the scenario's owner.", examples=["growth-lead"])
+    action: str = Field(min_length=1, description="What to do when it closes.", examples=["pause campaign expansion"])
+    severity: Literal["fail", "warn"] = Field("fail", description="What a closed gate makes of a run.", examples=["warn"])
+    min_n: int = Field(1, ge=1, description="Fewer untainted attempts than this are inconclusive.", examples=[20])
+
+
+class Scenario(Model):
+    """A journey on a platform, and what is expected of it."""
+
+    name: Name = Field(alias="scenario", description="Its name, a metric label.", examples=["room-start"])
+    description: str = Field(
+        "", description="What it shows, for people.", examples=["A broadcaster goes live; viewers see it at once."]
+    )
+    owner: str = Field(min_length=1, description="Who is called.", examples=["media-sre"])
+    regions: tuple[Name, ...] = Field(("local",), min_length=1, description="Where its viewers run.", examples=[["eu", "us"]])
+    platform: Platform = Field(description="The system under test.")
+    deadlines: Deadlines = Field(Deadlines(), description="How long things may take.")
+    journey: tuple[AnyStep, ...] = Field(min_length=1, description="What is done, in this order.")
+    final: tuple[AnyStep, ...] = Field((), alias="finally", description="What is done whatever happened.")
+    objectives: tuple[Objective, ...] = Field((), description="Promises.")
+    gates: tuple[Gate, ...] = Field((), description="Rules.")
