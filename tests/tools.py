@@ -116,29 +116,27 @@ class Child:
         return str(await wait_until(said, deadline, f"{line!r} from {self.popen.args!r}"))
 
     def stop(self, grace: float = 5.0) -> None:
-        """SIGTERM, then SIGKILL after `grace` seconds, to it and to what it started: its own process group."""
-        for how in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, how)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.popen.wait(grace)
-            # A group lives while any member does; grandchildren may outlive the child.
-            if _group_ends(self.pid, grace):
-                break
+        """Close its input, SIGTERM, and SIGKILL after `grace` seconds, to it and to what it started: its process group."""
         if self.popen.stdin is not None:
             with contextlib.suppress(OSError):
                 self.popen.stdin.close()
+        for how in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, how)
+            if self._gone(grace):
+                return
 
-
-def _group_ends(group: int, grace: float) -> bool:
-    ends = time.monotonic() + grace
-    while time.monotonic() < ends:
-        try:
-            os.killpg(group, 0)
-        except (ProcessLookupError, PermissionError):
-            return True
-        time.sleep(0.01)
-    return False
+    def _gone(self, grace: float) -> bool:
+        """Whether it and every member of its group ends within `grace` seconds. Grandchildren may outlive the child."""
+        ends = time.monotonic() + grace
+        while time.monotonic() < ends:
+            if self.popen.poll() is not None:
+                try:
+                    os.killpg(self.pid, 0)
+                except (ProcessLookupError, PermissionError):
+                    return True
+            time.sleep(0.01)
+        return False
 
 
 @contextlib.contextmanager
@@ -162,6 +160,7 @@ def spawn(
             env={**os.environ, **(env or {})},
             cwd=cwd,
             start_new_session=True,
+            bufsize=0,
         )
     child = Child(popen, output)
     try:

@@ -80,7 +80,7 @@ class Nginx:
         the child's standard input as `form` (flv, mpegts, …), at the pace it is written."""
         ffmpeg = requires("ffmpeg")
         if source is None:
-            read = ["-fflags", "nobuffer", "-f", form, "-i", "pipe:0"]
+            read = ["-fflags", "nobuffer", "-analyzeduration", "500k", "-probesize", "100k", "-f", form, "-i", "pipe:0"]
         else:
             read = ["-re", *(["-stream_loop", "-1"] if loop else []), "-i", str(source)]
         command = [ffmpeg, "-hide_banner", "-loglevel", "warning", *read, "-c", "copy", "-f", "flv", self.rtmp_url(stream)]
