@@ -1,0 +1,275 @@
+"""Observations → metrics.
+
+Two moments, because they know different things. **Live**, from observations: attempts, frames, freezes, latencies, edges,
+and the probe's own health; these move while a long run goes on. **At the end**, from the folded result: outcomes, starts,
+stages, reconnects, steps, failures, verdict; only then is it known what the probe's own health spoilt, since that needs the
+health samples on both sides of it.
+
+Kept out of distributions: clock faults (never in `latencies`), what a tainted probe measured (by the newest health sample),
+and everything of a session after we cut it, except how it came back. The sink never awaits, never raises, and holds a
+bounded number of open sessions; what it cannot take it counts.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sized
+from dataclasses import dataclass
+from typing import Literal
+
+from prometheus_client import CollectorRegistry
+
+from probe.export.families import Families, plain
+from probe.export.figures import FIXED, FRAME_KINDS, MEDIA_PURPOSES, REBUFFER, W3C, first_cut, status_class
+from probe.export.zeros import CACHE_STATES, CLASSES, SESSION_STEPS, Protocols, series
+from probe.model.clock import NS
+from probe.model.observation import (
+    CutBegan,
+    Freeze,
+    HealthSample,
+    Observation,
+    RequestDone,
+    Role,
+    RunBegan,
+    RunEnded,
+    SessionBegan,
+    SessionStarted,
+    Window,
+)
+from probe.model.outcome import Done, Failed
+from probe.model.verdict import CutResult, RunResult, SessionResult, StepResult, Verdict
+from probe.plan import Plan
+
+_log = logging.getLogger(__name__)
+MAX_OPEN = 10_000
+
+ObjectiveOutcome = Literal["good", "bad", "inconclusive"]
+Labels = dict[str, str]
+
+
+@dataclass(slots=True)
+class _Run:
+    labels: Labels
+    trace: str
+    tainted: bool = False
+
+
+@dataclass(slots=True)
+class _Session:
+    media: Labels
+    viewer: bool
+    started: bool = False
+    severed: bool = False
+
+
+class MetricsSink:
+    """A sink of observations; its metrics live in `registry` (one of its own where none is given)."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
+        self._to = Families(self.registry)
+        self._runs: dict[str, _Run] = {}
+        self._sessions: dict[tuple[str, str], _Session] = {}
+        self.count_dropped("metrics", 0)
+
+    def declare(self, plan: Plan, protocols: Protocols | None = None) -> None:
+        """Every series that `plan` can produce exists from now on, at 0. `protocols`: the phases each can fail in."""
+        for name, labels in series(plan, protocols or {}):
+            self._to.touch(name, labels)
+
+    def put(self, observation: Observation) -> None:
+        """Take one fact. Constant time; never awaits, never raises."""
+        try:
+            self._to.add("self_observations_total", {})
+            self._live(observation)
+        except Exception:
+            # A bug of ours here must not end a measurement; it is counted where an alert can see it.
+            self.count_dropped("metrics")
+            _log.exception("an observation could not be counted")
+
+    def count_dropped(self, sink: str, count: int = 1) -> None:
+        """`count` observations that the sink of that name could not take."""
+        self._to.add("self_observations_dropped_total", {"kind": sink}, count)
+
+    def count_result(self, result: RunResult, verdict: Verdict) -> None:
+        """All of a run that is known only once it is folded and judged. Call it once a run."""
+        run = _run_labels(result.began)
+        trace = result.began.trace_id
+        for session in result.sessions:
+            self._count_session(run, session, trace)
+        for step in result.steps:
+            self._count_step(run, step, trace)
+        publishers = [s for s in result.sessions if s.role is Role.PUBLISHER]
+        if not any(s.taints for s in publishers):
+            for protocol, took in result.available.items():
+                self._to.observe("available_seconds", {**run, "protocol": protocol}, took / NS, trace)
+        self._to.add("runs_total", {**run, "verdict": verdict.value}, trace=trace)
+
+    def count_objective(self, began: RunBegan, slo: str, outcome: ObjectiveOutcome, protocol: str = "") -> None:
+        """One run judged against one objective; `protocol` empty where the objective is the whole run's."""
+        labels = {**_run_labels(began), "protocol": protocol, "slo": slo, "outcome": outcome}
+        self._to.add("objective_runs_total", labels, trace=began.trace_id)
+
+    # -- live
+
+    def _live(self, fact: Observation) -> None:
+        match fact:
+            case RunBegan():
+                self._bounded(self._runs)
+                self._runs[fact.run] = _Run(_run_labels(fact), fact.trace_id)
+            case RunEnded():
+                self._runs.pop(fact.run, None)
+                for key in [key for key in self._sessions if key[0] == fact.run]:
+                    del self._sessions[key]
+            case SessionBegan():
+                self._began(fact)
+            case SessionStarted():
+                if session := self._sessions.get((fact.run, fact.session)):
+                    session.started = True
+            case CutBegan():
+                if session := self._sessions.get((fact.run, fact.session)):
+                    session.severed = True
+            case Window() | Freeze():
+                self._watched(fact)
+            case RequestDone():
+                self._request(fact)
+            case HealthSample():
+                self._health(fact)
+            case _:
+                pass
+
+    def _bounded(self, held: Sized) -> None:
+        if len(held) >= MAX_OPEN:
+            raise OverflowError(f"more than {MAX_OPEN} open at once")
+
+    def _began(self, fact: SessionBegan) -> None:
+        run = self._runs[fact.run]
+        media = {**run.labels, "role": fact.role.value, "protocol": fact.protocol, "device": fact.device}
+        self._to.add("attempts_total", {**media, "join": fact.join, "kind": fact.verify}, trace=run.trace)
+        self._bounded(self._sessions)
+        self._sessions[fact.run, fact.session] = _Session(media, fact.role is Role.VIEWER)
+
+    def _watched(self, fact: Window | Freeze) -> None:
+        run = self._runs.get(fact.run)
+        session = self._sessions.get((fact.run, fact.session))
+        if run is None or session is None or session.severed or not session.viewer:
+            return
+        if isinstance(fact, Window):
+            self._window(run, session, fact)
+        elif fact.rule == W3C:
+            self._to.add("freezes_total", session.media, trace=run.trace)
+            self._to.add("frozen_seconds_total", {**session.media, "kind": "freeze"}, fact.took / NS)
+        elif fact.rule == FIXED:
+            self._to.add("freezes_fixed_total", session.media, trace=run.trace)
+        elif fact.rule == REBUFFER:
+            self._to.add("rebuffers_total", session.media, trace=run.trace)
+            self._to.add("frozen_seconds_total", {**session.media, "kind": "rebuffer"}, fact.took / NS)
+
+    def _window(self, run: _Run, session: _Session, window: Window) -> None:
+        for kind in FRAME_KINDS:
+            if count := getattr(window, kind):
+                self._to.add("frames_total", {**session.media, "kind": kind}, count)
+        if session.started:
+            self._to.add("watched_seconds_total", session.media, window.took / NS)
+        self._to.set("clock_error_seconds", run.labels, window.clock_error)
+        if run.tainted:
+            return
+        for value in window.latencies:
+            self._to.observe("e2e_latency_seconds", session.media, value, run.trace)
+        for value in window.skews:
+            self._to.observe(
+                "av_skew_seconds", {**session.media, "kind": "early" if value < 0 else "late"}, abs(value), run.trace
+            )
+        if window.media_seconds > 0:
+            rendition, _ = self._to.collapse(run.labels["scenario"], "rendition", window.rendition)
+            labels = {**session.media, "rendition": rendition}
+            self._to.observe("bitrate_bytes_per_second", labels, window.bytes / window.media_seconds, run.trace)
+
+    def _request(self, fact: RequestDone) -> None:
+        run = self._runs.get(fact.run)
+        if run is None or fact.purpose not in MEDIA_PURPOSES:
+            return
+        session = self._sessions.get((fact.run, fact.session))
+        edge, new = self._to.collapse(run.labels["scenario"], "edge", fact.edge)
+        cache = plain(fact.cache).lower()
+        labels = {**run.labels, "protocol": session.media["protocol"] if session else "", "edge": edge}
+        if new:
+            for state in CACHE_STATES:
+                for family in CLASSES:
+                    self._to.touch("edge_requests_total", {**labels, "cache": state, "class": family})
+        counted = {**labels, "cache": cache if cache in CACHE_STATES else "other", "class": status_class(fact.status)}
+        self._to.add("edge_requests_total", counted, trace=run.trace)
+
+    def _health(self, fact: HealthSample) -> None:
+        run = self._runs.get(fact.run)
+        if run is None:
+            return
+        run.tainted = bool(fact.taints)
+        region = {"region": run.labels["region"]}
+        self._to.add("self_health_samples_total", {**region, "tainted": _bool(run.tainted)})
+        self._to.observe("self_loop_lag_seconds", region, fact.loop_lag, run.trace)
+        self._to.set("self_decode_backlog_seconds", region, fact.decode_backlog)
+        self._to.set("self_run_delay_ratio", region, fact.run_delay)
+        self._to.set("self_throttled_ratio", region, fact.throttled)
+
+    # -- at the end
+
+    def _count_session(self, run: Labels, session: SessionResult, trace: str) -> None:
+        media = {**run, "role": session.role.value, "protocol": session.protocol, "device": session.device}
+        of = {**media, "join": session.join}
+        outcome = session.outcome
+        if outcome is not None:
+            labels = {**of, "kind": session.verify, "outcome": outcome.kind, "tainted": _bool(bool(session.taints))}
+            self._to.add("outcomes_total", labels, trace=trace)
+            self._taints(run, session.taints)
+        if isinstance(outcome, Done) and session.took is not None and not session.taints:
+            if session.role is Role.VIEWER:
+                self._to.observe("first_frame_seconds", {**of, "kind": session.verify}, session.took / NS, trace)
+            for stage, took in session.stages.items():
+                self._to.observe("stage_seconds", {**of, "stage": stage.value}, took / NS, trace)
+        for cut in session.cuts:
+            self._count_cut(run, media, cut, trace)
+        if session.ending:
+            # It counts up to the cut; whether it came back after it is what `reconnects_total` says.
+            ending = session.ending if first_cut(session) is None else "planned"
+            self._to.add("sessions_ended_total", {**of, "kind": ending}, trace=trace)
+        failures = [f for f in (outcome, *(cut.failure for cut in session.cuts), session.ended_by) if isinstance(f, Failed)]
+        for failure in dict.fromkeys(failures):  # a failed reconnect also ended the session: one failure
+            self._failed(run, failure, trace, role=session.role.value, protocol=session.protocol)
+
+    def _count_cut(self, run: Labels, media: Labels, cut: CutResult, trace: str) -> None:
+        if cut.outcome is None:
+            return
+        of = {**media, "kind": cut.kind}
+        self._to.add("reconnects_total", {**of, "outcome": cut.outcome.value, "tainted": _bool(bool(cut.taints))}, trace=trace)
+        self._taints(run, cut.taints)
+        if not cut.taints:
+            for name, took in (("outage_seconds", cut.outage), ("reconnect_seconds", cut.reconnect)):
+                self._to.observe(name, of, None if took is None else took / NS, trace)
+
+    def _count_step(self, run: Labels, step: StepResult, trace: str) -> None:
+        if step.outcome is None:
+            return
+        of = {**run, "step": step.step, "service": step.service, "kind": step.kind}
+        self._to.add("steps_total", {**of, "outcome": step.outcome.kind, "tainted": _bool(bool(step.taints))}, trace=trace)
+        self._taints(run, step.taints)
+        if isinstance(step.outcome, Done) and step.took is not None and not step.taints:
+            self._to.observe("step_seconds", of, step.took / NS, trace)
+        if isinstance(step.outcome, Failed) and step.kind not in SESSION_STEPS:
+            self._failed(run, step.outcome, trace, service=step.service)
+
+    def _failed(self, run: Labels, failure: Failed, trace: str, *, role: str = "", protocol: str = "", service: str = "") -> None:
+        of = {"role": role, "protocol": protocol, "service": service, "phase": failure.phase.value, "reason": failure.reason}
+        self._to.add("failures_total", {**run, **of}, trace=trace)
+
+    def _taints(self, run: Labels, taints: frozenset[str]) -> None:
+        for taint in taints:
+            self._to.add("taints_total", {**run, "taint": taint})
+
+
+def _run_labels(began: RunBegan) -> Labels:
+    return {"scenario": began.scenario, "mode": began.mode, "publish_region": began.publish_region, "region": began.region}
+
+
+def _bool(value: bool) -> str:
+    return "true" if value else "false"

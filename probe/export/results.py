@@ -1,0 +1,66 @@
+"""What the exporters render: results as judged, and nothing that was not.
+
+`judge/` and `export/` do not know each other; the command line hands what one decided to the other in these types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from probe.model.verdict import Check, RunResult, Verdict, worst
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """The common factor of what went wrong, in words and as fields (`region`, `protocol`, `edge`, `phase`, …)."""
+
+    words: str
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedRun:
+    """One run, its verdict and the checks that made it."""
+
+    result: RunResult
+    verdict: Verdict
+    checks: tuple[Check, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """One invocation: one or more runs and one verdict on them all. `kind`: run, smoke or drill. Times are Unix ns;
+    `expires` None: it holds until the next one. `quorum` is how many conclusive runs a region needs."""
+
+    kind: str
+    verdict: Verdict
+    runs: tuple[JudgedRun, ...]
+    started: int
+    evaluated: int
+    expires: int | None = None
+    cause: Cause | None = None
+    release: str = ""
+    probe_version: str = ""
+    quorum: int = 1
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        return tuple(check for run in self.runs for check in run.checks)
+
+    @property
+    def target(self) -> str:
+        """The platforms looked at; several are joined by commas."""
+        return ", ".join(dict.fromkeys(run.result.began.target for run in self.runs))
+
+    def regions(self) -> dict[str, list[JudgedRun]]:
+        """Runs by viewing region, in order of appearance."""
+        grouped: dict[str, list[JudgedRun]] = {}
+        for run in self.runs:
+            grouped.setdefault(run.result.began.region, []).append(run)
+        return grouped
+
+
+def regional(runs: list[JudgedRun]) -> Verdict:
+    """The verdict of one region's runs."""
+    return worst([run.verdict for run in runs])
