@@ -60,7 +60,9 @@ async def _cut_paths(step: CutStep, hit: list[Stay], sessions: Sessions) -> int:
     try:
         await asyncio.sleep(step.duration / NS)
         if step.cut == "rebind":
-            await asyncio.gather(*(path.rebind() for path in paths))
+            async with asyncio.TaskGroup() as group:
+                for path in paths:
+                    group.create_task(path.rebind())
     finally:
         for path in paths:
             path.restore()

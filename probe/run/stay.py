@@ -240,14 +240,19 @@ class Stay:
         timer = StageTimer(intent)
         self.feed = Feed(self.ctx.clock)
         limit = self._limit() / NS
+        end: Outcome = Done()
         try:
             async with asyncio.timeout(limit) as deadline:
                 io = AttemptIO(self.ctx.clock, self.client, timer, self.feed, self.path, self.facts, self.ctx.emit, self.session)
                 async with self.row.driver.open(self.spec(), io):
-                    while (record := await self.feed.get()) is not None:
-                        if self._take(record, timer):
-                            deadline.reschedule(asyncio.get_running_loop().time() + self.row.stall / NS)
-            return Done()
+                    # A failed feed ends the attempt; it is not raised through the driver, which has nothing to add to it.
+                    try:
+                        while (record := await self.feed.get()) is not None:
+                            if self._take(record, timer):
+                                deadline.reschedule(asyncio.get_running_loop().time() + self.row.stall / NS)
+                    except Failure as failure:
+                        end = failure.outcome
+            return end
         except TimeoutError:
             if self._up:
                 return self.watch.stalled()
@@ -256,6 +261,8 @@ class Stay:
             return failure.outcome
         except Unsupported as unsupported:
             return unsupported.outcome
+        except BaseExceptionGroup as group:
+            return _first_of(group)
         except asyncio.CancelledError:
             if self._away is None or self._ending:
                 raise
@@ -336,3 +343,14 @@ class Stay:
         self.started.set()
         self.settled.set()
         self.done.set()
+
+
+def _first_of(group: BaseExceptionGroup[BaseException]) -> Outcome:
+    """What a driver's TaskGroup raised: the first error that is ours names it, a bug is a bug."""
+    leaf: BaseException = group
+    while isinstance(leaf, BaseExceptionGroup):
+        ours = leaf.subgroup((Failure, Unsupported))
+        leaf = (ours or leaf).exceptions[0]
+    if isinstance(leaf, Failure | Unsupported):
+        return leaf.outcome
+    return Aborted(f"{type(leaf).__name__}: {leaf}")

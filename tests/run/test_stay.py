@@ -1,0 +1,279 @@
+"""One session's life: start, stall, reconnect, crash, planned end; with a scripted driver and the real clock."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TypeVar
+
+import pytest
+
+from probe.drivers.base import SessionIO
+from probe.errors import Failure, Unsupported
+from probe.model.clock import MS, NS
+from probe.model.observation import CutOutcome, Observation, Resumed, SessionBegan, SessionEnded, SessionStarted, StageDone
+from probe.model.outcome import Aborted, Cancelled, Done, Failed, Skipped
+from probe.model.stage import Phase, Stage
+from tests.run.scripted import Scripted, Source, make_stay
+
+T = TypeVar("T", bound=Observation)
+
+
+def only(facts: list[Observation], kind: type[T]) -> T:
+    (fact,) = [f for f in facts if isinstance(f, kind)]
+    return fact
+
+
+async def forever(io: SessionIO, attempt: int) -> None:
+    await asyncio.Event().wait()
+
+
+async def test_a_start_that_works_has_stages_that_add_up_and_a_planned_end() -> None:
+    source = Source()
+    driver = Scripted(lambda io, n: source.play(io))
+    stay, facts = make_stay(driver)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(stay.run())
+        await stay.started.wait()
+        assert stay.playing
+        stay.end()
+    started, ended = only(facts, SessionStarted), only(facts, SessionEnded)
+    stages = [f for f in facts if isinstance(f, StageDone)]
+    assert sum(stage.took for stage in stages) == started.took
+    assert [s.stage for s in stages] == [Stage.PROBE, Stage.SIGNAL, Stage.FIRST_PACKET, Stage.KEYFRAME]
+    assert (ended.outcome, ended.ending, driver.left) == (Done(), "planned", 1)
+
+
+@pytest.mark.parametrize(
+    ("what", "expected"),
+    [
+        ("nothing", Failed(Phase.FIRST_PACKET, "silence", "deadline of 0.5 s passed")),
+        ("foreign", Failed(Phase.FIRST_FRAME, "foreign")),
+        ("stale", Failed(Phase.FIRST_FRAME, "stale")),
+        ("uncoded", Failed(Phase.FIRST_FRAME, "uncoded")),
+    ],
+)
+async def test_a_start_that_never_comes_is_named_by_its_open_stage_or_by_what_it_showed(what: str, expected: Failed) -> None:
+    source = Source()
+
+    async def script(io: SessionIO, n: int) -> None:
+        if what == "nothing":
+            return
+        for _ in range(200):
+            frame = source.frame(io, run=77 if what == "foreign" else 5, old_ms=9000 if what == "stale" else 10, coded=what != "uncoded")
+            io.feed.post(frame)
+            await asyncio.sleep(0.02)
+
+    stay, facts = make_stay(Scripted(script))
+    await stay.run()
+    outcome = only(facts, SessionEnded).outcome
+    assert isinstance(outcome, Failed)
+    assert (outcome.phase, outcome.reason) == (expected.phase, expected.reason)
+    assert only(facts, SessionEnded).ending == ""
+    assert [f for f in facts if isinstance(f, SessionBegan)]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (Failure(Phase.SIGNAL, "http_404"), Failed),
+        (Unsupported("offered H264, answered AV1"), Skipped),
+        (ZeroDivisionError("a bug"), Aborted),
+    ],
+)
+async def test_whatever_a_driver_raises_becomes_an_outcome(error: Exception, expected: type) -> None:
+    async def connect(io: SessionIO, n: int) -> None:
+        raise error
+
+    stay, facts = make_stay(Scripted(forever, connect))
+    await stay.run()
+    assert isinstance(only(facts, SessionEnded).outcome, expected)
+
+
+async def test_a_start_is_never_tried_twice() -> None:
+    async def connect(io: SessionIO, n: int) -> None:
+        raise Failure(Phase.CONNECT, "refused")
+
+    driver = Scripted(forever, connect)
+    stay, _ = make_stay(driver)
+    await stay.run()
+    assert driver.entered == 1
+
+
+async def test_a_stall_reconnects_and_tells_the_outage() -> None:
+    source = Source()
+
+    async def script(io: SessionIO, n: int) -> None:
+        await source.play(io, frames=5 if n == 0 else 10_000)
+
+    driver = Scripted(script)
+    stay, facts = make_stay(driver)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(stay.run())
+        async with asyncio.timeout(5):
+            while not any(isinstance(f, Resumed) for f in facts):
+                await asyncio.sleep(0.01)
+        stay.end()
+    resumed = only(facts, Resumed)
+    assert (resumed.kind, resumed.outcome, resumed.reconnect) == ("unplanned", CutOutcome.RESTARTED, None)
+    assert resumed.outage is not None
+    assert 250 * MS <= resumed.outage <= NS
+    assert driver.entered == driver.left == 2
+    assert only(facts, SessionEnded).ending == "planned"
+
+
+async def test_what_stays_away_past_the_deadline_has_crashed_with_the_reason_it_stopped() -> None:
+    source = Source()
+
+    async def script(io: SessionIO, n: int) -> None:
+        await source.play(io, frames=5)
+        io.feed.close(Failure(Phase.PLAYING, "ended", "closed by the server"))
+
+    async def connect(io: SessionIO, n: int) -> None:
+        if n:
+            raise Failure(Phase.CONNECT, "refused")
+
+    driver = Scripted(script, connect)
+    stay, facts = make_stay(driver, reconnect=NS)
+    await stay.run()
+    ended, resumed = only(facts, SessionEnded), only(facts, Resumed)
+    assert (ended.outcome, ended.ending) == (Done(), "crashed")
+    assert ended.ended_by is not None
+    assert (ended.ended_by.phase, ended.ended_by.reason) == (Phase.PLAYING, "ended")
+    assert resumed.outcome is CutOutcome.FAILED
+    assert resumed.failure is not None
+    assert (resumed.failure.phase, resumed.failure.reason) == (Phase.RECONNECTING, "refused")
+    assert driver.entered > 2
+
+
+async def test_foreign_pictures_after_the_start_are_not_progress() -> None:
+    source = Source()
+
+    async def script(io: SessionIO, n: int) -> None:
+        if n == 0:
+            await source.play(io, frames=5)
+        for _ in range(10_000):
+            io.feed.post(source.frame(io, run=77))
+            await asyncio.sleep(0.02)
+
+    stay, facts = make_stay(Scripted(script), reconnect=NS // 2)
+    await stay.run()
+    ended = only(facts, SessionEnded)
+    assert ended.ended_by is not None
+    assert (ended.ended_by.phase, ended.ended_by.reason) == (Phase.PLAYING, "foreign")
+
+
+async def test_a_cut_that_heals_before_the_stall_is_resumed_by_the_same_session() -> None:
+    source = Source()
+    gate = asyncio.Event()
+    gate.set()
+
+    async def script(io: SessionIO, n: int) -> None:
+        while True:
+            await gate.wait()
+            io.feed.post(source.frame(io))
+            await asyncio.sleep(0.02)
+
+    stay, facts = make_stay(Scripted(script), stall=5 * NS)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(stay.run())
+        await stay.started.wait()
+        stay.cut_began("flap", "cut")
+        gate.clear()
+        await asyncio.sleep(0.7)
+        stay.restored(at=stay.ctx.clock.now())
+        gate.set()
+        async with asyncio.timeout(5):
+            await stay.settled.wait()
+        stay.end()
+    resumed = only(facts, Resumed)
+    assert (resumed.outcome, resumed.kind, resumed.attempts) == (CutOutcome.RESUMED, "flap", 0)
+    assert resumed.outage is not None
+    assert resumed.reconnect is not None
+    assert resumed.outage > 600 * MS > resumed.reconnect
+
+
+async def test_under_a_cut_the_deadline_waits_for_the_return() -> None:
+    source = Source()
+    down = True
+
+    async def script(io: SessionIO, n: int) -> None:
+        await source.play(io, frames=5 if n == 0 else 10_000)
+
+    async def connect(io: SessionIO, n: int) -> None:
+        if n and down:
+            raise Failure(Phase.CONNECT, "timeout")
+
+    driver = Scripted(script, connect)
+    stay, facts = make_stay(driver, reconnect=NS // 2)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(stay.run())
+        await stay.started.wait()
+        stay.cut_began("rebind", "cut")
+        await asyncio.sleep(1.5)
+        assert not stay.over
+        down = False
+        stay.restored(at=stay.ctx.clock.now())
+        async with asyncio.timeout(5):
+            await stay.settled.wait()
+        stay.end()
+    resumed = only(facts, Resumed)
+    assert resumed.outcome is CutOutcome.RESTARTED
+    assert resumed.reconnect is not None
+
+
+async def test_a_401_on_the_way_back_renews_the_credentials() -> None:
+    source = Source()
+    renewed = asyncio.Event()
+
+    async def refresh() -> None:
+        renewed.set()
+
+    async def connect(io: SessionIO, n: int) -> None:
+        if n and not renewed.is_set():
+            raise Failure(Phase.AUTH, "http_401")
+
+    async def script(io: SessionIO, n: int) -> None:
+        await source.play(io, frames=5 if n == 0 else 10_000)
+
+    stay, facts = make_stay(Scripted(script, connect), refresh=refresh)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(stay.run())
+        async with asyncio.timeout(5):
+            while not any(isinstance(f, Resumed) for f in facts):
+                await asyncio.sleep(0.01)
+        stay.end()
+    assert renewed.is_set()
+
+
+async def test_a_publisher_that_drops_comes_back_as_a_new_attempt() -> None:
+    source = Source()
+    driver = Scripted(lambda io, n: source.play(io))
+    stay, facts = make_stay(driver)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(stay.run())
+        await stay.started.wait()
+        stay.cut_began("drop", "cut")
+        stay.leave()
+        await asyncio.sleep(0.2)
+        assert driver.left == 1
+        stay.come_back()
+        stay.restored(at=stay.ctx.clock.now())
+        async with asyncio.timeout(5):
+            await stay.settled.wait()
+        stay.end()
+    assert only(facts, Resumed).outcome is CutOutcome.RESTARTED
+    assert driver.entered == driver.left == 2
+
+
+async def test_cancelled_before_it_could_end_is_cancelled_and_leaves_the_driver() -> None:
+    driver = Scripted(forever)
+    stay, facts = make_stay(driver)
+    task = asyncio.get_running_loop().create_task(stay.run())
+    async with asyncio.timeout(5):
+        while not driver.entered:
+            await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert isinstance(only(facts, SessionEnded).outcome, Cancelled)
+    assert driver.left == 1
