@@ -1,0 +1,127 @@
+"""Segments of HLS into encoded packets: fMP4 with its init section, or MPEG-TS.
+
+FFmpeg is handed bytes, one segment at a time, with the format named by us and every protocol forbidden: a segment can
+neither pick a demuxer nor make it open anything. Times are the stream's own: fMP4 carries them in tfdt, the 33 bits of
+MPEG-TS are unwrapped across segments here. Not attempted: packed audio, WebVTT, encryption.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import av
+from av.bitstream import BitStreamFilterContext
+
+from probe.errors import Failure
+from probe.model.stage import Phase
+
+_PACKETS = 20_000  # per segment
+_STREAMS = 16
+_TS_PACKET = 188
+_WRAP = 1 << 33
+_BOXES = frozenset({b"ftyp", b"styp", b"moov", b"moof", b"sidx", b"emsg", b"prft", b"free", b"skip", b"uuid", b"mdat"})
+_TO_ANNEXB = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
+_NOTHING_OPENS = {"protocol_whitelist": "none", "enable_drefs": "0", "use_absolute_path": "0"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedPacket:
+    """One packet in decoding order. `data` is Annex B for H.264 and HEVC; `pts` in the stream's own seconds."""
+
+    kind: str  # video | audio
+    codec: str  # FFmpeg's name
+    extradata: bytes
+    data: bytes
+    pts: float | None
+    duration: float | None
+    keyframe: bool
+    size: int
+    width: int = 0
+    height: int = 0
+    rate: int = 0
+    channels: int = 0
+
+
+class Demuxer:
+    """One per rendition; remembers the last init section and how often TS clocks have wrapped."""
+
+    def __init__(self) -> None:
+        self._init = b""
+        self._last: dict[int, int] = {}  # stream id → last unwrapped pts
+
+    def feed(self, init: bytes | None, segment: bytes) -> list[EncodedPacket]:
+        """Packets of one whole segment. `init` None: the one before. Raises Failure(segment, malformed) for what is no
+        segment, (segment, empty) for one without media. Takes ms: call it off the loop, or use `feed_async`."""
+        if init is not None:
+            self._init = init
+        if segment[:1] == b"\x47" and len(segment) >= _TS_PACKET and segment[_TS_PACKET : _TS_PACKET + 1] in (b"\x47", b""):
+            return self._demux(segment, "mpegts", {"correct_ts_overflow": "0"})
+        if segment[4:8] in _BOXES:
+            return self._demux(self._init + segment, "mp4", {})
+        raise Failure(Phase.SEGMENT, "malformed", f"neither MPEG-TS nor fMP4: begins {segment[:8].hex()}")
+
+    async def feed_async(self, init: bytes | None, segment: bytes) -> list[EncodedPacket]:
+        """The same in a worker thread; one call at a time."""
+        return await asyncio.to_thread(self.feed, init, segment)
+
+    def _demux(self, data: bytes, form: str, options: dict[str, str]) -> list[EncodedPacket]:
+        try:
+            with av.open(io.BytesIO(data), "r", format=form, options={**_NOTHING_OPENS, **options}) as container:
+                packets = list(self._packets(container, form))
+        except (av.error.FFmpegError, ValueError, EOFError) as error:
+            raise Failure(Phase.SEGMENT, "malformed", " ".join(str(error).split())[:200]) from error
+        if not packets:
+            raise Failure(Phase.SEGMENT, "empty", f"{len(data)} bytes of {form} without a packet")
+        return packets
+
+    def _packets(self, container: av.container.InputContainer, form: str) -> Iterator[EncodedPacket]:
+        streams = [s for s in container.streams if s.type in ("video", "audio") and s.codec_context is not None]
+        if not streams or len(container.streams) > _STREAMS:
+            return
+        filters = {
+            s.index: BitStreamFilterContext(_TO_ANNEXB[s.codec_context.name], s)
+            for s in streams
+            if form == "mp4" and s.codec_context.name in _TO_ANNEXB
+        }
+        count = 0
+        for packet in container.demux(streams):
+            if packet.size == 0:
+                continue
+            count += 1
+            if count > _PACKETS:
+                raise Failure(Phase.SEGMENT, "too_large", f"more than {_PACKETS} packets in one segment")
+            wire_size = packet.size
+            out = filters[packet.stream.index].filter(packet) if packet.stream.index in filters else [packet]
+            for each in out:
+                yield self._packet(packet.stream, each, form, wire_size)
+
+    def _packet(self, stream: av.stream.Stream, packet: av.Packet[av.stream.Stream], form: str, size: int) -> EncodedPacket:
+        pts = packet.pts
+        if pts is not None and form == "mpegts":
+            pts = self._unwrap(stream.id, pts)
+        context = stream.codec_context
+        video = isinstance(context, av.VideoCodecContext)
+        return EncodedPacket(
+            kind="video" if video else "audio",
+            codec=context.name,
+            extradata=bytes(context.extradata or b""),
+            data=bytes(packet),
+            pts=None if pts is None else float(pts * packet.time_base),
+            duration=float(packet.duration * packet.time_base) if packet.duration else None,
+            keyframe=bool(packet.is_keyframe),
+            size=size,
+            width=context.width if isinstance(context, av.VideoCodecContext) else 0,
+            height=context.height if isinstance(context, av.VideoCodecContext) else 0,
+            rate=context.sample_rate if isinstance(context, av.AudioCodecContext) else 0,
+            channels=context.channels if isinstance(context, av.AudioCodecContext) else 0,
+        )
+
+    def _unwrap(self, stream_id: int, pts: int) -> int:
+        last = self._last.get(stream_id)
+        if last is not None:
+            pts += round((last - pts) / _WRAP) * _WRAP
+        self._last[stream_id] = pts
+        return pts
