@@ -1,0 +1,169 @@
+"""Opening a connection in exact stages: resolve, connect, TLS.
+
+aiohttp's tracing knows no TLS event and its own connector retries and caches lookups inside. So `BaseConnector`'s
+one hook is filled here: look up, check the addresses, connect (RFC 8305 happy eyeballs through the library aiohttp uses
+itself), then TLS on the connected socket with the host's name. Every new connection looks its name up again: a probe
+wants to see the lookup. A TLS failure is final; another address is not tried, for it would hide a broken server.
+Neither proxies nor UNIX sockets.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import aiohappyeyeballs
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+
+from probe.errors import Failure
+from probe.model.clock import Clock
+from probe.model.stage import Phase, Stage, StageTimer
+from probe.net import errors
+from probe.net.addresses import AddressPolicy
+
+if TYPE_CHECKING:
+    from aiohttp import ClientRequest, ClientTimeout
+    from aiohttp.connector import Connection
+    from aiohttp.tracing import Trace
+
+Dial: TypeAlias = Callable[[str, str, int], Awaitable[tuple[str, int]]]
+"""(host, ip, port) → the address to connect to instead: a relay. Host name and TLS stay."""
+
+_ADDRESSES = 8  # of one name that are tried
+_STAGGER_SECONDS = 0.25  # RFC 8305 §5: Connection Attempt Delay
+_TLS_GOODBYE_SECONDS = 1.0
+_IDLE_SECONDS = 4.0  # servers close idle connections from 5 s on; a POST must not meet one that is just closing
+
+
+@dataclass(slots=True)
+class Opening:
+    """How far the connection for one exchange is. `step` is the phase a deadline would hit now."""
+
+    phase: Phase
+    stages: StageTimer | None
+    stage: Stage | None
+    step: Phase = field(init=False)
+    websocket: bool = False
+    fresh: bool = False  # this exchange opened its connection
+    status: int = 0
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.step = self.phase
+
+
+opening: ContextVar[Opening] = ContextVar("opening")
+
+
+@functools.cache
+def default_tls() -> ssl.SSLContext:
+    """Verifies against the system's authorities (or SSL_CERT_FILE); made once, it costs milliseconds."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+class StagedConnector(aiohttp.BaseConnector):
+    """A pool of connections; marks the stages of those it opens on the exchange that asked."""
+
+    def __init__(self, clock: Clock, allow: AddressPolicy, dial: Dial | None, tls: ssl.SSLContext) -> None:
+        super().__init__(keepalive_timeout=_IDLE_SECONDS, limit=0)
+        self._clock = clock
+        self._allow = allow
+        self._dial = dial
+        self._tls = tls
+
+    async def connect(self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout) -> Connection:
+        connection = await super().connect(req, traces, timeout)
+        mark = opening.get()
+        mark.step = mark.phase
+        if mark.stages is not None and mark.stage is not None:
+            mark.stages.enter(mark.stage, self._clock.now())
+        return connection
+
+    async def _create_connection(self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout) -> ResponseHandler:
+        host, port = req.url.raw_host, req.url.port
+        assert host is not None and port is not None
+        mark = opening.get()
+        mark.fresh = True
+        addresses = self._allowed(host, await self._resolve(host, port, mark), mark.phase)
+        sock = await self._reach(host, addresses, mark)
+        return await self._speak(sock, host, req.is_ssl(), mark)
+
+    def _enter(self, mark: Opening, stage: Stage) -> None:
+        mark.step = Phase(stage.value)
+        if mark.stages is not None:
+            mark.stages.enter(stage, self._clock.now())
+
+    async def _resolve(self, host: str, port: int, mark: Opening) -> list[tuple[str, int]]:
+        try:
+            ipaddress.ip_address(host)
+            return [(host, port)]
+        except ValueError:
+            pass
+        self._enter(mark, Stage.RESOLVE)
+        try:
+            found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+        except (OSError, UnicodeError) as error:
+            raise errors.of_resolving(error) from error
+        return [(str(address[0]), port) for *_, address in found]
+
+    def _allowed(self, host: str, addresses: list[tuple[str, int]], phase: Phase) -> list[tuple[str, int]]:
+        allowed = [(ip, port) for ip, port in addresses if self._allow.refusal(host, ip) is None]
+        if not allowed:
+            for ip, _ in addresses:
+                self._allow.check(host, ip, phase)
+            raise Failure(Phase.RESOLVE, "not_found", "the name has no address")
+        return allowed[:_ADDRESSES]
+
+    async def _reach(self, host: str, addresses: list[tuple[str, int]], mark: Opening) -> socket.socket:
+        self._enter(mark, Stage.CONNECT)
+        try:
+            if self._dial is None:
+                return await self._start(addresses)
+            return await self._through(self._dial, host, addresses)
+        except (OSError, RuntimeError) as error:  # uvloop raises RuntimeError for some of what asyncio calls OSError
+            raise errors.of_connecting(error) from error
+
+    async def _through(self, dial: Dial, host: str, addresses: list[tuple[str, int]]) -> socket.socket:
+        """One address after another: a relay connects to the far side before it answers."""
+        refused: OSError | None = None
+        for ip, port in addresses:
+            try:
+                return await self._start([await dial(host, ip, port)])
+            except OSError as error:
+                refused = refused or error
+        assert refused is not None
+        raise refused
+
+    async def _start(self, addresses: list[tuple[str, int]]) -> socket.socket:
+        infos: list[Any] = []
+        for ip, port in addresses:
+            if ":" in ip:
+                bare, _, scope = ip.partition("%")
+                where: tuple[Any, ...] = (bare, port, 0, socket.if_nametoindex(scope) if scope else 0)
+                infos.append((socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", where))
+            else:
+                infos.append((socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (ip, port)))
+        return await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=_STAGGER_SECONDS, loop=self._loop)
+
+    async def _speak(self, sock: socket.socket, host: str, secure: bool, mark: Opening) -> ResponseHandler:
+        secured: dict[str, Any] = {}
+        if secure:
+            self._enter(mark, Stage.TLS)
+            secured = {"ssl": self._tls, "server_hostname": host.rstrip("."), "ssl_shutdown_timeout": _TLS_GOODBYE_SECONDS}
+        try:
+            _, protocol = await self._loop.create_connection(self._factory, sock=sock, **secured)
+        except BaseException as error:
+            sock.close()
+            if isinstance(error, OSError):
+                raise (errors.of_tls(error) if secure else errors.of_connecting(error)) from error
+            raise
+        return protocol

@@ -1,0 +1,79 @@
+"""Takes known secrets out of text, in every form they take on their way into it.
+
+A token shows up raw, percent-encoded in a URL, escaped in JSON, or inside base64 (whose letters depend on where in the
+encoded text it began, hence three alignments). Overlapping finds are merged before anything is replaced, so that the
+longest leaves no tail. It is the last net, not the first: code does not put secrets into text.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from urllib.parse import quote, quote_plus
+
+MARK = "[redacted]"
+_SHORTEST_ENCODED = 4  # a shorter secret's base64 or escapes would match anything
+
+
+def _forms(secret: str) -> set[str]:
+    forms = {secret}
+    if len(secret) < _SHORTEST_ENCODED:
+        return forms
+    for escaped in (quote(secret, safe=""), quote(secret), quote_plus(secret)):
+        forms |= {escaped, _lower_escapes(escaped)}
+    for ascii_only in (True, False):
+        text = json.dumps(secret, ensure_ascii=ascii_only)[1:-1]
+        forms |= {text, text.replace("/", "\\/")}
+    raw = secret.encode("utf-8", "surrogatepass")
+    for shift in range(3):
+        # Characters that hold bits of the neighbours as well are left out: 8 × shift bits in front, the rest behind.
+        encoded = base64.b64encode(b"\0" * shift + raw).rstrip(b"=")
+        first = (8 * shift + 5) // 6
+        last = 8 * (shift + len(raw)) // 6
+        core = encoded[first:last].decode()
+        forms |= {core, core.replace("+", "-").replace("/", "_")}
+    return forms
+
+
+def _lower_escapes(text: str) -> str:
+    parts = text.split("%")
+    return "%".join([parts[0], *(p[:2].lower() + p[2:] for p in parts[1:])])
+
+
+class Redactor:
+    """Knows secrets; `redact` may be called from any thread."""
+
+    def __init__(self, *secrets: str) -> None:
+        self._forms: tuple[str, ...] = ()
+        for secret in secrets:
+            self.add(secret)
+
+    def __repr__(self) -> str:
+        return f"<Redactor of {len(self._forms)} forms>"
+
+    def add(self, secret: str) -> None:
+        """Remember a secret; an empty one is no secret."""
+        if secret:
+            self._forms = tuple(sorted({*self._forms, *_forms(secret)}, key=len, reverse=True))
+
+    def redact(self, text: str) -> str:
+        """`text` with every known secret replaced by a mark."""
+        spans: list[tuple[int, int]] = []
+        for form in self._forms:
+            at = text.find(form)
+            while at >= 0:
+                spans.append((at, at + len(form)))
+                at = text.find(form, at + 1)
+        if not spans:
+            return text
+        out: list[str] = []
+        done = 0
+        end = -1
+        for begin, stop in sorted(spans):
+            if begin > end:
+                if end >= 0:
+                    done = end
+                    out.append(MARK)
+                out.append(text[done:begin])
+            end = max(end, stop)
+        return "".join([*out, MARK, text[end:]])
