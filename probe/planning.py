@@ -159,6 +159,7 @@ class _Making:
             case Publish():
                 return self._publish(step, base)
             case View():
+                base["optional"] = step.optional or all(view.optional for view in step.view)
                 return ViewStep(**base, phase=step.phase, views=tuple(self._view(v, step, index) for v in step.view))
             case Cut():
                 call = self._call(step.call, None) if step.call is not None else None

@@ -216,8 +216,8 @@ class Cut(StepModel):
 
     @model_validator(mode="after")
     def _together(self) -> Cut:
-        if self.cut in LINK_CUTS and self.of == "platform":
-            raise ValueError(f"a {self.cut} is made on the path of viewers or of the publisher, not of the platform")
+        if self.cut in LINK_CUTS and self.of in ("platform", "publisher"):
+            raise ValueError(f"a {self.cut} is made on the path of viewers; a publisher can drop, a platform restart")
         if self.cut == "drop" and self.of != "publisher":
             raise ValueError("only the publisher can drop; cut viewers by flap or rebind")
         if self.cut in ("restart", "token_expiry") and self.call is None:
