@@ -13,10 +13,15 @@ from collections.abc import Callable, Mapping
 Read = Callable[[str], str]
 
 _WORDS = {
-    "hit": "hit", "memhit": "hit", "tcp_hit": "hit", "tcp_mem_hit": "hit", "refreshhit": "hit", "revalidated": "hit",
-    "miss": "miss", "tcp_miss": "miss", "expired": "miss", "tcp_expired_miss": "miss", "tcp_refresh_miss": "miss",
-    "stale": "stale", "updating": "stale", "bypass": "bypass", "dynamic": "bypass", "pass": "bypass", "none": "bypass", "uncacheable": "bypass",
-}  # fmt: skip
+    word: meaning
+    for meaning, words in {
+        "hit": "hit memhit tcp_hit tcp_mem_hit refreshhit revalidated",
+        "miss": "miss expired tcp_miss tcp_expired_miss tcp_refresh_miss",
+        "stale": "stale updating",
+        "bypass": "bypass dynamic pass none uncacheable",
+    }.items()
+    for word in words.split()
+}
 _LABEL = re.compile(r"[^A-Za-z0-9._-]+")
 
 

@@ -59,10 +59,21 @@ class Exchange:
     def done(self, now: int) -> RequestDone:
         ended = now if self.ended is None else self.ended
         return RequestDone(
-            at=ended, service=self.service, purpose=self.purpose, method=self.method, url=self.url, edge=self.edge,
-            cache=self.cache, status=self.status, size=self.size, took=ended - self.began, request_id=self.request_id, span_id=self.span_id,
-            parent_span_id=self.parent_span_id, failure=self.failure,
-        )  # fmt: skip
+            at=ended,
+            service=self.service,
+            purpose=self.purpose,
+            method=self.method,
+            url=self.url,
+            edge=self.edge,
+            cache=self.cache,
+            status=self.status,
+            size=self.size,
+            took=ended - self.began,
+            request_id=self.request_id,
+            span_id=self.span_id,
+            parent_span_id=self.parent_span_id,
+            failure=self.failure,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

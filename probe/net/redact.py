@@ -8,6 +8,7 @@ longest leaves no tail. It is the last net, not the first: code does not put sec
 from __future__ import annotations
 
 import base64
+import functools
 import json
 from urllib.parse import quote, quote_plus
 
@@ -15,10 +16,11 @@ MARK = "[redacted]"
 _SHORTEST_ENCODED = 4  # a shorter secret's base64 or escapes would match anything
 
 
-def _forms(secret: str) -> set[str]:
+@functools.lru_cache(maxsize=256)
+def _forms(secret: str) -> frozenset[str]:
     forms = {secret}
     if len(secret) < _SHORTEST_ENCODED:
-        return forms
+        return frozenset(forms)
     for escaped in (quote(secret, safe=""), quote(secret), quote_plus(secret)):
         forms |= {escaped, _lower_escapes(escaped)}
     for ascii_only in (True, False):
@@ -32,7 +34,7 @@ def _forms(secret: str) -> set[str]:
         last = 8 * (shift + len(raw)) // 6
         core = encoded[first:last].decode()
         forms |= {core, core.replace("+", "-").replace("/", "_")}
-    return forms
+    return frozenset(forms)
 
 
 def _lower_escapes(text: str) -> str:
