@@ -157,6 +157,10 @@ class _Scope:
             return f"{written}: kept only later, by step {by!r}"
         return f"{written}: no step before provides it" + _meant(name, {*self.kept, *BUILTIN})
 
+    def absent(self, name: str | None) -> bool:
+        """Whether this is an optional secret that is not there."""
+        return name is not None and name.removeprefix("secret.") in self._missing
+
     def anywhere(self, name: str) -> bool:
         return name in self._by
 
@@ -251,6 +255,8 @@ def _outside(data: Mapping[str, Any], scope: _Scope) -> Iterator[Finding]:
         if "views" in where and where[0] == "platform":
             continue  # asked of each view that uses it
         for reference in references(text):
+            if account and scope.absent(reference.name):
+                continue  # that account has no token then
             message = scope.problem(reference.name, reference.written)
             if not message and not account and not (origin and reference.name == "platform.url"):
                 message = f"{reference.written}: only ${{env.NAME}} can be used here"
