@@ -29,7 +29,8 @@ _NOTHING_OPENS = {"protocol_whitelist": "none", "enable_drefs": "0", "use_absolu
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodedPacket:
-    """One packet in decoding order. `data` is Annex B for H.264 and HEVC; `pts` in the stream's own seconds."""
+    """One packet in decoding order. `data` is Annex B for H.264 and HEVC, parameter sets within and `extradata` empty;
+    `pts` in the stream's own seconds; `size` as it was in the segment."""
 
     kind: str  # video | audio
     codec: str  # FFmpeg's name
@@ -71,8 +72,8 @@ class Demuxer:
         try:
             with av.open(io.BytesIO(data), "r", format=form, options={**_NOTHING_OPENS, **options}) as container:
                 packets = list(self._packets(container, form))
-        except (av.error.FFmpegError, ValueError, EOFError) as error:
-            raise Failure(Phase.SEGMENT, "malformed", " ".join(str(error).split())[:200]) from error
+        except (av.error.FFmpegError, ValueError) as error:
+            raise Failure(Phase.SEGMENT, "malformed", f"{form}: {getattr(error, 'strerror', error)}"[:200]) from error
         if not packets:
             raise Failure(Phase.SEGMENT, "empty", f"{len(data)} bytes of {form} without a packet")
         return packets
@@ -107,7 +108,7 @@ class Demuxer:
         return EncodedPacket(
             kind="video" if video else "audio",
             codec=context.name,
-            extradata=bytes(context.extradata or b""),
+            extradata=b"" if context.name in _TO_ANNEXB else bytes(context.extradata or b""),
             data=bytes(packet),
             pts=None if pts is None else float(pts * packet.time_base),
             duration=float(packet.duration * packet.time_base) if packet.duration else None,

@@ -57,7 +57,7 @@ class SegmentMuxer:
         """One Annex B access unit; returns the segment it closed, if it closed one."""
         nals = split_annexb(data)
         if keyframe and self.init is None:
-            self.init = self._make_init(nals, data)
+            self.init = make_init(data, self._audio)
         if self.init is None or pts < 0 or (self._video and pts <= self._video[-1][1]):
             self.dropped += 1
             return None
@@ -110,16 +110,17 @@ class SegmentMuxer:
         self._video, self._sound, self._size = [], [], 0
         return segment
 
-    def _make_init(self, nals: list[bytes], data: bytes) -> bytes | None:
-        sps = next((nal for nal in nals if nal[0] & 31 == _SPS and len(nal) >= 4), None)
-        pps = next((nal for nal in nals if nal[0] & 31 == _PPS), None)
-        if sps is None or pps is None:
-            return None
-        try:
-            frames = av.CodecContext.create("h264", "r").decode(av.Packet(data))
-        except av.error.FFmpegError:
-            return None
-        sizes = [(frame.width, frame.height) for frame in frames]
-        if not sizes:
-            return None
-        return init_section(VideoTrack(sps, pps, *sizes[0]), self._audio)
+
+def make_init(data: bytes, audio: AudioTrack | None) -> bytes | None:
+    """The init section for a stream that begins with this H.264 access unit; None where it holds no parameter sets or
+    cannot be decoded (its size is asked of the decoder)."""
+    nals = split_annexb(data)
+    sps = next((nal for nal in nals if nal[0] & 31 == _SPS and len(nal) >= 4), None)
+    pps = next((nal for nal in nals if nal[0] & 31 == _PPS), None)
+    if sps is None or pps is None:
+        return None
+    try:
+        frames = av.CodecContext.create("h264", "r").decode(av.Packet(data))
+    except av.error.FFmpegError:
+        return None
+    return init_section(VideoTrack(sps, pps, frames[0].width, frames[0].height), audio) if frames else None

@@ -24,29 +24,17 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from types import TracebackType
 
-import av
-
-from probe.media.encode import AUDIO_CLOCK, VIDEO_CLOCK, H264Encoder, OpusEncoder
-from probe.media.picture import Painter, Synthesizer
+from probe.media.encode import AUDIO_CLOCK, VIDEO_CLOCK
+from probe.media.source import FPS, SIZES, TICKS, AudioSource, ProgrammeIds, VideoSource
 from probe.model.clock import MS, NS, Clock
-from probe.model.frames import SEQUENCE_MODULUS, FrameCode
 
-FPS = 30
-SIZES = {"360p30": (640, 360), "720p30": (1280, 720), "portrait30": (360, 640)}
+__all__ = ["KEYFRAME_APART", "SIZES", "EncodedUnit", "Programme", "ProgrammeIds"]
+
 KEYFRAME_APART = 250 * MS  # requests that come faster wait
 _LEAD = 40 * MS  # from ready to the first release: the first picture is encoded in it
 _BEHIND = 250 * MS
 _QUEUE = 128
 _JOIN = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class ProgrammeIds:
-    """What stands in every picture: the run's number, the random half of its trace id, the publish ordinal (4 bits)."""
-
-    run: int
-    trace: int
-    publish: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,40 +168,26 @@ class Programme:
         return True
 
     def _video(self) -> None:
-        painter = Painter(self.width, self.height)
-        encoder = H264Encoder(self.width, self.height, FPS, self.bitrate)
+        source = VideoSource(self.name, self.ids, self.bitrate)
         begin = self._clock.now() + _LEAD
         self._origin = begin + -self._clock.wall(begin).unix_ns % MS
         self._ready.set()
-        slot = sequence = 0
-        shown: tuple[int, FrameCode] | None = None
+        slot = 0
         last_keyframe = self._origin - NS
         while True:
             slot = max(slot, -(-(self._clock.now() - _BEHIND - self._origin) * FPS // NS))
-            due = self._origin + round(slot * 1000 / FPS) * MS
+            due = self._origin + round(slot * 1000 / FPS) * MS  # whole ms, as the stamp can say
             stamp_ns = self._clock.wall(due).unix_ns
-            if not (self.frozen and shown):
-                code = FrameCode(
-                    run=self.ids.run,
-                    trace=self.ids.trace,
-                    publish=self.ids.publish,
-                    sequence=sequence % SEQUENCE_MODULUS,
-                    stamp_ms=(stamp_ns + MS // 2) // MS,
-                )
-                shown = (slot, code)
-                sequence += 1
-            pts = slot * (VIDEO_CLOCK // FPS)
             wanted = self._want_keyframe.is_set() and due - last_keyframe >= KEYFRAME_APART
             if wanted:
                 self._want_keyframe.clear()
-            picture: av.VideoFrame = painter.paint(*shown, self.black)
-            data, keyframe = encoder.encode(picture, pts, wanted)
+            data, keyframe = source.make(slot, stamp_ns, keyframe=wanted, black=self.black, frozen=self.frozen)
             if keyframe:
                 last_keyframe = due
             unit = EncodedUnit(
                 kind="video",
                 data=data,
-                pts=pts,
+                pts=slot * TICKS,
                 time_base=Fraction(1, VIDEO_CLOCK),
                 keyframe=keyframe,
                 due=due,
@@ -224,16 +198,14 @@ class Programme:
             slot += 1
 
     def _sound(self) -> None:
-        encoder = OpusEncoder(self.channels, self._audio_bitrate)
         self._ready.wait()
         if self._stop.is_set():
             return
-        synthesizer = Synthesizer(self._clock.wall(self._origin).unix_ns)
-        size = Synthesizer.BLOCK
-        number = 1  # block 0 would begin before the first picture: the encoder looks ahead
+        source = AudioSource(self._clock.wall(self._origin).unix_ns, self.channels, self._audio_bitrate)
+        number = 1
         while True:
-            number = max(number, (self._clock.now() - _BEHIND - self._origin) * AUDIO_CLOCK // NS // size)
-            data, pts = encoder.encode(synthesizer.block(number * size), number * size)
+            number = max(number, source.number_at(self._clock.now() - _BEHIND - self._origin))
+            data, pts = source.make(number)
             due = self._origin + pts * NS // AUDIO_CLOCK
             unit = EncodedUnit(
                 kind="audio",
