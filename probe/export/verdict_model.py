@@ -1,0 +1,303 @@
+"""The shape of verdict.json: what others build on. Changed only with a line in the changelog.
+
+The published JSON Schema is made from these classes. Absent is absent: a field that is None is left out, and there is no
+NaN. Times are RFC 3339 in UTC, durations are seconds, rates bytes per second.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Result = Literal["pass", "warn", "inconclusive", "fail"]
+OutcomeName = Literal["done", "failed", "skipped", "cancelled", "aborted", "in_flight"]
+Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+Seconds = Annotated[float, Field(description="seconds")]
+BytesPerSecond = Annotated[float, Field(ge=0, description="bytes per second of media")]
+Count = Annotated[int, Field(ge=0)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class CauseDoc(_Part):
+    """The common factor of what went wrong: in words, and as fields."""
+
+    words: str
+    fields: dict[str, str] = {}
+
+
+class ClockDoc(_Part):
+    error_seconds: Seconds | None = None
+
+
+class HealthDoc(_Part):
+    samples: Count
+    tainted_samples: Count
+    loop_lag_seconds_max: Seconds | None = None
+    decode_backlog_seconds_max: Seconds | None = None
+    run_delay_ratio_max: float | None = None
+    throttled_ratio_max: float | None = None
+    taints: list[str] = []
+
+
+class ProbeDoc(_Part):
+    version: str
+    health: HealthDoc
+    clock: ClockDoc
+
+
+class QuorumDoc(_Part):
+    """Conclusive runs there were, and how many it takes."""
+
+    have: Count
+    need: Count
+
+
+class RegionDoc(_Part):
+    region: str
+    result: Result
+    quorum: QuorumDoc
+
+
+class SplitDoc(_Part):
+    untainted: Count
+    tainted: Count
+
+
+class AttemptsDoc(_Part):
+    """Sessions intended; the total is the sum of all below it."""
+
+    total: Count
+    done: SplitDoc
+    failed: SplitDoc
+    skipped: SplitDoc
+    cancelled: SplitDoc
+    aborted: SplitDoc
+    in_flight: SplitDoc
+
+
+class StepDoc(_Part):
+    step: str
+    kind: str
+    service: str | None = None
+    outcome: OutcomeName
+    phase: str | None = None
+    reason: str | None = None
+    detail: str | None = None
+    taints: list[str] = []
+    seconds: Seconds | None = None
+    optional: bool = False
+    final: bool = False
+    span_id: str
+
+
+class LatencyDoc(_Part):
+    n: Count
+    p50: Seconds
+    p95: Seconds
+    max: Seconds
+    clock_error: Seconds | None = Field(default=None, description="bound on the clocks' error; absent: unknown")
+    clock_faults: Count = 0
+
+
+class FramesDoc(_Part):
+    """Frames by what they were; a verified frame was decoded too."""
+
+    decoded: Count
+    verified: Count
+    lost: Count
+    duplicate: Count
+    reordered: Count
+    corrupt: Count
+    uncoded: Count
+    foreign: Count
+    stale: Count
+    undecodable: Count
+
+
+class FreezesDoc(_Part):
+    """`count` and `seconds` by the W3C rule; `fixed` by 500 ms; rebuffering for buffered players only."""
+
+    count: Count
+    seconds: Seconds
+    ratio: float | None = None
+    fixed: Count
+    rebuffers: Count | None = None
+    rebuffer_seconds: Seconds | None = None
+    rebuffer_ratio: float | None = None
+
+
+class BitrateDoc(_Part):
+    p50: BytesPerSecond
+    min: BytesPerSecond
+    max: BytesPerSecond
+    renditions: list[str] = []
+
+
+class SkewDoc(_Part):
+    n: Count
+    p50: Seconds
+    max_abs: Seconds
+
+
+class ReconnectDoc(_Part):
+    step: str
+    kind: str
+    outcome: Literal["unaffected", "resumed", "restarted", "failed"] | None = None
+    outage_seconds: Seconds | None = None
+    reconnect_seconds: Seconds | None = None
+    attempts: Count
+    phase: str | None = None
+    reason: str | None = None
+    detail: str | None = None
+    taints: list[str] = []
+
+
+class EdgeDoc(_Part):
+    edge: str | None = None
+    cache: str | None = None
+    status: Annotated[str, Field(description="2xx, 3xx, 4xx, 5xx, or none where no answer came")]
+    requests: Count
+
+
+class EndedDoc(_Part):
+    """How a stay ended that did not end as planned."""
+
+    phase: str
+    reason: str
+    detail: str | None = None
+
+
+class SessionDoc(_Part):
+    session_id: str
+    name: str
+    step: str
+    role: Literal["publisher", "viewer"]
+    protocol: str
+    device: str
+    region: str
+    join: str | None = None
+    verify: str
+    optional: bool = False
+    span_id: str
+    began_at: Time
+    outcome: OutcomeName
+    phase: str | None = None
+    reason: str | None = None
+    detail: str | None = None
+    ending: Literal["planned", "crashed"] | None = None
+    ended_by: EndedDoc | None = None
+    taints: list[str] = []
+    start_seconds: Seconds | None = Field(default=None, description="publisher: intent to acknowledged media")
+    first_frame_seconds: Seconds | None = Field(default=None, description="viewer: intent to first verified frame")
+    stages: dict[str, Seconds] = {}
+    e2e_latency_seconds: LatencyDoc | None = None
+    frames: FramesDoc | None = None
+    freezes: FreezesDoc | None = None
+    bitrate: BitrateDoc | None = None
+    av_skew_seconds: SkewDoc | None = None
+    reconnects: list[ReconnectDoc] = []
+    edges: list[EdgeDoc] = []
+    facts: dict[str, str] = {}
+
+
+class SpreadDoc(_Part):
+    n: Count
+    p50: Seconds
+    p95: Seconds
+    max: Seconds
+
+
+class GroupDoc(_Part):
+    """Sessions alike, where a run has too many to list. Failed ones are listed beside it all the same."""
+
+    role: Literal["publisher", "viewer"]
+    protocol: str
+    device: str
+    region: str
+    sessions: Count
+    outcomes: dict[str, Count]
+    tainted: Count
+    first_frame_seconds: SpreadDoc | None = None
+    e2e_latency_seconds: SpreadDoc | None = None
+    reconnects: dict[str, Count] = {}
+
+
+class RunDoc(_Part):
+    run_id: str
+    trace_id: str
+    scenario: str
+    mode: str
+    seed: int
+    publish_region: str
+    region: str
+    result: Result
+    outcome: OutcomeName
+    started_at: Time
+    seconds: Seconds | None = None
+    taints: list[str] = []
+    attempts: AttemptsDoc
+    available_seconds: dict[str, Seconds] = {}
+    steps: list[StepDoc] = []
+    sessions: list[SessionDoc] = []
+    groups: list[GroupDoc] | None = Field(default=None, description="above 50 sessions: all of them by kind")
+    notes: list[str] = []
+
+
+class CheckDoc(_Part):
+    name: str
+    result: Result
+    value: float | None = None
+    unit: str | None = None
+    threshold: str | None = None
+    n: Count
+    min_n: Count
+    window: str | None = None
+    region: str | None = None
+    owner: str | None = None
+    action: str | None = None
+    phase: str | None = None
+    reason: str | None = None
+    subject: str | None = None
+
+
+class VerdictDoc(_Part):
+    """One invocation's verdict and what it rests on."""
+
+    schema_version: Literal[1] = 1
+    kind: Literal["run", "smoke", "drill"]
+    result: Result
+    cause: CauseDoc | None = None
+    started_at: Time
+    evaluated_at: Time
+    expires_at: Time | None = None
+    probe: ProbeDoc
+    target: str
+    release: str | None = None
+    regions: list[RegionDoc]
+    runs: list[RunDoc]
+    checks: list[CheckDoc]
+
+
+def json_schema() -> dict[str, Any]:
+    """The published JSON Schema of verdict.json."""
+    schema = VerdictDoc.model_json_schema(mode="serialization")
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    return {**head, **_without_null(schema), "title": "verdict.json"}
+
+
+def _without_null(schema: Any) -> Any:
+    """What is None here is absent in the file, so the schema allows no null and names none as a default."""
+    if isinstance(schema, list):
+        return [_without_null(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    plain = {key: _without_null(value) for key, value in schema.items() if not (key == "default" and value is None)}
+    choices = plain.pop("anyOf", None)
+    if choices is None:
+        return plain
+    kept = [choice for choice in choices if choice != {"type": "null"}]
+    return {**plain, **kept[0]} if len(kept) == 1 else {**plain, "anyOf": kept}
