@@ -80,6 +80,11 @@ class AddressPolicy:
         """From URLs (their host counts), host names, IP addresses and CIDRs. Raises ValueError for anything else."""
         return cls().including(entries)
 
+    @classmethod
+    def for_platform(cls, url: str, allow: Iterable[str] = ()) -> AddressPolicy:
+        """The platform's own host, and what its scenario lists."""
+        return cls.of(url, *allow)
+
     def including(self, entries: Iterable[str]) -> AddressPolicy:
         """This policy and more entries, as in `of`."""
         hosts, networks = set(self.hosts), list(self.networks)

@@ -109,22 +109,20 @@ class Call:
         mark = Opening(self.phase, self.stages, self.stage, websocket=websocket)
         token = opening.set(mark)
         try:
-            async with asyncio.timeout_at(self.deadline):
-                try:
-                    return await send(headers)
-                except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                    if mark.fresh or hop.method not in _IDEMPOTENT:
-                        raise
-                    return await send(headers)
-        except TimeoutError as error:
-            raise Failure(mark.step, "timeout") from error
-        except aiohttp.WSServerHandshakeError as error:
-            raise self._refusal(error.status, mark.headers, "") from errors.scrubbed(error)
-        except Exception as error:
-            failure = errors.of_exchange(error, self.phase)
-            if failure is None or failure is error:
-                raise
-            raise failure from errors.scrubbed(error)
+            with errors.mapped(self.phase):
+                async with asyncio.timeout_at(self.deadline):
+                    try:
+                        return await send(headers)
+                    except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                        if mark.fresh or hop.method not in _IDEMPOTENT:
+                            raise
+                        return await send(headers)
+        except Failure as failure:
+            if isinstance(failure.__cause__, aiohttp.WSServerHandshakeError):
+                raise self._refusal(mark.status, mark.headers, "") from failure
+            if isinstance(failure.__cause__, TimeoutError) and mark.step is not self.phase:
+                raise Failure(mark.step, "timeout") from failure
+            raise
         finally:
             opening.reset(token)
             if mark.status:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import errno
 import socket
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import aiohttp
 from aiohttp import http_exceptions
@@ -92,6 +94,18 @@ def of_exchange(error: Exception, phase: Phase) -> Failure | None:
     if isinstance(error, OSError):
         return Failure(phase, "reset", errno.errorcode.get(error.errno, "") if error.errno else "")
     return None
+
+
+@contextmanager
+def mapped(phase: Phase) -> Iterator[None]:
+    """Within, an error of an open connection becomes a Failure of `phase`; bugs propagate."""
+    try:
+        yield
+    except Exception as error:
+        failure = of_exchange(error, phase)
+        if failure is None or failure is error:
+            raise
+        raise failure from scrubbed(error)
 
 
 def _chain(error: BaseException) -> list[BaseException]:

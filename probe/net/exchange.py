@@ -140,14 +140,9 @@ class Streaming:
             raise
 
     async def _next(self) -> bytes:
-        try:
+        with errors.mapped(self._phase):
             async with asyncio.timeout_at(self._deadline):
                 return await self._response.content.read(_CHUNK)
-        except Exception as error:
-            failure = errors.of_exchange(error, self._phase)
-            if failure is None:
-                raise
-            raise failure from error
 
     async def read(self) -> bytes:
         """The whole body."""
