@@ -62,7 +62,7 @@ def test_a_folder_in_no_layer_is_noticed(tmp_path: Path) -> None:
 def test_no_module_reads_the_clock_but_clock(tmp_path: Path) -> None:
     stray = tmp_path / "stray.py"
     stray.write_text("import asyncio\nimport time\n\ntime.monotonic_ns()\nasyncio.create_task\n")
-    command = [
+    command: list[str | Path] = [
         Path(sys.executable).parent / "ruff",
         "check",
         "--config",
