@@ -1,0 +1,258 @@
+"""A peer connection that hides no time, leaves nothing behind and says what its transport does.
+
+`new_peer` gives an aiortc RTCPeerConnection whose transports, senders and receivers are those of this folder. Changed
+beside what they state themselves:
+
+- No public STUN server unless the caller names servers (upstream asks Google's).
+- One transport for all media from the beginning (max-bundle, RFC 9725 section 4.2): no sockets that are thrown away.
+- REMB is not offered, since our receivers estimate no bandwidth.
+- `close` is bounded: what does not end in time is aborted, and the orphan tasks that upstream starts are waited for.
+- States arrive as one callback with four ends (ICE up, all up, failed, ended); upstream's connectionState cannot tell a
+  goodbye from a failure.
+- An error while connecting ends in the void upstream; here it is the transport's failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from typing import Any
+from urllib.parse import unquote
+
+from aiortc import RTCConfiguration, RTCIceServer, RTCPeerConnection, RTCRtpReceiver, RTCSessionDescription, clock
+from aiortc.mediastreams import MediaStreamTrack
+from aiortc.rtcconfiguration import RTCBundlePolicy
+from aiortc.rtcdtlstransport import RTCDtlsTransport
+from aiortc.rtcrtptransceiver import RTCRtpTransceiver
+
+from probe.rtc import upstream
+from probe.rtc.dtls import Certificate, Secure
+from probe.rtc.receiver import UnitReceiver
+from probe.rtc.sender import UnitSender
+
+CLOSE = 1.0  # s for a polite end: BYE, close_notify, sockets
+
+
+class Link(StrEnum):
+    """What became of a transport."""
+
+    ICE_UP = "ice_up"
+    UP = "up"
+    ICE_FAILED = "ice_failed"
+    DTLS_FAILED = "dtls_failed"
+    ENDED = "ended"  # it was up; the far side said goodbye or gave no more consent
+
+
+class Peer(RTCPeerConnection):
+    """Made by `new_peer`."""
+
+    def __init__(self, configuration: RTCConfiguration, *, loopback: bool) -> None:
+        super().__init__(configuration)
+        self._RTCPeerConnection__certificates = [certificate()]
+        self._loopback = loopback
+        self._connecting: set[asyncio.Task[Any]] = set()
+        self._was_up = False
+        self._closing = False
+        self.on_link: Callable[[Link], None] | None = None
+
+    async def up(self) -> Link:
+        """Wait until the transport is up or will never be; returns which."""
+        done: asyncio.Future[Link] = asyncio.get_running_loop().create_future()
+        heard, before = self.on_link, self._link()
+        if before is not None:
+            return before
+
+        def hear(link: Link) -> None:
+            if heard is not None:
+                heard(link)
+            if link is not Link.ICE_UP and not done.done():
+                done.set_result(link)
+
+        self.on_link = hear
+        try:
+            return await done
+        finally:
+            self.on_link = heard
+
+    @property
+    def candidates(self) -> tuple[str, str] | None:
+        """Types of the candidate pair in use, ours first: host, srflx, prflx, relay."""
+        for transport in self._secures:
+            pair = transport.agent.selected
+            if pair is not None:
+                return pair[0].type, pair[1].type
+        return None
+
+    @property
+    def _secures(self) -> list[Secure]:
+        return [t for t in self._RTCPeerConnection__dtlsTransports if isinstance(t, Secure)]  # type: ignore[attr-defined]
+
+    async def createOffer(self) -> RTCSessionDescription:
+        return without_remb(await super().createOffer())
+
+    async def createAnswer(self) -> RTCSessionDescription:
+        return without_remb(await super().createAnswer())
+
+    async def close(self) -> None:
+        """End politely within a second, or not politely. Leaves no task, timer or socket."""
+        self._closing = True
+        try:
+            async with asyncio.timeout(CLOSE):
+                await super().close()
+                await self._settled()
+        except TimeoutError:
+            self._abort()
+            await asyncio.sleep(0)
+        except BaseException:
+            self._abort()
+            raise
+
+    async def _settled(self) -> None:
+        """Wait for tasks that upstream starts and forgets."""
+        await asyncio.sleep(0)  # those not begun yet see that we are closed
+        own = asyncio.current_task()
+        tasks = {t for t in self._connecting if t is not own}
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _abort(self) -> None:
+        for transceiver in self.getTransceivers():
+            if isinstance(transceiver.receiver, UnitReceiver):
+                transceiver.receiver.shut()
+            if isinstance(transceiver.sender, UnitSender):
+                transceiver.sender.shut()
+        for transport in self._secures:
+            if transport._task is not None:
+                transport._task.cancel()
+            transport.agent.abort()
+        for task in self._connecting:
+            task.cancel()
+
+    # what upstream calls by its mangled names
+
+    async def _RTCPeerConnection__connect(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connecting.add(task)
+        try:
+            await super()._RTCPeerConnection__connect()  # type: ignore[misc]
+        except (AssertionError, ValueError, ConnectionError, OSError):
+            if not self._closing:
+                self._tell(Link.DTLS_FAILED)
+        finally:
+            self._connecting.discard(task)
+
+    def _RTCPeerConnection__createDtlsTransport(self) -> Secure:
+        transport = Secure.adopt(super()._RTCPeerConnection__createDtlsTransport(), loopback=self._loopback)  # type: ignore[misc]
+        transport.transport.on("statechange", lambda: self._ice_changed(transport))
+        transport.on("statechange", lambda: self._dtls_changed(transport))
+        return transport
+
+    def _RTCPeerConnection__createTransceiver(
+        self, direction: str, kind: str, sender_track: MediaStreamTrack | None = None
+    ) -> RTCRtpTransceiver:
+        made: RTCRtpTransceiver = super()._RTCPeerConnection__createTransceiver(direction, kind, sender_track)  # type: ignore[misc]
+        transport: RTCDtlsTransport = made.receiver.transport
+        assert isinstance(transport, Secure)
+        stream = made.sender._stream_id
+        made._RTCRtpTransceiver__sender = sender = UnitSender(sender_track or kind, transport)  # type: ignore[attr-defined]
+        made._RTCRtpTransceiver__receiver = receiver = UnitReceiver(kind, transport)  # type: ignore[attr-defined]
+        sender._stream_id = stream
+        receiver._set_rtcp_ssrc(sender._ssrc)
+        return made
+
+    def _ice_changed(self, transport: Secure) -> None:
+        state = transport.transport.state
+        if state == "completed":
+            self._tell(Link.ICE_UP)
+        elif state == "failed":
+            self._tell(Link.ENDED if self._was_up else Link.ICE_FAILED)
+
+    def _dtls_changed(self, transport: Secure) -> None:
+        if transport.state == "connected":
+            self._was_up = True
+            self._tell(Link.UP)
+        elif transport.state == "failed":
+            self._tell(Link.DTLS_FAILED)
+        elif transport.state == "closed" and self._was_up:
+            self._tell(Link.ENDED)
+
+    def _link(self) -> Link | None:
+        """Where we stand, for whoever asks late."""
+        states = {t.state for t in self._secures}
+        if "failed" in states:
+            return Link.DTLS_FAILED
+        if "connected" in states:
+            return Link.UP
+        if "failed" in {t.transport.state for t in self._secures}:
+            return Link.ICE_FAILED
+        return Link.ENDED if self._was_up or self._closing else None
+
+    def _tell(self, link: Link) -> None:
+        if self.on_link is not None and not self._closing:
+            self.on_link(link)
+
+
+_certificate: Certificate | None = None
+
+
+def certificate() -> Certificate:
+    """The process's certificate, valid for 30 days; the first costs 4–11 ms, so a probe warms up before it measures."""
+    global _certificate
+    if _certificate is None or (_certificate.expires - clock.current_datetime()).days < 7:
+        _certificate = Certificate.generateCertificate()
+    return _certificate
+
+
+def new_peer(*, loopback: bool, ice_servers: Sequence[str] = ()) -> Peer:
+    """A peer. `loopback`: gather 127.0.0.1 as well. `ice_servers`: `stun:host`, `turn:user:password@host?transport=…`.
+
+    Raises upstream.Moved when aiortc or aioice are not the ones this folder was written against.
+    """
+    upstream.check()
+    configuration = RTCConfiguration(
+        iceServers=[ice_server(text) for text in ice_servers], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE
+    )
+    return Peer(configuration, loopback=loopback)
+
+
+def ice_server(text: str) -> RTCIceServer:
+    """`stun:host:port`, or `turn:user:password@host:port` with user and password percent-encoded."""
+    scheme, _, rest = text.partition(":")
+    credential, at, host = rest.rpartition("@")
+    if not at:
+        return RTCIceServer(urls=text)
+    user, _, password = credential.partition(":")
+    return RTCIceServer(urls=f"{scheme}:{host}", username=unquote(user), credential=unquote(password))
+
+
+def without_remb(description: RTCSessionDescription) -> RTCSessionDescription:
+    """The description without the feedback our receivers do not give, and the header extension it needs."""
+    lines = description.sdp.split("\r\n")
+    kept = [line for line in lines if not line.endswith((" goog-remb", "/abs-send-time"))]
+    return RTCSessionDescription(sdp="\r\n".join(kept), type=description.type)
+
+
+async def warm() -> None:
+    """Pay once for what only the first connection costs: imports, keys, sockets, SDP."""
+    peer = new_peer(loopback=True)
+    try:
+        peer.addTransceiver("video", direction="recvonly")
+        peer.addTransceiver("audio", direction="recvonly")
+        await peer.setLocalDescription(await peer.createOffer())
+    finally:
+        await peer.close()
+
+
+def prefer(transceiver: RTCRtpTransceiver, *codecs: str) -> None:
+    """Offer or answer only these codecs (h264, vp8, opus), in this order, with retransmission. Before the description
+    is made; upstream would offer VP8 first, and G.722 and G.711 that nobody here decodes."""
+    known = RTCRtpReceiver.getCapabilities(transceiver.kind)
+    assert known is not None
+    order = {f"{transceiver.kind}/{name}": rank for rank, name in enumerate(codecs)}
+    wanted = [c for c in known.codecs if c.mimeType.lower() in order]
+    # Constrained baseline before baseline: what every encoder and decoder in a browser has.
+    wanted.sort(key=lambda c: (order[c.mimeType.lower()], c.parameters.get("profile-level-id") != "42e01f"))
+    retransmission = [c for c in known.codecs if c.mimeType.lower() == f"{transceiver.kind}/rtx"]
+    transceiver.setCodecPreferences(wanted + retransmission)
