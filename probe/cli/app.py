@@ -1,0 +1,167 @@
+"""The commands. Each parses, hands over, and turns what comes back into an exit code; the work is elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+import uvloop
+from cyclopts import App, Parameter
+from rich.console import Console
+
+from probe.cli import exits
+from probe.cli.invoke import Interrupted, invoke
+from probe.cli.options import Options
+from probe.cli.scenarios import find, load_all, vocabulary
+from probe.cli.serve import serve_sandbox
+from probe.errors import ConfigError, ProbeError
+from probe.scenario.load import load
+from probe.scenario.schema import json_schema
+from probe.version import VERSION
+
+app = App(
+    name="probe",
+    version=VERSION,
+    version_flags=[],
+    help="""Watches a live-streaming platform the way its people use it, and says go or no-go, with reasons.
+
+A newcomer needs nothing: `probe smoke` starts an embedded live platform, broadcasts, watches, chats, gifts, cuts the
+viewers off, and judges. Exit codes: 0 go, 1 no-go, 2 bad configuration, 3 inconclusive, 4 internal error, 130/143 interrupted.""",
+)
+
+
+@app.command
+def smoke(*files: Path, options: Options = Options()) -> int:  # noqa: B008  # cyclopts reads the default's type
+    """Go or no-go: run one or more scenarios once each, and give one verdict. Without files: the sandbox and room-start.
+
+    Examples
+    --------
+    `probe smoke`                                              the whole journey on the embedded platform
+
+    `probe smoke room-start.yaml --region eu`                  before an event, from a machine in eu
+
+    `probe smoke bare-whip-whep.yaml --set platform.url=http://127.0.0.1:8889`   any WHIP/WHEP server
+
+    `probe smoke a.yaml b.yaml --json --out results/`          for CI: the verdict alone on stdout, files in results/
+
+    Parameters
+    ----------
+    files
+        Scenario files, or names of the ones that come along (room-start, bare-whip-whep).
+    """
+    return _guarded(lambda console: invoke("smoke", files, options, console), options)
+
+
+@app.command
+def run(file: Path, options: Options = Options()) -> int:  # noqa: B008  # cyclopts reads the default's type
+    """Run one scenario once and judge it. The same as `smoke` with one file, recorded as an adhoc run.
+
+    Examples
+    --------
+    `probe run room-start --sandbox`        watch it work
+
+    `probe run my.yaml --seed 7 -v`         the same random choices again, with more logs
+
+    Parameters
+    ----------
+    file
+        Scenario file, or the name of one that comes along.
+    """
+    return _guarded(lambda console: invoke("run", (file,), options, console), options)
+
+
+@app.command
+def check(*files: Path, secrets: Annotated[bool, Parameter(negative=(), help="Also ask that every secret is there.")] = False) -> int:
+    """Find every mistake in scenario files, each with file:line:column; open no socket.
+
+    Examples
+    --------
+    `probe check room-start.yaml`           exit 0, or 2 with one line a mistake
+
+    Parameters
+    ----------
+    files
+        Scenario files.
+    """
+    mistakes = 0
+    for file in files:
+        try:
+            scenario = load(find(file), words=vocabulary(), secrets=secrets)
+            print(f"{file}: {scenario.name}: {len(scenario.journey)} steps, {len(scenario.regions)} regions: valid")
+        except ConfigError as error:
+            mistakes += len(error.mistakes)
+            print(error)
+    if not files:
+        print("name at least one scenario file", file=sys.stderr)
+    return exits.BAD_CONFIGURATION if mistakes or not files else 0
+
+
+@app.command
+def schema(what: Annotated[str, Parameter(help="scenario or verdict")] = "scenario") -> int:
+    """Print the JSON Schema of scenario files (for editors), or of verdict.json.
+
+    Examples
+    --------
+    `probe schema > scenario.schema.json`
+
+    `probe schema verdict`
+    """
+    from probe.export.verdict_json import schema as verdict_schema
+
+    schemas: dict[str, Callable[[], dict[str, Any]]] = {"scenario": json_schema, "verdict": verdict_schema}
+    if what not in schemas:
+        print(f"no schema of {what!r}; there are {', '.join(schemas)}", file=sys.stderr)
+        return exits.BAD_CONFIGURATION
+    print(json.dumps(schemas[what](), indent=2))
+    return 0
+
+
+@app.command
+def sandbox(
+    *,
+    port: Annotated[int, Parameter(help="Port of the platform; its edges and admin take others. 0: any.")] = 0,
+    state: Annotated[Path | None, Parameter(help="Directory of its database. Default: a temporary one.")] = None,
+) -> int:
+    """Run the embedded live platform until Ctrl-C, and print how to reach it.
+
+    Examples
+    --------
+    `probe sandbox --port 8080`             then `probe smoke room-start` against it, with the variables it prints
+    """
+    return _guarded(lambda console: serve_sandbox(console, port, state), Options())
+
+
+@app.command
+def version() -> int:
+    """Print the version."""
+    print(VERSION)
+    return 0
+
+
+def _guarded(work: Callable[[Console], Coroutine[Any, Any, int]], options: Options) -> int:
+    """Run it on a loop of its own; errors become one clear text and the contract's exit code."""
+    console = Console(stderr=options.json, highlight=False)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(work(console))
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return exits.BAD_CONFIGURATION
+    except Interrupted as interrupted:
+        return exits.of_signal(interrupted.signal)
+    except ProbeError as error:
+        print(f"probe: {error}", file=sys.stderr)
+        return exits.INTERNAL_ERROR
+    except Exception:
+        logging.getLogger("probe").exception("internal error")
+        return exits.INTERNAL_ERROR
+
+
+def main() -> None:
+    """Entry point of the console command."""
+    sys.exit(app())

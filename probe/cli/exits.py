@@ -1,0 +1,19 @@
+"""Exit codes, stable from the first day: 0 go, 1 no-go, 2 bad configuration, 3 inconclusive, 4 internal error, 128 + signal."""
+
+from __future__ import annotations
+
+from probe.model.verdict import Verdict
+
+BAD_CONFIGURATION = 2
+INTERNAL_ERROR = 4
+
+_BY_VERDICT = {Verdict.PASS: 0, Verdict.WARN: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 3}
+
+
+def of_verdict(verdict: Verdict) -> int:
+    """pass and warn are go; what could not be told is neither."""
+    return _BY_VERDICT[verdict]
+
+
+def of_signal(number: int) -> int:
+    return 128 + number

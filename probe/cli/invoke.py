@@ -1,0 +1,154 @@
+"""`probe smoke` and `probe run`: scenarios in, one verdict out, and the files beside it.
+
+Runs go one after the other: each is to be alone with the machine. Whatever ends an invocation early, what was measured so
+far is folded, judged and written before the process goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+
+from probe.cli import exits, logs
+from probe.cli.live import Progress
+from probe.cli.options import Options
+from probe.cli.outputs import Outputs
+from probe.cli.scenarios import load_all, plans
+from probe.cli.serve import environment
+from probe.cli.signals import Interrupted, cancelling
+from probe.clock import SystemClock
+from probe.drivers.table import table
+from probe.export.results import Cause, Evaluation, JudgedRun
+from probe.judge.fold import fold
+from probe.judge.judge import judge
+from probe.media.decoder import warm_up
+from probe.model.observation import Observation, Role
+from probe.model.outcome import Cancelled
+from probe.net.redact import Redactor
+from probe.plan import Plan
+from probe.run.engine import Engine
+from probe.sandbox.launch import Sandbox
+from probe.version import VERSION
+
+_log = logging.getLogger("probe")
+_EMBEDDED = (Path("room-start"),)
+
+
+@dataclass(slots=True)
+class _Work:
+    """One invocation as it goes."""
+
+    options: Options
+    console: Console
+    clock: SystemClock
+    redactor: Redactor
+    outputs: Outputs
+    progress: Progress
+    sandbox: Sandbox | None = None
+    judged: list[JudgedRun] = field(default_factory=list)
+    causes: list[Cause | None] = field(default_factory=list)
+
+
+async def invoke(kind: str, files: Sequence[Path], options: Options, console: Console) -> int:
+    """Returns the exit code. Raises ConfigError before anything is opened, Interrupted after everything is written."""
+    clock, redactor = SystemClock(), Redactor()
+    started = clock.wall().unix_ns
+    logs.set_up(redactor, verbose=options.verbose, fields={})
+    with cancelling() as signals:
+        async with AsyncExitStack() as stack:
+            sandbox = None
+            if options.sandbox or not files:
+                load_all(files or _EMBEDDED, options, _placeholder_environment())
+                sandbox = await stack.enter_async_context(Sandbox.start())
+                os.environ.update(environment(sandbox))
+                redactor.add(sandbox.admin_token)
+            mode = "smoke" if kind == "smoke" else "adhoc"
+            todo = plans(load_all(files or _EMBEDDED, options, dict(os.environ)), options, mode, clock)
+            await asyncio.to_thread(warm_up)
+            outputs = await stack.enter_async_context(Outputs.opened(options, redactor, todo))
+            progress = Progress(console, quiet=options.quiet or options.json)
+            work = _Work(options, console, clock, redactor, outputs, progress, sandbox)
+            with progress.showing():
+                await _run_all(work, todo)
+            evaluation = Evaluation(
+                kind=kind,
+                verdict=work.outputs.verdict(work.judged),
+                runs=tuple(work.judged),
+                started=started,
+                evaluated=clock.wall().unix_ns,
+                cause=next((cause for cause in work.causes if cause is not None), None),
+                release=options.release,
+                probe_version=VERSION,
+            )
+            spans = [span for run in work.judged for span in await _platform_spans(work, run)]
+            await outputs.write(evaluation, spans)
+        outputs.show(evaluation, console)
+        if signals.number:
+            raise Interrupted(signals.number)
+        return exits.of_verdict(evaluation.verdict)
+
+
+def _placeholder_environment() -> dict[str, str]:
+    """What the sandbox will provide, so that a bad scenario is told before the sandbox is started for it."""
+    names = ("PLATFORM_URL", "SANDBOX_ADMIN_URL")
+    return {**os.environ, **dict.fromkeys(names, "http://127.0.0.1"), **dict.fromkeys(("BROADCASTER_PASSWORD", "VIEWER_PASSWORD", "SANDBOX_ADMIN_TOKEN"), "-")}
+
+
+async def _run_all(work: _Work, todo: Sequence[Plan]) -> None:
+    for plan in todo:
+        facts: list[Observation] = []
+
+        def put(fact: Observation, facts: list[Observation] = facts) -> None:
+            facts.append(fact)
+            work.outputs.put(fact)
+            work.progress.put(fact)
+
+        engine = Engine(plan, clock=work.clock, put=put, table=table(), state=_state(work.options), redactor=work.redactor)
+        outcome = None
+        try:
+            outcome = await engine.run()
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            assert task is not None
+            task.uncancel()
+            outcome = Cancelled()
+        if facts:
+            _judge(work, plan, facts)
+        if isinstance(outcome, Cancelled):
+            return
+
+
+def _judge(work: _Work, plan: Plan, facts: Sequence[Observation]) -> None:
+    result = fold(facts)
+    judgement = judge(result, plan.gates, work.clock.wall(), owner=plan.owner)
+    work.judged.append(JudgedRun(result=result, verdict=judgement.verdict, checks=tuple(judgement.checks)))
+    cause = judgement.cause
+    work.causes.append(None if cause is None else Cause(words=cause.words, fields=cause.fields))
+    work.outputs.count(plan, result, judgement.verdict)
+
+
+async def _platform_spans(work: _Work, run: JudgedRun) -> list[dict[str, object]]:
+    """The sandbox's own spans of the run's trace; a real platform sends its spans to a collector itself."""
+    if work.sandbox is None:
+        return []
+    try:
+        return await work.sandbox.spans(run.result.began.trace_id)
+    except Exception as error:
+        _log.warning("the sandbox's spans could not be read: %s", error)
+        return []
+
+
+def _state(options: Options) -> Path:
+    if options.state is not None:
+        return options.state
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "stream-probe"
+
+

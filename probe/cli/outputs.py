@@ -1,0 +1,111 @@
+"""The files beside a verdict, and the sinks that feed them while the run goes on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from probe.cli.options import Options
+from probe.errors import ConfigError, Located
+from probe.export import exposition
+from probe.export.console import one_line, plain, table
+from probe.export.junit import junit_xml
+from probe.export.prometheus import MetricsSink
+from probe.export.records import RecordSink
+from probe.export.report import report_html
+from probe.export.results import Evaluation, JudgedRun
+from probe.export.trace import export_otlp, trace_json
+from probe.export.verdict_json import verdict_json
+from probe.model.observation import Observation
+from probe.model.verdict import RunResult, Verdict, worst
+from probe.net.redact import Redactor
+from probe.plan import Plan
+
+_log = logging.getLogger("probe")
+
+
+@dataclass(slots=True)
+class Outputs:
+    """`--out DIR` and what goes there. Directory and port are proven usable before the first run."""
+
+    options: Options
+    redactor: Redactor
+    metrics: MetricsSink
+    records: RecordSink
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, options: Options, redactor: Redactor, todo: Sequence[Plan]) -> AsyncIterator[Outputs]:
+        """Raises ConfigError where the directory cannot be written or the metrics port is taken."""
+        async with AsyncExitStack() as stack:
+            metrics = MetricsSink()
+            for plan in todo:
+                metrics.declare(plan)
+            try:
+                options.out.mkdir(parents=True, exist_ok=True)
+                records = RecordSink(options.out / "observations.jsonl", redactor.redact)
+            except OSError as error:
+                raise ConfigError([Located(str(options.out), 0, 0, "--out", f"cannot be written: {error.strerror}")]) from error
+            stack.callback(records.close)
+            if options.metrics_port is not None:
+                try:
+                    port = await stack.enter_async_context(exposition.serve(metrics.registry, options.metrics_port))
+                except OSError as error:
+                    raise ConfigError([Located("--metrics-port", 0, 0, "", f"{options.metrics_port}: {error.strerror}")]) from error
+                _log.info("metrics at http://127.0.0.1:%d/metrics", port)
+            yield cls(options, redactor, metrics, records)
+
+    def put(self, fact: Observation) -> None:
+        self.records.put(fact)
+        self.metrics.put(fact)
+
+    def count(self, plan: Plan, result: RunResult, verdict: Verdict) -> None:
+        """What metrics can only know once a run is judged."""
+        self.metrics.count_result(result, verdict)
+
+    @staticmethod
+    def verdict(judged: Sequence[JudgedRun]) -> Verdict:
+        return worst([run.verdict for run in judged])
+
+    async def write(self, evaluation: Evaluation, platform_spans: Sequence[Mapping[str, Any]]) -> None:
+        """Every file; one that cannot be written is told and does not keep the others from being written."""
+        redact = self.redactor.redact
+        self.records.close()
+        self.metrics.count_dropped("records", self.records.dropped)
+        files = {
+            "verdict.json": lambda: verdict_json(evaluation, redact),
+            "junit.xml": lambda: junit_xml(evaluation, redact),
+            "report.html": lambda: report_html(evaluation, redact),
+            "metrics.prom": lambda: exposition.classic(self.metrics.registry),
+            "trace.json": lambda: trace_json(evaluation, platform_spans, redact),
+        }
+        for name, render in files.items():
+            try:
+                _replace(self.options.out / name, render())
+            except OSError as error:
+                _log.error("%s could not be written: %s", name, error)
+        await export_otlp(evaluation, redact)
+
+    def show(self, evaluation: Evaluation, console: Console) -> None:
+        """The verdict for whoever sits in front of it."""
+        redact = self.redactor.redact
+        if self.options.json:
+            print(verdict_json(evaluation, redact), end="")
+        elif self.options.quiet:
+            console.print(one_line(evaluation, redact), markup=False, soft_wrap=True)
+        else:
+            console.print(table(evaluation, redact) if console.is_terminal else plain(evaluation, redact), soft_wrap=True)
+            console.print(f"report: {self.options.out / 'report.html'}", markup=False, soft_wrap=True)
+
+
+def _replace(path: Path, text: str) -> None:
+    """A reader never sees half a file."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)

@@ -1,0 +1,88 @@
+"""Finding scenario files, and turning them into plans for the regions asked for."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+from probe.cli.options import Options
+from probe.drivers.table import table
+from probe.errors import ConfigError, Located
+from probe.model.clock import Clock
+from probe.model.ids import new_run_ids
+from probe.model.observation import Role
+from probe.plan import Plan
+from probe.planning import make_plan
+from probe.scenario.fields import DEFAULT_VOCABULARY, Vocabulary
+from probe.scenario.load import load
+from probe.scenario.schema import Scenario
+
+_PACKAGED = Path(__file__).resolve().parent.parent / "_scenarios"
+
+
+def vocabulary() -> Vocabulary:
+    """What the installed drivers can speak."""
+    return Vocabulary(
+        publish=tuple(table().protocols(Role.PUBLISHER)),
+        view=tuple(table().protocols(Role.VIEWER)),
+        cut=DEFAULT_VOCABULARY.cut,
+        programmes=DEFAULT_VOCABULARY.programmes,
+    )
+
+
+def find(file: Path) -> Path:
+    """The file itself, or the scenario of that name that comes with the product."""
+    if file.exists():
+        return file
+    for candidate in (_PACKAGED / file.name, _PACKAGED / f"{file.name}.yaml"):
+        if candidate.exists() and len(file.parts) <= 2:
+            return candidate
+    return file
+
+
+def load_all(files: Sequence[Path], options: Options, env: dict[str, str]) -> list[tuple[Path, Scenario]]:
+    """Every scenario, or every mistake of every file at once."""
+    scenarios: list[tuple[Path, Scenario]] = []
+    mistakes: list[Located] = []
+    sets = dict(_setting(text) for text in options.set)
+    for file in files:
+        try:
+            scenarios.append((file, load(find(file), env=env, sets=sets, words=vocabulary(), secrets=True)))
+        except ConfigError as error:
+            mistakes.extend(error.mistakes)
+    if mistakes:
+        raise ConfigError(mistakes)
+    return scenarios
+
+
+def plans(scenarios: Sequence[tuple[Path, Scenario]], options: Options, mode: str, clock: Clock) -> list[Plan]:
+    """One plan per scenario and region. Raises ConfigError where the region must be named."""
+    made: list[Plan] = []
+    for file, scenario in scenarios:
+        for region in _regions(file, scenario, options):
+            seed = options.seed if options.seed is not None else random.SystemRandom().getrandbits(32)
+            ids = new_run_ids(clock.wall().unix_ns // 1_000_000, random.SystemRandom())
+            made.append(make_plan(scenario, region, seed, ids, mode=mode))
+    return made
+
+
+def _regions(file: Path, scenario: Scenario, options: Options) -> tuple[str, ...]:
+    wanted = options.region or tuple(filter(None, [os.environ.get("PROBE_REGION")]))
+    known = tuple(scenario.regions)
+    if not wanted:
+        if len(known) == 1:
+            return known
+        raise ConfigError([Located(str(file), 0, 0, "regions", f"say where this machine stands: --region {' or --region '.join(known)}")])
+    unknown = [region for region in wanted if region not in known]
+    if unknown:
+        raise ConfigError([Located(str(file), 0, 0, "--region", f"{unknown[0]!r} is not one of {', '.join(known)}")])
+    return wanted
+
+
+def _setting(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ConfigError([Located("--set", 0, 0, "", f"{text!r} is not a setting; write --set platform.url=https://…")])
+    return key, value
