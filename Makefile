@@ -15,10 +15,10 @@ smoke: $(VENV)/.run  ## The embedded platform, a room start, a verdict; files in
 	$(BIN)/probe smoke --out out/smoke
 
 test: $(VENV)/.dev system peers  ## Linters, every test, coverage of the pure folders.
-	$(BIN)/python -m tests.run
+	$(BIN)/python -m tests.suite
 
 lint: $(VENV)/.dev  ## Linters, types and layers only.
-	$(BIN)/python -m tests.run --lint
+	$(BIN)/python -m tests.suite --lint
 
 bench: $(VENV)/.dev system peers  ## Costs and latencies, as ratios of one machine.
 	$(BIN)/python -m pytest tests/bench -s --timeout=900

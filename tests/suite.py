@@ -26,7 +26,7 @@ LINTERS = (
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.run", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.suite", description=__doc__)
     parser.add_argument("--lint", action="store_true", help="the linters only")
     options, rest = parser.parse_known_args()
     began = time.monotonic()
