@@ -15,7 +15,6 @@ import contextlib
 import json
 import os
 import secrets
-import shutil
 import signal
 import socket
 import sys
@@ -104,7 +103,8 @@ class Supervisor:
             "accounts": {user: {"password": password} for user, password in self._config["passwords"].items()},
             "pid": os.getpid(),
         }
-        print(json.dumps(ready), flush=True)
+        sys.stdout.write(json.dumps(ready) + "\n")
+        sys.stdout.flush()
 
     async def _end(self, server: asyncio.subprocess.Process) -> None:
         if server.returncode is None and self._stop.is_set():
@@ -131,12 +131,8 @@ def _until_stdin_closes(loop: asyncio.AbstractEventLoop, supervisor: Supervisor)
     loop.add_reader(0, look)
 
 
-async def supervise(arguments: argparse.Namespace) -> int:
-    """Reserve, start, watch, end."""
-    ports = {name: arguments.port if name == "main" else 0 for name in PORTS}
-    held = {name: reserve(arguments.host, port) for name, port in ports.items()}
-    state = arguments.state or tempfile.mkdtemp(prefix="probe-sandbox-")
-    Path(state).mkdir(parents=True, exist_ok=True)
+async def supervise(arguments: argparse.Namespace, state: str, held: dict[str, socket.socket]) -> int:
+    """Start, watch, end."""
     supervisor = Supervisor(
         {
             "host": arguments.host,
@@ -153,13 +149,7 @@ async def supervise(arguments: argparse.Namespace) -> int:
         loop.add_signal_handler(number, supervisor.stop)
     if arguments.parent_pipe:
         _until_stdin_closes(loop, supervisor)
-    try:
-        return await supervisor.run()
-    finally:
-        for sock in held.values():
-            sock.close()
-        if arguments.state is None:
-            shutil.rmtree(state, ignore_errors=True)
+    return await supervisor.run()
 
 
 def main() -> int:
@@ -170,7 +160,15 @@ def main() -> int:
     parser.add_argument("--state", help="directory that keeps the state (default: a temporary one)")
     parser.add_argument("--token-seconds", type=int, default=300, help="how long a token is good")
     parser.add_argument("--parent-pipe", action="store_true", help="end when stdin closes")
-    return asyncio.run(supervise(parser.parse_args()))
+    arguments = parser.parse_args()
+    with contextlib.ExitStack() as stack:
+        ports = {name: arguments.port if name == "main" else 0 for name in PORTS}
+        held = {name: stack.enter_context(reserve(arguments.host, port)) for name, port in ports.items()}
+        state = arguments.state or stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="probe-sandbox-", ignore_cleanup_errors=True)
+        )
+        Path(state).mkdir(parents=True, exist_ok=True)
+        return asyncio.run(supervise(arguments, state, held))
 
 
 if __name__ == "__main__":

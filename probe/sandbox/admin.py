@@ -81,7 +81,8 @@ async def state(request: web.Request) -> web.Response:
         {
             "server_pid": os.getpid(),
             "rooms": [
-                room.plain() | {"owner": room.owner, "sockets": len(room.sockets), "segments": room.live.segments} for room in rooms
+                room.plain() | {"owner": room.owner, "sockets": len(room.sockets), "segments": room.live.segments}
+                for room in rooms
             ],
             "sessions": sessions,
             "counts": {"rooms": len(rooms), "sessions": len(sessions), "sockets": platform.sockets()},

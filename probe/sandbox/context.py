@@ -82,6 +82,7 @@ class Platform:
         self.restart = restart
         self.stopping = asyncio.Event()
         self._tasks = tasks
+        self.next_viewer = 0  # whom the next edge gets
         self.rooms: dict[str, Room] = {}
         for row in store.rows("select * from rooms"):
             self.open_room(row)

@@ -82,7 +82,8 @@ TABLE: dict[str, Row] = {
                   _SERVICE | {"status": _status, "body": _one_of("json", "html")}, {"status": 503, "body": "json"}),
     "redirect": Row("the service answers 307 to the origin `to` (default: this host under another name)",
                     _SERVICE | {"to": _text}, {"to": ""}),
-    "endless": Row("the service (hls: what the edge serves) answers 200 with a 10 GB body", _SERVICE),
+    "endless": Row("the service (hls: an edge's `what`) answers 200 with a 10 GB body",
+                   _SERVICE | {"what": _one_of("playlist", "segment")}),
     "killed": Row("the server process dies, at once or at the next request of `on`, and is back after `down` seconds",
                   {"down": _number(0, 60), "on": _one_of(*SERVICES)}, {"down": 1.0}),
     # product services
@@ -118,7 +119,8 @@ TABLE: dict[str, Row] = {
     "playlist_html": Row("a page of HTML instead of the media playlist", _EDGE),
     "playlist_huge": Row("a media playlist of a million lines", _EDGE),
     "playlist_private": Row("a media playlist whose segments lie on a link-local address", _EDGE),
-    "edge_refuses": Row("one edge answers `status` to everything", _EDGE | {"status": _status}, {"edge": "edge-b", "status": 503}),
+    "edge_refuses": Row("one edge answers `status` to everything", _EDGE | {"status": _status},
+                        {"edge": "edge-b", "status": 503}),
     "segment_slow": Row("a segment takes `seconds` to arrive", _EDGE | _SECONDS),
     "segment_truncated": Row("half a segment, of honest length or `cut` by the connection",
                              _EDGE | {"cut": _one_of(True, False)}, {"cut": False}),
@@ -164,7 +166,7 @@ class Faults:
         if unknown := [p for p in params if p not in checks]:
             raise BadFault(f"{name} takes {', '.join(checks)}, not {', '.join(unknown)}")
         values = dict(row.defaults) | {p: checks[p](v) for p, v in params.items()}
-        optional = {"edge", "of", "on"}
+        optional = {"edge", "of", "on", "what"}
         if missing := [p for p in row.params if p not in values and p not in optional]:
             raise BadFault(f"{name} needs {', '.join(missing)}")
         if len(self._planted) >= LIMIT:

@@ -14,7 +14,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import aiohttp
 
@@ -56,7 +56,7 @@ class Sandbox:
         `env`: added to ours. Raises SandboxError."""
         command = [sys.executable, "-m", "probe.sandbox", "--parent-pipe", "--host", host, "--port", str(port)]
         command += ["--token-seconds", str(token_seconds)] + (["--state", str(state)] if state else [])
-        with open(logs or os.devnull, "ab") as stderr:
+        with _log_file(logs) as stderr:
             process = await asyncio.create_subprocess_exec(
                 *command,
                 stdin=asyncio.subprocess.PIPE,
@@ -118,6 +118,10 @@ class Sandbox:
                 return data
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise SandboxError(f"{method} {path}: {type(error).__name__}") from error
+
+
+def _log_file(path: Path | None) -> BinaryIO:
+    return open(path or os.devnull, "ab")
 
 
 async def _ready(process: asyncio.subprocess.Process) -> dict[str, Any]:

@@ -18,14 +18,16 @@ from pathlib import Path
 from aiohttp import web
 
 from probe.clock import SystemClock
-from probe.sandbox import admin, auth, chat, gifts, moderation, payments, rooms
+from probe.rtc.peer import warm
+from probe.sandbox import admin, auth, chat, edges, gifts, hls, moderation, payments, rooms, whep, whip
 from probe.sandbox.context import MAX_BODY, PLATFORM, Config, Platform
+from probe.sandbox.faults import EDGES
 from probe.sandbox.store import Store
 from probe.sandbox.telemetry import log_to_stderr
 from probe.sandbox.web import front
 
 STOPPED_WITHIN = 1.8  # seconds from SIGTERM; then the alarm clock ends it
-SERVICES = (auth, rooms, payments, gifts, chat, moderation)
+SERVICES = (auth, rooms, payments, gifts, chat, moderation, whip, whep, hls)
 
 
 def applications(platform: Platform) -> dict[str, web.Application]:
@@ -36,7 +38,7 @@ def applications(platform: Platform) -> dict[str, web.Application]:
     main.router.add_route("OPTIONS", "/{any:.*}", _no_content)
     switchboard = web.Application(middlewares=[admin.guard, front("admin", faulty=False)], client_max_size=MAX_BODY)
     switchboard.add_routes(admin.ROUTES)
-    apps = {"main": main, "admin": switchboard}
+    apps = {"main": main, "admin": switchboard} | {name: edges.application(name) for name in EDGES}
     for app in apps.values():
         app[PLATFORM] = platform
     return apps
@@ -57,7 +59,8 @@ def listen(host: str, port: int) -> socket.socket:
 
 def tell(word: str | float) -> None:
     """One line to the supervisor."""
-    print(json.dumps(word), flush=True)
+    sys.stdout.write(json.dumps(word) + "\n")
+    sys.stdout.flush()
 
 
 async def serve(config: Config) -> None:
@@ -77,6 +80,7 @@ async def serve(config: Config) -> None:
             await runner.setup()
             await web.SockSite(runner, listen(config.host, config.ports[name])).start()
             runners.append(runner)
+        await warm()
         tell("ready")
         await platform.stopping.wait()
         signal.setitimer(signal.ITIMER_REAL, STOPPED_WITHIN)

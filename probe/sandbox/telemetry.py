@@ -92,7 +92,13 @@ class Telemetry:
         self._tracers: dict[str, trace.Tracer] = {}
 
     def span(
-        self, service: str, name: str, *, headers: Mapping[str, str] | None = None, parent: Span | None = None, server: bool = False
+        self,
+        service: str,
+        name: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        parent: Span | None = None,
+        server: bool = False,
     ) -> Span:
         """Open a span of `service`, under `parent` or under what the request's headers name."""
         context: Context | None = parent.context if parent else TraceContextTextMapPropagator().extract(dict(headers or {}))

@@ -14,8 +14,8 @@ from typing import Any, NoReturn, TypeVar
 
 from aiohttp import web
 
-from probe.sandbox.faults import Fault
 from probe.sandbox.context import PLATFORM, Platform, Room
+from probe.sandbox.faults import Fault
 from probe.sandbox.telemetry import Span, log, log_exception
 from probe.sandbox.tokens import BadToken
 
@@ -25,7 +25,7 @@ REQUEST_ID = web.RequestKey("request_id", str)
 SPAN = web.RequestKey("span", Span)
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_CORS = {
+CORS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "GET, POST, DELETE, OPTIONS",
     "Access-Control-Allow-Headers": "authorization, content-type, traceparent, tracestate, x-request-id",
@@ -49,7 +49,7 @@ def serves(service: str) -> Callable[[F], F]:
     """Names the service a handler belongs to: for spans, logs and faults."""
 
     def mark(handler: F) -> F:
-        setattr(handler, "service", service)
+        handler.service = service  # type: ignore[attr-defined]
         return handler
 
     return mark
@@ -86,15 +86,14 @@ def front(default_service: str, faulty: bool) -> Any:
                 log_exception("a handler broke", service=service, request_id=request_id, trace_id=span.trace_id)
                 response = refused_answer(Refused(500, "internal"))
             if not response.prepared:
-                response.headers.update(_CORS | {"X-Request-ID": request_id})
+                response.headers.update(CORS | {"X-Request-ID": request_id})
             status = response.status
             return response
         finally:
             span.set(http__response__status_code=status)
             span.end(error=status >= 500)
-            log(
-                f"{request.method} {route} {status}", service=service, request_id=request_id, trace_id=span.trace_id, status=status
-            )
+            said = f"{request.method} {route} {status}"
+            log(said, service=service, request_id=request_id, trace_id=span.trace_id, status=status)
 
     return middleware
 
@@ -137,7 +136,7 @@ async def hang(platform: Platform) -> NoReturn:
 
 async def endless(request: web.Request, content_type: str) -> web.StreamResponse:
     """10 GB of spaces, as fast as they are taken."""
-    response = web.StreamResponse(headers={"Content-Type": content_type, "Content-Length": str(ENDLESS), **_CORS})
+    response = web.StreamResponse(headers={"Content-Type": content_type, "Content-Length": str(ENDLESS), **CORS})
     await response.prepare(request)
     block = b" " * 65536
     for _ in range(ENDLESS // len(block)):

@@ -1,0 +1,69 @@
+"""WHIP in: H.264 and Opus, as access units (RFC 9725). One publisher a room; a new one takes the old one's place."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from aiohttp import web
+from aiortc import RTCRtpReceiver
+
+from probe.rtc.assembly import AccessUnit
+from probe.rtc.receiver import receive_units, request_keyframe
+from probe.sandbox.context import PLATFORM
+from probe.sandbox.peers import PeerSession, accept, leave, offered, only_codecs
+from probe.sandbox.rooms import own_room
+from probe.sandbox.unit import Unit
+from probe.sandbox.web import SPAN, serves
+
+
+class Publisher(PeerSession):
+    """Who is on air."""
+
+    role = "publisher"
+    protocol = "whip"
+    audio = False
+    _video: RTCRtpReceiver | None = None
+    _seen = False
+
+    def prepare(self, offer: str) -> None:
+        for kind, codecs in (("video", ("h264", "rtx")), ("audio", ("opus",))):
+            if f"\nm={kind} " in offer:
+                transceiver = self.peer.addTransceiver(kind, direction="recvonly")
+                only_codecs(transceiver, *codecs)
+                receive_units(transceiver.receiver, self.platform.clock, partial(self._take, kind))
+                if kind == "video":
+                    self._video = transceiver.receiver
+                else:
+                    self.audio = True
+
+    def up(self) -> None:
+        self.phase("whip first keyframe")
+
+    def request_keyframe(self) -> None:
+        if self._video is not None and self.state == "up":
+            request_keyframe(self._video)
+
+    def _take(self, kind: str, unit: AccessUnit) -> None:
+        if kind == "video" and unit.keyframe and not self._seen:
+            self._seen = True
+            self.phase("")
+        self.room.live.put(Unit(self.id, kind, unit.data, unit.timestamp, unit.keyframe, unit.last_arrived))
+
+
+@serves("whip")
+async def publish(request: web.Request) -> web.Response:
+    """POST /rooms/{room}/whip: by the room's owner."""
+    room = own_room(request)
+    offer = await offered(request)
+    session = Publisher(request.app[PLATFORM], room, room.owner, request[SPAN])
+    await room.live.publish(session)
+    return await accept(request, session, offer)
+
+
+@serves("whip")
+async def unpublish(request: web.Request) -> web.Response:
+    """DELETE /rooms/{room}/whip/{session}."""
+    return await leave(request)
+
+
+ROUTES = [web.post("/rooms/{room}/whip", publish), web.delete("/rooms/{room}/whip/{session}", unpublish)]
