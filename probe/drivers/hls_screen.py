@@ -1,0 +1,200 @@
+"""What an HLS viewer sees: segments demuxed, placed on the player's clock, and decoded when they are due.
+
+Each packet is handed to its decoder a little before its picture's instant, so records come out as a viewer sees the
+pictures, and an encoder's B frames are handed over as much earlier as they need. The first picture is due at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from probe.drivers.base import SessionIO
+from probe.drivers.hls_source import Piece
+from probe.errors import Failure, Unsupported
+from probe.media.decoder import DecoderThread
+from probe.media.demux import Demuxer, EncodedPacket
+from probe.model.clock import MS, NS
+from probe.model.observation import Freeze
+from probe.model.stage import Phase
+from probe.wire.player import Player
+from probe.wire.playlist import LONGEST
+
+AHEAD = 30 * MS  # how much before its instant a packet is decoded
+_FRAME = 1 / 30  # seconds, where a stream tells nothing of how long its pictures last
+_LATEST = 1e10  # seconds: beyond it a double no longer tells microseconds
+_HEARD = ("aac", "opus", "mp3")
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """A packet on the player's own timeline: handed over at `at`, shown at `due` (ns)."""
+
+    packet: EncodedPacket
+    at: int
+    due: int
+    arrived: int
+
+
+class Screen:
+    """One viewer's. `take` segments in order; `present` runs beside it. `ending` set: what is there is played out, then
+    the feed is closed with it."""
+
+    def __init__(self, io: SessionIO) -> None:
+        self.player = Player()
+        self.rendition = ""
+        self.ending: Failure | None = None
+        self.bytes = 0  # waiting to be decoded
+        self._io = io
+        self._demuxer = Demuxer()
+        self._units: deque[_Unit] = deque()
+        self._more = asyncio.Event()
+        self._video: DecoderThread | None = None
+        self._audio: DecoderThread | None = None
+        self._audio_kind: tuple[str, bytes] | None = None
+
+    @property
+    def level(self) -> float:
+        """Seconds of media not shown yet."""
+        return self.player.level(self._io.clock.now())
+
+    @property
+    def standing(self) -> bool:
+        """The buffer is dry and the picture stands."""
+        return self.player.standing(self._io.clock.now()) is not None
+
+    async def take(self, piece: Piece, duration: float, anew: bool) -> None:
+        """A segment of `duration` seconds by its playlist. Raises Failure(segment | keyframe), Unsupported."""
+        packets = await self._demuxer.feed_async(piece.init, piece.data)
+        video, begin, end = _pictures(packets, duration, anew or not self.player.started)
+        if self._video is None:
+            self._video = DecoderThread("h264", self._io.feed, self._io.clock)
+            self._io.facts["codec"] = "h264"
+            self._io.facts["size"] = f"{video[0].width}x{video[0].height}"
+        placed = self.player.append(begin, end, self._io.clock.now(), anew=anew)
+        if placed.rebuffer is not None:
+            self._io.emit(Freeze(began=placed.rebuffer.began, took=placed.rebuffer.took, rule="rebuffer"))
+        if placed.hole:
+            self._io.note(f"a hole of {placed.hole:.3f} s in the stream's clock was closed up")
+        units = _timed(video, placed.offset, piece.arrived)
+        units += [
+            _Unit(p, due, due, piece.arrived)
+            for p in packets
+            if p.kind == "audio" and p.codec in _HEARD and p.pts is not None
+            if (due := round(p.pts * NS) + placed.offset) >= 0
+        ]
+        units.sort(key=lambda unit: unit.at)
+        self._units.extend(units)
+        self.bytes += sum(len(unit.packet.data) for unit in units)
+        self._hand_over()
+        self._more.set()
+
+    async def present(self) -> None:
+        """Hand packets over as they fall due, until everything was shown and `ending` is set."""
+        while True:
+            while self._units:
+                await self._until(self.player.due(self._units[0].at) - AHEAD)
+                self._hand_over()
+            if self.ending is not None:
+                await self._until(self.player.dry_at())
+                if not self._units:
+                    self._io.feed.close(self.ending)
+                    return
+                continue
+            self._more.clear()
+            await self._more.wait()
+
+    def end(self, failure: Failure) -> None:
+        """No more will come, and why."""
+        self.ending = self.ending or failure
+        self._more.set()
+
+    def close(self) -> None:
+        """Stop decoding; tell what the buffer went through."""
+        for decoder in (self._video, self._audio):
+            if decoder is not None:
+                decoder.close()
+        self._units.clear()
+        now = self._io.clock.now()
+        standing = self.player.standing(now)
+        if standing is not None and self.ending is None:
+            self._io.emit(Freeze(began=standing.began, took=standing.took, rule="rebuffer"))
+        ratio = self.player.ratio(now)
+        if ratio is not None:
+            self._io.facts["rebuffers"] = str(self.player.rebuffers + (standing is not None and self.ending is None))
+            self._io.facts["rebuffer_ratio"] = f"{ratio:.4f}"
+
+    def _hand_over(self) -> None:
+        now = self._io.clock.now()
+        while self._units and self.player.due(self._units[0].at) - AHEAD <= now:
+            unit = self._units.popleft()
+            self.bytes -= len(unit.packet.data)
+            decoder = self._video if unit.packet.kind == "video" else self._ear(unit.packet)
+            if decoder is not None:
+                p = unit.packet
+                decoder.submit(
+                    p.data,
+                    p.pts,
+                    unit.arrived,
+                    p.size,
+                    p.keyframe or p.kind == "audio",
+                    self.player.due(unit.due),
+                    self.rendition,
+                )
+
+    def _ear(self, packet: EncodedPacket) -> DecoderThread | None:
+        """The decoder for this sound; a new one where its kind changed."""
+        kind = (packet.codec, packet.extradata)
+        if self._audio_kind != kind:
+            if self._audio is not None:
+                self._audio.close()
+            self._audio_kind, self._audio = kind, None
+            try:
+                self._audio = DecoderThread(
+                    packet.codec,
+                    self._io.feed,
+                    self._io.clock,
+                    packet.extradata or None,
+                    sample_rate=packet.rate or 48_000,
+                    channels=packet.channels or 2,
+                )
+            except Unsupported as unsupported:  # the picture is what we came for
+                self._io.note(f"the sound is not listened to: {unsupported}")
+            self._io.facts["audio"] = packet.codec
+        return self._audio
+
+    async def _until(self, at: int) -> None:
+        await asyncio.sleep(max(0, at - self._io.clock.now()) / NS)
+
+
+def _pictures(packets: Sequence[EncodedPacket], duration: float, from_keyframe: bool) -> tuple[list[EncodedPacket], float, float]:
+    """The segment's pictures in decoding order, and the stretch of the stream's clock they cover, in seconds."""
+    video = [p for p in packets if p.kind == "video" and p.pts is not None]
+    if not video:
+        raise Failure(Phase.SEGMENT, "empty", "a segment without a picture")
+    if video[0].codec != "h264":
+        raise Unsupported(f"{video[0].codec} in the segments")
+    if from_keyframe:
+        first = next((n for n, p in enumerate(video) if p.keyframe), None)
+        if first is None:
+            raise Failure(Phase.KEYFRAME, "none", f"{len(video)} pictures of a segment, no keyframe")
+        key = video[first].pts or 0.0
+        video = [p for p in video[first:] if (p.pts or 0.0) >= key]  # those before it lean on what we never had
+    times = sorted(p.pts or 0.0 for p in video)
+    spacing = (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else duration or _FRAME
+    end = times[-1] + (video[-1].duration or spacing or _FRAME)
+    if not times[0] < end <= times[0] + LONGEST or abs(times[0]) > _LATEST:
+        raise Failure(Phase.SEGMENT, "malformed", f"its pictures lie from {times[0]:g} s to {end:g} s")
+    return video, times[0], end
+
+
+def _timed(video: Sequence[EncodedPacket], offset: int, arrived: int) -> list[_Unit]:
+    """When each picture is shown, and when its packet must be with the decoder: a stream that reorders by n pictures has its
+    packets n pictures earlier."""
+    due = [round((p.pts or 0.0) * NS) + offset for p in video]
+    shown = sorted(due)
+    place = {at: n for n, at in enumerate(shown)}
+    depth = max(n - place[at] for n, at in enumerate(due))
+    return [_Unit(p, shown[max(0, n - depth)], at, arrived) for n, (p, at) in enumerate(zip(video, due, strict=True))]
