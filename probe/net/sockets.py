@@ -13,7 +13,8 @@ _TOO_BIG = 1009  # RFC 6455 §7.4.1
 
 
 async def next_text(socket: aiohttp.ClientWebSocketResponse, phase: Phase) -> str:
-    """The next text message, others passed over. Raises Failure(phase, …): closed, too_large, timeout (no pong), reset, protocol."""
+    """The next text message, others passed over. Raises Failure(phase, …): closed, too_large, timeout (no pong came),
+    reset, protocol."""
     while True:
         with errors.mapped(phase):
             message = await socket.receive()
