@@ -27,7 +27,7 @@ from probe.clock import SystemClock
 from probe.drivers.table import table
 from probe.export.results import Cause, Evaluation, JudgedRun
 from probe.judge.fold import fold
-from probe.judge.judge import judge
+from probe.judge.verdict import Judgement, join, judge
 from probe.media.decoder import warm_up
 from probe.model.observation import Observation, Role
 from probe.model.outcome import Cancelled
@@ -53,7 +53,7 @@ class _Work:
     progress: Progress
     sandbox: Sandbox | None = None
     judged: list[JudgedRun] = field(default_factory=list)
-    causes: list[Cause | None] = field(default_factory=list)
+    judgements: list[Judgement] = field(default_factory=list)
 
 
 async def invoke(kind: str, files: Sequence[Path], options: Options, console: Console) -> int:
@@ -71,19 +71,20 @@ async def invoke(kind: str, files: Sequence[Path], options: Options, console: Co
                 redactor.add(sandbox.admin_token)
             mode = "smoke" if kind == "smoke" else "adhoc"
             todo = plans(load_all(files or _EMBEDDED, options, dict(os.environ)), options, mode, clock)
-            await asyncio.to_thread(warm_up)
+            await asyncio.to_thread(warm_up, clock)
             outputs = await stack.enter_async_context(Outputs.opened(options, redactor, todo))
             progress = Progress(console, quiet=options.quiet or options.json)
             work = _Work(options, console, clock, redactor, outputs, progress, sandbox)
             with progress.showing():
                 await _run_all(work, todo)
+            verdict, cause = join(work.judgements, [run.result for run in work.judged])
             evaluation = Evaluation(
                 kind=kind,
-                verdict=work.outputs.verdict(work.judged),
+                verdict=verdict,
                 runs=tuple(work.judged),
                 started=started,
                 evaluated=clock.wall().unix_ns,
-                cause=next((cause for cause in work.causes if cause is not None), None),
+                cause=None if cause is None else Cause(words=cause.words, fields=cause.fields),
                 release=options.release,
                 probe_version=VERSION,
             )
@@ -127,11 +128,10 @@ async def _run_all(work: _Work, todo: Sequence[Plan]) -> None:
 
 def _judge(work: _Work, plan: Plan, facts: Sequence[Observation]) -> None:
     result = fold(facts)
-    judgement = judge(result, plan.gates, work.clock.wall(), owner=plan.owner)
-    work.judged.append(JudgedRun(result=result, verdict=judgement.verdict, checks=tuple(judgement.checks)))
-    cause = judgement.cause
-    work.causes.append(None if cause is None else Cause(words=cause.words, fields=cause.fields))
-    work.outputs.count(plan, result, judgement.verdict)
+    judgement = judge(result, plan.gates, work.clock.wall(), objectives=plan.objectives, owner=plan.owner)
+    work.judged.append(JudgedRun(result=result, verdict=judgement.result, checks=judgement.checks))
+    work.judgements.append(judgement)
+    work.outputs.count(result, judgement)
 
 
 async def _platform_spans(work: _Work, run: JudgedRun) -> list[dict[str, object]]:

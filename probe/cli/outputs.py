@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -13,17 +15,18 @@ from rich.console import Console
 
 from probe.cli.options import Options
 from probe.errors import ConfigError, Located
-from probe.export import exposition
+from probe.export import exposition, otlp
 from probe.export.console import one_line, plain, table
 from probe.export.junit import junit_xml
 from probe.export.prometheus import MetricsSink
 from probe.export.records import RecordSink
 from probe.export.report import report_html
-from probe.export.results import Evaluation, JudgedRun
-from probe.export.trace import export_otlp, trace_json
+from probe.export.results import Evaluation
+from probe.export.trace import spans_of, trace_json
 from probe.export.verdict_json import verdict_json
+from probe.judge.verdict import Judgement
 from probe.model.observation import Observation
-from probe.model.verdict import RunResult, Verdict, worst
+from probe.model.verdict import RunResult
 from probe.net.redact import Redactor
 from probe.plan import Plan
 
@@ -65,13 +68,12 @@ class Outputs:
         self.records.put(fact)
         self.metrics.put(fact)
 
-    def count(self, plan: Plan, result: RunResult, verdict: Verdict) -> None:
+    def count(self, result: RunResult, judgement: Judgement) -> None:
         """What metrics can only know once a run is judged."""
-        self.metrics.count_result(result, verdict)
-
-    @staticmethod
-    def verdict(judged: Sequence[JudgedRun]) -> Verdict:
-        return worst([run.verdict for run in judged])
+        self.metrics.count_result(result, judgement.result)
+        for run in judgement.objectives:
+            outcome = "inconclusive" if run.outcome == "none" else run.outcome
+            self.metrics.count_objective(result.began, run.slo, outcome, run.protocol)
 
     async def write(self, evaluation: Evaluation, platform_spans: Sequence[Mapping[str, Any]]) -> None:
         """Every file; one that cannot be written is told and does not keep the others from being written."""
@@ -83,14 +85,16 @@ class Outputs:
             "junit.xml": lambda: junit_xml(evaluation, redact),
             "report.html": lambda: report_html(evaluation, redact),
             "metrics.prom": lambda: exposition.classic(self.metrics.registry),
-            "trace.json": lambda: trace_json(evaluation, platform_spans, redact),
+            "trace.json": lambda: trace_json([run.result for run in evaluation.runs], platform_spans, redact),
         }
         for name, render in files.items():
             try:
                 _replace(self.options.out / name, render())
             except OSError as error:
                 _log.error("%s could not be written: %s", name, error)
-        await export_otlp(evaluation, redact)
+        if otlp.wanted(os.environ):
+            spans = [span for run in evaluation.runs for span in spans_of(run.result, redact)]
+            await asyncio.to_thread(otlp.send, spans, os.environ)
 
     def show(self, evaluation: Evaluation, console: Console) -> None:
         """The verdict for whoever sits in front of it."""
