@@ -120,23 +120,31 @@ class Child:
         if self.popen.stdin is not None:
             with contextlib.suppress(OSError):
                 self.popen.stdin.close()
-        for how in (signal.SIGTERM, signal.SIGKILL):
+        for how, within in ((signal.SIGTERM, grace), (signal.SIGKILL, 5.0)):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, how)
-            if self._gone(grace):
+            if self._gone(within):
                 return
 
-    def _gone(self, grace: float) -> bool:
-        """Whether it and every member of its group ends within `grace` seconds. Grandchildren may outlive the child."""
-        ends = time.monotonic() + grace
-        while time.monotonic() < ends:
-            if self.popen.poll() is not None:
-                try:
-                    os.killpg(self.pid, 0)
-                except (ProcessLookupError, PermissionError):
-                    return True
+    def _gone(self, within: float) -> bool:
+        """Whether it and every member of its group ends within so many seconds. Grandchildren may outlive the child; those
+        that wait for init to reap them have ended."""
+        ends = time.monotonic() + within
+        while self.popen.poll() is None or _members(self.pid):
+            if time.monotonic() >= ends:
+                return False
             time.sleep(0.01)
-        return False
+        return True
+
+
+def _members(group: int) -> list[int]:
+    """Processes of a group that run."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+    return found
 
 
 @contextlib.contextmanager
