@@ -68,7 +68,10 @@ class Sandbox:
         try:
             ready = await _ready(process)
             headers = {"Authorization": f"Bearer {ready['admin_token']}"}
-            async with aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=10)) as admin:
+            timeout = aiohttp.ClientTimeout(total=10)
+            # No connection is kept: a restart of the server would leave it dead in the pool.
+            connector = aiohttp.TCPConnector(force_close=True)
+            async with aiohttp.ClientSession(headers=headers, timeout=timeout, connector=connector) as admin:
                 yield cls(ready, admin)
         finally:
             await _stop(process)

@@ -35,17 +35,12 @@ def applications(platform: Platform) -> dict[str, web.Application]:
     main = web.Application(middlewares=[front("room", faulty=True)], client_max_size=MAX_BODY)
     for service in SERVICES:
         main.add_routes(service.ROUTES)
-    main.router.add_route("OPTIONS", "/{any:.*}", _no_content)
     switchboard = web.Application(middlewares=[admin.guard, front("admin", faulty=False)], client_max_size=MAX_BODY)
     switchboard.add_routes(admin.ROUTES)
     apps = {"main": main, "admin": switchboard} | {name: edges.application(name) for name in EDGES}
     for app in apps.values():
         app[PLATFORM] = platform
     return apps
-
-
-async def _no_content(request: web.Request) -> web.Response:
-    return web.Response(status=204)
 
 
 def listen(host: str, port: int) -> socket.socket:

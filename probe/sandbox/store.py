@@ -53,7 +53,7 @@ class Store:
 
     def full(self, table: str) -> bool:
         """A ledger that has grown past its bound takes no more rows."""
-        (row,) = self.rows(f"select count(*) as n from {table}")  # noqa: S608: a name of our own
+        (row,) = self.rows(f"select count(*) as n from {table}")  # noqa: S608  # a name of our own
         return bool(row["n"] >= LEDGER_LIMIT)
 
     def balance(self, user: str) -> int:
