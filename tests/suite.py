@@ -47,7 +47,16 @@ def _tests(folder: Path, arguments: list[str]) -> tuple[list[str], str]:
     junit, data, report = folder / "junit.xml", folder / "coverage", folder / "coverage.json"
     coverage = (sys.executable, "-m", "coverage")
     failures = []
-    if not _run(*coverage, "run", f"--data-file={data}", "-m", "pytest", f"--junitxml={junit}", *arguments):
+    if not _run(
+        *coverage,
+        "run",
+        f"--data-file={data}",
+        "-m",
+        "pytest",
+        "--continue-on-collection-errors",
+        f"--junitxml={junit}",
+        *arguments,
+    ):
         failures.append("pytest")
     if data.exists() and _run(*coverage, "json", "-q", f"--data-file={data}", "-o", report):
         failures += _branches(json.loads(report.read_text()))
