@@ -17,11 +17,11 @@ from rich.console import Console
 from probe.cli import exits
 from probe.cli.invoke import Interrupted, invoke
 from probe.cli.options import Options
-from probe.cli.scenarios import find, load_all, vocabulary
+from probe.cli.scenarios import find, vocabulary
 from probe.cli.serve import serve_sandbox
 from probe.errors import ConfigError, ProbeError
+from probe.scenario.jsonschema import json_schema
 from probe.scenario.load import load
-from probe.scenario.schema import json_schema
 from probe.version import VERSION
 
 app = App(

@@ -256,7 +256,7 @@ class Fake(StepModel):
 AnyStep = Http | Websocket | Publish | View | Cut | Wait | Fake
 MODELS: dict[str, type[StepModel]] = {m.KIND: m for m in (Http, Websocket, Publish, View, Cut, Wait, Fake)}
 NAMED_KINDS = ("publish", "view", "cut", "wait")
-_SHORT = {"publish": "via", "cut": "kind"}
+SHORT = {"publish": "via", "cut": "kind"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,8 +285,8 @@ def shape(name: str, body: Any) -> Shaped:
             return Shaped(kind, {"view": [body]}, lambda path: path[2:])
         return Shaped(kind, {"view": body}, lambda path: path[1:])
     if not isinstance(body, dict):
-        raise ValueError(f"expected a mapping such as {{{_SHORT.get(kind, kind)}: …}}")
-    short = _SHORT.get(kind)
+        raise ValueError(f"expected a mapping such as {{{SHORT.get(kind, kind)}: …}}")
+    short = SHORT.get(kind)
     if short is None or kind in body:
         return Shaped(kind, dict(body), lambda path: path)
     renamed = {(kind if key == short else key): value for key, value in body.items()}
