@@ -21,11 +21,14 @@ from typing import Any
 from urllib.parse import unquote
 
 from aiortc import RTCConfiguration, RTCIceServer, RTCPeerConnection, RTCRtpReceiver, RTCSessionDescription, clock
+from aiortc.exceptions import InvalidStateError, OperationError
 from aiortc.mediastreams import MediaStreamTrack
 from aiortc.rtcconfiguration import RTCBundlePolicy
 from aiortc.rtcdtlstransport import RTCDtlsTransport
 from aiortc.rtcrtptransceiver import RTCRtpTransceiver
 
+from probe.errors import Failure, Unsupported
+from probe.model.stage import Phase
 from probe.rtc import upstream
 from probe.rtc.dtls import Certificate, Secure
 from probe.rtc.receiver import UnitReceiver
@@ -76,6 +79,11 @@ class Peer(RTCPeerConnection):
             self.on_link = heard
 
     @property
+    def ended(self) -> bool:
+        """Whether it was up and the far side, or the lack of its consent, ended it."""
+        return self._link() is Link.ENDED
+
+    @property
     def candidates(self) -> tuple[str, str] | None:
         """Types of the candidate pair in use, ours first: host, srflx, prflx, relay."""
         for transport in self._secures:
@@ -87,6 +95,22 @@ class Peer(RTCPeerConnection):
     @property
     def _secures(self) -> list[Secure]:
         return [t for t in self._RTCPeerConnection__dtlsTransports if isinstance(t, Secure)]  # type: ignore[attr-defined]
+
+    async def offer(self) -> str:
+        """Our offer with its candidates in it."""
+        await self.setLocalDescription(await self.createOffer())
+        return self.localDescription.sdp
+
+    async def accept(self, answer: str) -> None:
+        """Take an answer that `read_answer` has let through; connecting begins when this returns.
+
+        Raises Unsupported, or Failure(SIGNAL, sdp_rejected)."""
+        try:
+            await self.setRemoteDescription(RTCSessionDescription(sdp=answer, type="answer"))
+        except OperationError as error:
+            raise Unsupported(str(error)) from error
+        except (ValueError, InvalidStateError) as error:
+            raise Failure(Phase.SIGNAL, "sdp_rejected", str(error)[:200]) from error
 
     async def createOffer(self) -> RTCSessionDescription:
         return without_remb(await super().createOffer())

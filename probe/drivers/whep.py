@@ -1,0 +1,106 @@
+"""A WHEP viewer (draft-ietf-wish-whep): everything that comes is decoded and goes into the feed.
+
+Stages after the transport is up: first_packet until the first RTP packet of video, keyframe until the last packet of
+the first whole keyframe has arrived, then probe: what decoding and reading take is ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from probe.drivers.base import SessionIO, Spec
+from probe.drivers.webrtc import connected
+from probe.media.decoder import DecoderThread
+from probe.media.feed import Feed
+from probe.model.clock import Clock
+from probe.model.frames import Record, Undecodable
+from probe.model.stage import Stage
+from probe.rtc.assembly import AccessUnit
+from probe.rtc.peer import new_peer, prefer
+from probe.rtc.receiver import UnitReceiver, ours, receive_units
+
+RATES = {"opus": 48_000}
+VIDEO_RATE = 90_000
+
+
+class WhepViewer:
+    """A SessionDriver."""
+
+    @asynccontextmanager
+    async def open(self, spec: Spec, io: SessionIO) -> AsyncIterator[None]:
+        peer = new_peer(loopback=spec.loopback, ice_servers=spec.ice_servers)
+        video = peer.addTransceiver("video", direction="recvonly")
+        prefer(video, "h264", "vp8")
+        audio = peer.addTransceiver("audio", direction="recvonly")
+        prefer(audio, "opus")
+        player = _Player(io, ours(video.receiver))
+        receive_units(video.receiver, io.clock, player.picture, player.first_packet)
+        receive_units(audio.receiver, io.clock, player.sound)
+        try:
+            async with connected(peer, spec, io, sending=False) as accepted:
+                player.decoder(accepted.codec)
+                io.stages.enter(Stage.FIRST_PACKET, io.clock.now())
+                yield
+        finally:
+            player.close()
+            io.feed.close()
+
+
+class _Player:
+    """Units into decoders, one per codec that comes."""
+
+    def __init__(self, io: SessionIO, receiver: UnitReceiver) -> None:
+        self._io = io
+        self._receiver = receiver
+        self._tap = _Tap(io.feed, io.clock, receiver.ask_keyframe)
+        self._decoders: dict[str, DecoderThread] = {}
+        self._begun = False
+        self._closed = False
+
+    def decoder(self, codec: str) -> DecoderThread:
+        """The codec's decoder; made before the first unit where the answer says which, so that no frame waits for it."""
+        if codec not in self._decoders:
+            self._decoders[codec] = DecoderThread(codec, self._tap, self._io.clock)
+        return self._decoders[codec]
+
+    def first_packet(self, at: int) -> None:
+        self._io.stages.enter(Stage.KEYFRAME, at)
+
+    def picture(self, unit: AccessUnit) -> None:
+        if self._closed:
+            return
+        if not self._begun:  # the receiver begins with a keyframe
+            self._begun = True
+            self._io.stages.enter(Stage.PROBE, unit.last_arrived)
+        self._submit(unit, VIDEO_RATE)
+
+    def sound(self, unit: AccessUnit) -> None:
+        if not self._closed:
+            self._submit(unit, RATES.get(unit.codec, 48_000))
+
+    def _submit(self, unit: AccessUnit, rate: int) -> None:
+        self.decoder(unit.codec).submit(unit.data, unit.timestamp / rate, unit.last_arrived, unit.size, unit.keyframe)
+
+    def close(self) -> None:
+        self._closed = True
+        for decoder in self._decoders.values():
+            decoder.close()
+
+
+class _Tap(Feed):
+    """The feed as decoders see it: what they refuse is also told to the receiver, which asks for a keyframe."""
+
+    def __init__(self, feed: Feed, clock: Clock, refused: Callable[[], None]) -> None:
+        super().__init__(clock, 1)
+        self._feed, self._refused = feed, refused
+        self._home = asyncio.get_running_loop()
+
+    def post(self, record: Record) -> None:
+        self._feed.post(record)
+        if isinstance(record, Undecodable):
+            try:
+                self._home.call_soon_threadsafe(self._refused)
+            except RuntimeError:  # the loop is closed: nobody to ask for
+                pass
