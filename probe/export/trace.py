@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from probe.export.figures import Redact, outcome_name, phase_reason, seconds, wall_of
@@ -43,18 +44,8 @@ def trace_json(results: Iterable[RunResult], foreign: Iterable[Any], redact: Red
 
 
 def _redacted(span: Span, redact: Redact) -> Span:
-    return Span(
-        trace_id=span.trace_id,
-        span_id=span.span_id,
-        parent=span.parent,
-        name=redact(span.name),
-        start=span.start,
-        end=span.end,
-        kind=span.kind,
-        attributes={key: redact(value) if isinstance(value, str) else value for key, value in span.attributes.items()},
-        error=span.error,
-        service=redact(span.service),
-    )
+    attributes = {key: redact(value) if isinstance(value, str) else value for key, value in span.attributes.items()}
+    return replace(span, name=redact(span.name), attributes=attributes, service=redact(span.service))
 
 
 class _Builder:
@@ -63,32 +54,27 @@ class _Builder:
         self._redact = redact
         self._root = result.began.span_id
         self._steps = {step.step: step.span_id for step in result.steps}
-        known = [r.at for r in result.requests]
-        known += [
-            at for s in result.sessions for at in (s.began, s.started, s.ended, *(w.at for w in s.windows)) if at is not None
-        ]
-        self._end = result.ended if result.ended is not None else max(known, default=result.began.at)
+        facts = [*result.health, *result.requests, *result.notes, *(w for s in result.sessions for w in s.windows)]
+        self._end = result.ended if result.ended is not None else max((fact.at for fact in facts), default=result.began.at)
 
     def build(self) -> list[Span]:
         began, result = self._result.began, self._result
-        spans = [
-            self._span(
-                self._root, "", f"run {began.scenario}", began.at, self._end,
-                {
-                    "streamprobe.run.id": began.run, "streamprobe.scenario": began.scenario, "streamprobe.mode": began.mode,
-                    "streamprobe.seed": began.seed, "streamprobe.region": began.region,
-                    "streamprobe.publish_region": began.publish_region, "streamprobe.target": began.target, "streamprobe.taints": ",".join(sorted(result.taints)),
-                },
-                outcome=result.outcome,
-            )
-        ]  # fmt: skip
-        for step in result.steps:
-            spans.append(self._step(step))
-        for request in result.requests:
-            spans.append(self._request(request, self._steps.get(request.session, self._root)))
+        spans = [self._step(step) for step in result.steps]
+        spans += [self._request(request, self._steps.get(request.session, self._root)) for request in result.requests]
         for session in result.sessions:
             spans += self._session(session)
-        return spans
+        attributes: dict[str, Attribute] = {
+            "streamprobe.run.id": began.run,
+            "streamprobe.scenario": began.scenario,
+            "streamprobe.mode": began.mode,
+            "streamprobe.seed": began.seed,
+            "streamprobe.region": began.region,
+            "streamprobe.publish_region": began.publish_region,
+            "streamprobe.target": began.target,
+            "streamprobe.taints": ",".join(sorted(result.taints)),
+        }
+        root = self._span(self._root, "", f"run {began.scenario}", began.at, self._end, attributes, outcome=result.outcome)
+        return [replace(root, end=max([root.end, *(span.end for span in spans)])), *spans]
 
     def _step(self, step: StepResult) -> Span:
         end = self._end if step.took is None else step.began + step.took
@@ -181,9 +167,15 @@ class _Builder:
         if request.status:
             attributes["http.response.status_code"] = request.status
         return self._span(
-            request.span_id, request.parent_span_id or parent, f"{request.method} {request.purpose}".strip(), request.at - request.took,
-            request.at, attributes, kind="client", outcome=request.failure,
-        )  # fmt: skip
+            request.span_id,
+            request.parent_span_id or parent,
+            f"{request.method} {request.purpose}".strip(),
+            request.at - request.took,
+            request.at,
+            attributes,
+            kind="client",
+            outcome=request.failure,
+        )
 
     def _event(self, name: str, at: int, attributes: Mapping[str, Attribute]) -> Event:
         return Event(name=name, at=wall_of(self._result, at), attributes=attributes)
