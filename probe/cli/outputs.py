@@ -16,7 +16,7 @@ from rich.console import Console
 from probe.cli.options import Options
 from probe.errors import ConfigError, Located
 from probe.export import exposition, otlp
-from probe.export.console import one_line, plain, table
+from probe.export.console import plain_lines, summary, verdict_line
 from probe.export.junit import junit_xml
 from probe.export.prometheus import MetricsSink
 from probe.export.records import RecordSink
@@ -102,9 +102,12 @@ class Outputs:
         if self.options.json:
             print(verdict_json(evaluation, redact), end="")
         elif self.options.quiet:
-            console.print(one_line(evaluation, redact), markup=False, soft_wrap=True)
+            console.print(verdict_line(evaluation, redact), markup=False, soft_wrap=True)
         else:
-            console.print(table(evaluation, redact) if console.is_terminal else plain(evaluation, redact), soft_wrap=True)
+            if console.is_terminal:
+                console.print(summary(evaluation, redact))
+            else:
+                console.print("\n".join(plain_lines(evaluation, redact)), markup=False, soft_wrap=True)
             console.print(f"report: {self.options.out / 'report.html'}", markup=False, soft_wrap=True)
 
 
