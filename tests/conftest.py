@@ -18,8 +18,14 @@ from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from typing import Any
 
+import hypothesis
 import psutil
 import pytest
+
+# A shared machine may take longer over an example than Hypothesis's 200 ms; CI has a profile of Hypothesis's own.
+hypothesis.settings.register_profile("here", deadline=None)
+if not os.environ.get("CI"):
+    hypothesis.settings.load_profile("here")
 
 GRACE = 2.0
 _PASSED = pytest.StashKey[bool]()

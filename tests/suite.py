@@ -47,16 +47,8 @@ def _tests(folder: Path, arguments: list[str]) -> tuple[list[str], str]:
     junit, data, report = folder / "junit.xml", folder / "coverage", folder / "coverage.json"
     coverage = (sys.executable, "-m", "coverage")
     failures = []
-    if not _run(
-        *coverage,
-        "run",
-        f"--data-file={data}",
-        "-m",
-        "pytest",
-        "--continue-on-collection-errors",
-        f"--junitxml={junit}",
-        *arguments,
-    ):
+    pytest = ("-m", "pytest", "--continue-on-collection-errors", f"--junitxml={junit}", *arguments)
+    if not _run(*coverage, "run", f"--data-file={data}", *pytest, within=1800):
         failures.append("pytest")
     if data.exists() and _run(*coverage, "json", "-q", f"--data-file={data}", "-o", report):
         failures += _branches(json.loads(report.read_text()))
@@ -97,9 +89,14 @@ def _branches(report: dict[str, object]) -> list[str]:
     return []
 
 
-def _run(*command: str | Path) -> bool:
+def _run(*command: str | Path, within: float = 600) -> bool:
+    """Run a command in the checkout; whether it ended well within so many seconds."""
     print("\n$ " + " ".join(Path(command[0]).name if i == 0 else str(part) for i, part in enumerate(command)), flush=True)
-    return subprocess.run([str(part) for part in command], cwd=ROOT, check=False).returncode == 0
+    try:
+        return subprocess.run([str(part) for part in command], cwd=ROOT, check=False, timeout=within).returncode == 0
+    except subprocess.TimeoutExpired:
+        print(f"did not end within {within:.0f} s", flush=True)
+        return False
 
 
 if __name__ == "__main__":
