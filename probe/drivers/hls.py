@@ -183,7 +183,7 @@ class _Viewer:
                 else:
                     self.follower.give_up()
                     self._note(f"segment {taken.segment.sequence} was left out: {failure}")
-                    strikes = 0
+                    tries = strikes = 0
             await asyncio.sleep(_backoff(tries))
 
     def close(self) -> None:
@@ -194,9 +194,11 @@ class _Viewer:
             self.io.facts["playlist_restarts"] = str(self.follower.restarts)
 
     async def _load(self) -> None:
-        began = self.io.clock.now()
+        began, skipped = self.io.clock.now(), self.follower.skipped
         if self.follower.update(await self.source.load(), began):
             self._news.set()
+        if left := self.follower.skipped - skipped:
+            self._note(f"{left} segments were left out: the playlist no longer lists what came next")
 
     async def _take(self, taken: Taken) -> None:
         piece = await self.source.fetch(taken.segment)
@@ -261,4 +263,4 @@ def _passing(failure: Failure) -> bool:
 
 
 def _backoff(tries: int) -> float:
-    return min(_BACKOFF_MAX, _BACKOFF_FIRST * 2.0 ** (min(tries, 8) - 1))
+    return min(_BACKOFF_MAX, _BACKOFF_FIRST * 2.0 ** (min(max(tries, 1), 8) - 1))

@@ -19,7 +19,7 @@ from probe.wire import playlist
 from probe.wire.playlist import ByteRange, Init, Master, Media, Segment, Variant
 
 INIT_LIMIT = 1 << 20
-SEGMENT_LIMIT = 64 << 20
+SEGMENT_LIMIT = 32 << 20  # ten seconds at 25 Mbit/s; twice that is held while it is joined
 _PARSED_HERE = 16 * 1024  # longer playlists are read in a thread: the loop has packets to stamp
 _AVC = ("avc1", "avc3")
 _VIDEO = (*_AVC, "hvc1", "hev1", "dvh1", "dvhe", "dva1", "dvav", "vp08", "vp8", "vp09", "vp9", "av01", "vvc1", "vvi1", "mp4v")
