@@ -1,7 +1,8 @@
 """The programme as a file: for peers that are fed by a file or a pipe, such as ffmpeg before an RTMP server.
 
 `clip` is made as fast as the machine can, for stamps of any time. LivePipe writes a running Programme into a file object as
-fragmented MP4, one fragment a unit, so that nothing waits for a segment to fill: `ffmpeg -f mp4 -i pipe:0 -c:v copy …`.
+fragmented MP4, one fragment a unit, so that nothing waits for a segment to fill:
+`ffmpeg -probesize 20000 -f mp4 -i pipe:0 -c:v copy …` (not with `-fflags nobuffer`: it throws away what was probed).
 """
 
 from __future__ import annotations

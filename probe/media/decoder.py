@@ -142,6 +142,8 @@ class DecoderThread:
                 self._feed.post(Undecodable(at=self._clock.now(), detail=_line(error)))
 
     def _decode(self, unit: _Unit) -> None:
+        if not unit.data:  # FFmpeg takes an empty packet for the end of the stream
+            raise ValueError("an empty unit")
         self._count += 1
         self._inside[self._count] = unit
         packet = av.Packet(unit.data)

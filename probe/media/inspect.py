@@ -20,11 +20,12 @@ from probe.model.frames import Chirp, FrameRecord
 from probe.wire.chirp import RATE, ChirpFinder
 from probe.wire.finder import Finder
 
-_GRID = 8  # every eighth sample each way
+_ACROSS = 160  # grid points along the longer side
+_BLOCK = 4  # grid points each way whose mean is compared: codec noise averages out, movement does not
 _BLACK_MEAN = 20.0
-_BLACK_SPREAD = 4.0  # standard deviation of luma
-_STEP = 12  # luma a sample must move to count as moved
-_MOVED = 0.004  # share of samples that makes a picture changed
+_BLACK_PEAK = 28.0  # no block of it brighter
+_STEP = 12  # luma a block must move to count as moved
+_MOVED = 0.01  # share of blocks that makes a picture changed
 _BAND_SHARE = 48 / 360  # left out as if there were a band, while none was seen
 _GAP = 0.010  # seconds by which sound may miss its place before the listening starts anew
 
@@ -61,7 +62,8 @@ class Inspector:
             left, right = max(0, round(rect.left)), min(right, round(rect.right))
             bottom = min(bottom, round(rect.bottom))
         # Chroma lies half a block off the band's edge: start a little below it.
-        seen = plane[top + 4 : bottom : _GRID, left:right:_GRID].astype(np.int16)
+        step = max(1, max(plane.shape) // _ACROSS)
+        blocks = _blocks(plane[top + 4 : bottom : step, left:right:step])
         return FrameRecord(
             arrived=arrived,
             decoded=decoded,
@@ -73,8 +75,8 @@ class Inspector:
             height=frame.height,
             reading=reading,
             code=code,
-            black=_is_black(seen),
-            changed=self._is_changed(seen),
+            black=_is_black(blocks),
+            changed=self._is_changed(blocks),
             rendition=self._rendition if rendition is None else rendition,
         )
 
@@ -82,18 +84,28 @@ class Inspector:
         """Chirps completed by this piece of sound, whose first sample a player sounds at `shown`."""
         return self._ear.hear(frame, shown, media_time)
 
-    def _is_changed(self, seen: NDArray[np.int16]) -> bool:
+    def _is_changed(self, blocks: NDArray[np.int16]) -> bool:
         before = self._before
-        if before is None or before.shape != seen.shape or np.count_nonzero(np.abs(seen - before) > _STEP) > _MOVED * seen.size:
-            self._before = seen
-            return True
-        return False
+        if before is not None and before.shape == blocks.shape:
+            moved = np.count_nonzero(np.abs(blocks - before) > _STEP * _BLOCK * _BLOCK)
+            if moved <= _MOVED * blocks.size:
+                return False
+        self._before = blocks
+        return True
 
 
-def _is_black(seen: NDArray[np.int16]) -> bool:
-    if seen.size == 0:
+def _blocks(grid: NDArray[np.uint8]) -> NDArray[np.int16]:
+    """Sums of _BLOCK x _BLOCK grid points."""
+    height, width = (size // _BLOCK for size in grid.shape)
+    whole = grid[: height * _BLOCK, : width * _BLOCK].reshape(height, _BLOCK, width, _BLOCK)
+    return whole.sum(axis=3, dtype=np.int16).sum(axis=1, dtype=np.int16)
+
+
+def _is_black(blocks: NDArray[np.int16]) -> bool:
+    if blocks.size == 0:
         return False
-    return float(seen.mean()) <= _BLACK_MEAN and float(seen.std()) <= _BLACK_SPREAD
+    points = _BLOCK * _BLOCK
+    return float(blocks.mean()) <= _BLACK_MEAN * points and int(blocks.max()) <= _BLACK_PEAK * points
 
 
 class _Ear:
