@@ -48,7 +48,7 @@ def _tests(folder: Path, arguments: list[str]) -> tuple[list[str], str]:
     coverage = (sys.executable, "-m", "coverage")
     failures = []
     pytest = ("-m", "pytest", "--continue-on-collection-errors", f"--junitxml={junit}", *arguments)
-    if not _run(*coverage, "run", f"--data-file={data}", *pytest, within=1800):
+    if not _run(*coverage, "run", f"--data-file={data}", *pytest, within=1200):
         failures.append("pytest")
     if data.exists() and _run(*coverage, "json", "-q", f"--data-file={data}", "-o", report):
         failures += _branches(json.loads(report.read_text()))
