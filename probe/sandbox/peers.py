@@ -49,6 +49,9 @@ class PeerSession:
     def prepare(self, offer: str) -> None:
         """Add what media there shall be, before the offer is read."""
 
+    async def join(self) -> None:
+        """Take the session's place in the room."""
+
     def up(self) -> None:
         """The transport is there."""
 
@@ -123,6 +126,9 @@ async def accept(request: web.Request, session: PeerSession, offer: str) -> web.
     where = {"of": session.protocol, "room": session.room.id}
     try:
         answer = await session.answer(offer)
+        if session.platform.rooms.get(session.room.id) is not session.room:
+            raise Refused(404, "no_room")  # ended meanwhile
+        await session.join()
     except BaseException:
         await session.close()
         raise

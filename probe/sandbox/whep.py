@@ -39,6 +39,9 @@ class Viewer(PeerSession):
                 only_codecs(transceiver, *codecs)
                 on_keyframe_request(transceiver.sender, self._outlet.wants_keyframe)
 
+    async def join(self) -> None:
+        self.room.live.join(self)
+
     def up(self) -> None:
         self.phase("whep first keyframe")
         self._outlet.wants_keyframe()
@@ -71,7 +74,6 @@ async def watch(request: web.Request) -> web.Response:
     if not room.live.on_air:
         raise Refused(404, "no_stream")
     session = Viewer(request.app[PLATFORM], room, user, request[SPAN])
-    room.live.join(session)
     return await accept(request, session, offer)
 
 

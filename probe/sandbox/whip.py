@@ -36,6 +36,9 @@ class Publisher(PeerSession):
                 else:
                     self.audio = True
 
+    async def join(self) -> None:
+        await self.room.live.publish(self)
+
     def up(self) -> None:
         self.phase("whip first keyframe")
 
@@ -56,7 +59,6 @@ async def publish(request: web.Request) -> web.Response:
     room = own_room(request)
     offer = await offered(request)
     session = Publisher(request.app[PLATFORM], room, room.owner, request[SPAN])
-    await room.live.publish(session)
     return await accept(request, session, offer)
 
 
