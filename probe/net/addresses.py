@@ -77,7 +77,7 @@ class AddressPolicy:
 
     @classmethod
     def of(cls, *entries: str) -> AddressPolicy:
-        """From URLs (their host counts), host names, IP addresses and CIDRs. Raises ValueError for anything else."""
+        """From URLs and host:port (the host counts), host names, IP addresses and CIDRs. Raises ValueError for anything else."""
         return cls().including(entries)
 
     @classmethod
@@ -95,8 +95,8 @@ class AddressPolicy:
                 continue
             except ValueError:
                 pass
-            host = URL(text).raw_host if "://" in text else text
-            if not host or any(c in host for c in "/@ \t\r\n"):
+            host = URL(text if "://" in text else f"//{text}").raw_host
+            if not host or ("://" not in text and any(c in text for c in "/@ \t\r\n")):
                 raise ValueError(f"{entry!r} is neither a URL, a host, an address nor a network")
             try:
                 networks.append(ipaddress.ip_network(_name(host)))

@@ -130,7 +130,7 @@ class Call:
 
     def _headers(self, hop: Hop, exchange: Exchange) -> dict[str, str]:
         headers = {**self.defaults, **hop.headers}
-        if hop.content_type is not None:
+        if hop.body is not None and hop.content_type is not None:
             headers["Content-Type"] = hop.content_type
         if hop.token is not None:
             headers["Authorization"] = f"Bearer {hop.token}"

@@ -82,6 +82,8 @@ def of_exchange(error: Exception, phase: Phase) -> Failure | None:
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return Failure(phase, "closed", "the connection was closed before an answer")
     if isinstance(error, aiohttp.ClientPayloadError):
+        if "ConnectionResetError" in str(error):  # all that aiohttp keeps of what ended the connection is its repr
+            return Failure(phase, "reset", "the connection was reset in the middle of the body")
         if any(isinstance(e, http_exceptions.ContentLengthError | http_exceptions.TransferEncodingError) for e in chain):
             return Failure(phase, "closed", "the connection was closed in the middle of the body")
         return Failure(phase, "protocol", "the body is not what its headers say")
