@@ -38,6 +38,7 @@ from probe.export.verdict_model import (
     SpreadDoc,
     StepDoc,
     VerdictDoc,
+    json_schema,
 )
 from probe.model.clock import NS
 from probe.model.observation import CutOutcome, Role
@@ -71,6 +72,11 @@ def verdict_document(evaluation: Evaluation, redact: Redact) -> dict[str, Any]:
 def verdict_json(evaluation: Evaluation, redact: Redact) -> str:
     """The file's text, indented, with a newline at its end."""
     return json.dumps(verdict_document(evaluation, redact), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def schema() -> dict[str, Any]:
+    """The published JSON Schema of verdict.json."""
+    return json_schema()
 
 
 def _probe(evaluation: Evaluation) -> ProbeDoc:

@@ -39,6 +39,13 @@ def duration(ns: float | None) -> str:
     return f"{ms / 60_000:.0f} min {ms / 1000 % 60:.0f} s"
 
 
+def tick(ns: float) -> str:
+    """A round value on an axis: `0`, `200 ms`, `5 s`."""
+    if ns == 0:
+        return "0"
+    return f"{ns / 1e6:g} ms" if ns < NS else f"{ns / NS:g} s"
+
+
 def in_seconds(value: float | None) -> str:
     return duration(None if value is None else value * NS)
 

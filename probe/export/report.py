@@ -1,0 +1,270 @@
+"""report.html: one file that explains a verdict, readable on a phone at night and printable for a meeting.
+
+It asks the network for nothing: the Content-Security-Policy in its head forbids everything but its own stylesheet, by hash,
+so that even a hole in the escaping could not reach out. No script. Every value a template prints goes through `redact`,
+loses its control characters and is escaped, without the template having a say in it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from probe.export import charts, figures
+from probe.export.charts import Chart, Distribution
+from probe.export.figures import Redact, phase_reason, rfc3339, wall_of
+from probe.export.results import Evaluation, JudgedRun, regional
+from probe.export.words import (
+    DECISION,
+    duration,
+    how_it_came_back,
+    in_seconds,
+    measured,
+    printable,
+    reason_of,
+    tally,
+    well,
+    what_happened,
+    why,
+)
+from probe.model.clock import NS
+from probe.model.observation import CutOutcome, Role
+from probe.model.outcome import Done
+from probe.model.stage import Stage
+from probe.model.verdict import Check, RunResult, SessionResult, StepResult
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def report_html(evaluation: Evaluation, redact: Redact) -> str:
+    """The whole page."""
+    style = (_TEMPLATES / "report.css").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    page = _environment(redact).get_template("report.html.j2")
+    return page.render(
+        style=Markup(style),  # noqa: S704 - our own file, and its hash stands in the policy
+        digest=digest,
+        e=evaluation,
+        decision=DECISION[evaluation.verdict],
+        reason=reason_of(evaluation),
+        tally=tally(evaluation),
+        cause=dict(evaluation.cause.fields) if evaluation.cause else {},
+        regions=[(name, regional(runs), len(runs)) for name, runs in evaluation.regions().items()],
+        runs=[_Page(run) for run in evaluation.runs],
+        rfc3339=rfc3339,
+    )
+
+
+def _environment(redact: Redact) -> Environment:
+    def safe(value: Any) -> Any:
+        return value if isinstance(value, Markup) or not isinstance(value, str) else printable(redact(value), limit=600)
+
+    return Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=safe,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One figure at the top of a run: what, how much, and what it is made of."""
+
+    name: str
+    value: str
+    note: str = ""
+    bad: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a table: its cells, and whether it is bad or only to be noticed."""
+
+    cells: tuple[str, ...]
+    state: str = ""
+
+
+class _Page:
+    """What the template asks of one run."""
+
+    def __init__(self, run: JudgedRun) -> None:
+        self.run = run
+        self.result: RunResult = run.result
+        self.began = run.result.began
+        self.waterfall: Chart = charts.waterfall(run.result)
+        self.timeline: Chart = charts.timeline(run.result)
+        self.first_frames: Distribution | None = charts.first_frames(run.result)
+        self.latencies: Distribution | None = charts.latencies(run.result)
+
+    @property
+    def title(self) -> str:
+        return f"{self.began.scenario} · {self.began.publish_region} → {self.began.region}"
+
+    @property
+    def ids(self) -> list[tuple[str, str]]:
+        took = "–" if self.result.ended is None else duration(self.result.ended - self.began.at)
+        return [
+            ("Run", self.began.run),
+            ("Trace", self.began.trace_id),
+            ("Mode", self.began.mode),
+            ("Seed", str(self.began.seed)),
+            ("Began", rfc3339(self.began.wall_unix_ns)),
+            ("Took", took),
+            ("Target", self.began.target),
+        ]
+
+    @property
+    def tiles(self) -> list[Tile]:
+        viewers = [s for s in self.result.sessions if s.role is Role.VIEWER]
+        started = [s for s in viewers if s.started is not None]
+        cuts = [cut for s in self.result.sessions for cut in s.cuts if cut.outcome is not None]
+        back = [cut for cut in cuts if cut.outcome is not CutOutcome.FAILED]
+        outage = max((cut.outage for cut in cuts if cut.outage is not None), default=None)
+        frozen = sum(f.took for s in viewers for f in figures.counted_freezes(s, figures.W3C))
+        watched = sum(figures.watched(s) for s in viewers)
+        tiles = [Tile("Viewers started", f"{len(started)} of {len(viewers)}", "", len(started) < len(viewers))]
+        tiles += [
+            tile
+            for tile in (_by_protocol("First frame", viewers, _starts), _by_protocol("End-to-end latency", viewers, _latencies))
+            if tile
+        ]
+        if cuts:
+            note = f"longest outage {duration(outage)}" if outage is not None else "no outage seen"
+            tiles.append(Tile("Came back from cuts", f"{len(back)} of {len(cuts)}", note, len(back) < len(cuts)))
+        if watched:
+            tiles.append(Tile("Frozen", f"{100 * frozen / watched:.2g} %", f"{duration(frozen)} of {duration(watched)}"))
+        return tiles
+
+    @property
+    def checks(self) -> list[tuple[Check, str, str]]:
+        """Worst first, each with its value and its words."""
+        ranked = sorted(self.run.checks, key=lambda c: -c.result.rank)
+        return [(check, measured(check), "" if check.result.value == "pass" else why(check)) for check in ranked]
+
+    @property
+    def stages(self) -> tuple[list[str], list[Line]]:
+        """Stages that occurred, and each listed session's milliseconds in them."""
+        listed = [s for s in self.result.sessions if any(row.label == s.name for row in self.waterfall.rows)]
+        used = [stage for stage in Stage if any(stage in s.stages for s in listed)]
+        lines = []
+        for session in listed:
+            cells = [f"{session.stages[stage] / 1e6:.1f}" if stage in session.stages else "" for stage in used]
+            lines.append(Line((session.name, *cells, f"{sum(session.stages.values()) / 1e6:.1f}")))
+        return [stage.value.replace("_", " ") for stage in used], lines
+
+    @property
+    def sessions(self) -> list[Line]:
+        """What happened to each listed session, in words."""
+        listed = {row.label for row in self.waterfall.rows}
+        return [_session(s) for s in self.result.sessions if s.name in listed]
+
+    @property
+    def steps(self) -> list[Line]:
+        return [_step(step) for step in self.result.steps]
+
+    @property
+    def edges(self) -> list[Line]:
+        seen = figures.edges([*self.result.requests, *(r for s in self.result.sessions for r in s.requests)])
+        return [
+            Line((edge or "–", cache or "–", status, str(count)), "bad" if status in ("5xx", "4xx", "none") else "")
+            for edge, cache, status, count in seen[:60]
+        ]
+
+    @property
+    def health(self) -> list[tuple[str, str]]:
+        samples = self.result.health
+        worst: list[tuple[str, float | None, bool]] = [
+            ("Event-loop lag, worst", _most(s.loop_lag for s in samples), True),
+            ("Decode backlog, worst", _most(s.decode_backlog for s in samples), True),
+            ("Ready but not running, worst share", _most(s.run_delay for s in samples), False),
+            ("Throttled, worst share", _most(s.throttled for s in samples), False),
+        ]
+        said = [(name, in_seconds(v) if time else f"{v * 100:.0f} %") for name, v, time in worst if v is not None]
+        taints = Counter(taint for s in samples for taint in s.taints)
+        unwell = sum(s.took for s in samples if s.taints)
+        listed = ", ".join(f"{name} ({count}×)" for name, count in taints.most_common())
+        error = self.began.wall_error_ns
+        return [
+            ("Unwell", f"{duration(unwell)}: {listed}" if taints else "never"),
+            *said,
+            ("Clock error", "unknown" if error is None else f"± {duration(error)}"),
+            ("Looks at itself", str(len(samples))),
+        ]
+
+    @property
+    def available(self) -> list[tuple[str, str]]:
+        return [(protocol, duration(took)) for protocol, took in self.result.available.items()]
+
+    @property
+    def notes(self) -> list[tuple[str, str, str]]:
+        names = {s.session: s.name for s in self.result.sessions}
+        return [
+            (rfc3339(wall_of(self.result, n.at))[11:-1], names.get(n.session, n.session), n.text) for n in self.result.notes[:200]
+        ]
+
+
+def _starts(session: SessionResult) -> list[float]:
+    return [session.took / NS] if session.took is not None and not session.taints else []
+
+
+def _latencies(session: SessionResult) -> list[float]:
+    return [value for w in figures.counted_windows(session) for value in w.latencies]
+
+
+def _by_protocol(name: str, viewers: list[SessionResult], values: Callable[[SessionResult], list[float]]) -> Tile | None:
+    """Medians by protocol, the first one large; protocols differ too much to be pooled."""
+    found: list[tuple[str, str]] = []
+    for protocol in dict.fromkeys(s.protocol for s in viewers):
+        seen = figures.spread(value for s in viewers if s.protocol == protocol for value in values(s))
+        if seen:
+            found.append((protocol, in_seconds(seen.p50)))
+    if not found:
+        return None
+    (first, much), *others = found
+    note = " · ".join([f"median, {first}", *(f"{protocol} {value}" for protocol, value in others)])
+    return Tile(name, much, note)
+
+
+def _most(values: Iterable[float | None]) -> float | None:
+    return max((value for value in values if value is not None), default=None)
+
+
+def _step(step: StepResult) -> Line:
+    detail = phase_reason(step.outcome)[2]
+    happened = what_happened(step.outcome) + (" (optional)" if step.optional else "") + (" (finally)" if step.final else "")
+    taints = f"tainted: {', '.join(sorted(step.taints))}" if step.taints else ""
+    state = "" if isinstance(step.outcome, Done) else "bad" if step.outcome and step.outcome.kind == "failed" else "aside"
+    said = "; ".join(filter(None, (detail, taints)))
+    return Line((step.step, step.service or step.kind, happened, duration(step.took), said), state)
+
+
+def _session(session: SessionResult) -> Line:
+    said = [what_happened(session.outcome)]
+    if detail := phase_reason(session.outcome)[2]:
+        said.append(detail)
+    for cut in session.cuts:
+        back = f", outage {duration(cut.outage)}" if cut.outage is not None else ""
+        back += f", reconnect {duration(cut.reconnect)}" if cut.reconnect is not None else ""
+        said.append(f"{cut.kind}: {how_it_came_back(cut)}{back}")
+    frames = figures.frames(session)
+    odd = {kind: count for kind, count in (frames or {}).items() if count and kind not in ("decoded", "verified")}
+    pictures = f"{frames['verified']} verified" if frames and session.role is Role.VIEWER else ""
+    pictures += "".join(f", {count} {kind}" for kind, count in odd.items()) if pictures else ""
+    rate = figures.bitrate(session)
+    skew = figures.skew(session)
+    heard = f"{skew.p50 * 1000:+.0f} ms" if skew else ""
+    facts = ", ".join(f"{key} {value}" for key, value in session.facts.items())
+    state = "" if well(session) else "bad"
+    speed = f"{rate.p50 / 1000:.0f} kB/s" if rate else ""
+    return Line((session.name, session.protocol, "; ".join(said), pictures, speed, heard, facts), state)
