@@ -1,5 +1,7 @@
 """Who sees what was sent: one socket per viewer, all open before anything is sent, each to show it within the deadline.
 
+A handshake answered is not yet a seat taken: behind it a platform subscribes to the room in its own time. A real viewer has
+been there for a while, so everybody is given a moment before anything is sent.
 The needle is ours alone (it carries a request id or a run id), so history a socket replays cannot be mistaken for it.
 """
 
@@ -15,6 +17,8 @@ from probe.errors import Failure
 from probe.model.stage import Phase
 from probe.net.client import Credential
 from probe.net.sockets import next_text
+
+_SETTLE_SECONDS = 0.2
 
 
 class _Seat:
@@ -72,6 +76,7 @@ async def witnessed(
                 await seat.open.wait()
                 if seat.failure is not None:
                     raise seat.failure
+            await asyncio.sleep(min(_SETTLE_SECONDS, deadline.left / 4))
             await act()
             async with asyncio.timeout(deadline.left):
                 for seat in seats:
