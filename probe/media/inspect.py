@@ -98,7 +98,8 @@ def _blocks(grid: NDArray[np.uint8]) -> NDArray[np.int16]:
     """Sums of _BLOCK x _BLOCK grid points."""
     height, width = (size // _BLOCK for size in grid.shape)
     whole = grid[: height * _BLOCK, : width * _BLOCK].reshape(height, _BLOCK, width, _BLOCK)
-    return whole.sum(axis=3, dtype=np.int16).sum(axis=1, dtype=np.int16)
+    sums: NDArray[np.int16] = whole.sum(axis=3, dtype=np.int16).sum(axis=1, dtype=np.int16)
+    return sums
 
 
 def _is_black(blocks: NDArray[np.int16]) -> bool:

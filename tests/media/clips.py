@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
@@ -12,7 +13,7 @@ from av.video.frame import PictureType
 
 from probe.media.feed import Feed
 from probe.media.picture import Painter, luma
-from probe.model.frames import FrameCode, Record
+from probe.model.frames import FrameCode
 
 Change = Callable[[av.VideoFrame], av.VideoFrame]
 
@@ -23,13 +24,13 @@ def code_of(number: int) -> FrameCode:
     )
 
 
-def pictures(width: int, height: int, count: int) -> Iterator[av.VideoFrame]:
-    painter = Painter(width, height)
+def pictures(size: tuple[int, int], count: int) -> Iterator[av.VideoFrame]:
+    painter = Painter(*size)
     for number in range(count):
         yield stamped(painter.paint(number, code_of(number), black=False), number)
 
 
-def stamped(frame: av.VideoFrame, number: int) -> av.VideoFrame:
+def stamped(frame: av.VideoFrame, number: int | None) -> av.VideoFrame:
     frame.pts, frame.time_base = number, Fraction(1, 30)
     return frame
 
@@ -48,8 +49,8 @@ class Transcoder:
 
     def __init__(self, codec: str, kbps: int) -> None:
         self._codec, self._kbps = codec, kbps
-        self._encoder: av.VideoCodecContext | None = None
-        self._decoder = av.CodecContext.create({"libx264": "h264", "libvpx": "vp8"}[codec], "r")
+        self._encoder: Any = None
+        self._decoder: Any = av.CodecContext.create({"libx264": "h264", "libvpx": "vp8"}[codec], "r")
         self._decoder.thread_count = 1
 
     def __call__(self, frame: av.VideoFrame) -> av.VideoFrame:
@@ -58,11 +59,12 @@ class Transcoder:
         frame.pict_type = PictureType.NONE
         (packet,) = self._encoder.encode(frame)
         (out,) = self._decoder.decode(packet)
-        return out
+        picture: av.VideoFrame = out
+        return picture
 
 
-def encoder(codec: str, width: int, height: int, kbps: int) -> av.VideoCodecContext:
-    context = av.CodecContext.create(codec, "w")
+def encoder(codec: str, width: int, height: int, kbps: int) -> Any:
+    context: Any = av.CodecContext.create(codec, "w")
     context.width, context.height, context.pix_fmt = width, height, "yuv420p"
     context.time_base, context.framerate = Fraction(1, 30), Fraction(30)
     context.bit_rate, context.gop_size, context.thread_count = kbps * 1000, 30, 1
@@ -110,9 +112,9 @@ def through(frames: Iterable[av.VideoFrame], changes: Iterable[Change]) -> Itera
         yield frame
 
 
-async def records(feed: Feed, count: int, within: float = 20.0) -> list[Record]:
+async def records(feed: Feed, count: int, within: float = 20.0) -> list[Any]:
     """The next `count` records."""
-    out: list[Record] = []
+    out: list[Any] = []
     async with asyncio.timeout(within):
         while len(out) < count:
             record = await feed.get()

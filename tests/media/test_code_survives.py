@@ -54,14 +54,14 @@ WAYS = {
 def test_every_frame_is_read_and_none_is_another(way):
     size, steps = WAYS[way]
     finder = Finder()
-    readings = [finder.find(luma(frame)) for frame in through(pictures(*size, 36), [make() for make in steps])]
+    readings = [finder.find(luma(frame)) for frame in through(pictures(size, 36), [make() for make in steps])]
     assert readings == [(Reading.CODE, code_of(number)) for number in range(36)]
 
 
 def test_a_starved_encoder_holds_a_picture_but_no_reading_is_of_a_picture_never_sent():
     """At 80 kbit/s x264 skips whole pictures after a keyframe: what is shown, and read, is the one before."""
     finder = Finder()
-    shown = [finder.find(luma(frame)) for frame in through(pictures(*WIDE, 60), [Transcoder("libx264", 80)])]
+    shown = [finder.find(luma(frame)) for frame in through(pictures(WIDE, 60), [Transcoder("libx264", 80)])]
     for number, (reading, code) in enumerate(shown):
         assert reading is Reading.CODE
         assert code in (code_of(number), code_of(number - 1), code_of(number - 2))

@@ -21,7 +21,7 @@ def inspect(inspector: Inspector, frame: av.VideoFrame, **options):
 @pytest.mark.parametrize("form", ["yuv420p", "yuvj420p", "nv12", "yuv422p", "yuv444p", "gray"])
 @pytest.mark.parametrize("size", [(640, 360), (360, 640), (426, 240), (1280, 720)])
 def test_any_layout_of_planes_is_read(form, size):
-    (frame,) = pictures(*size, 1)
+    (frame,) = pictures(size, 1)
     record = inspect(Inspector(SystemClock()), frame.reformat(format=form))
     assert (record.reading, record.code) == (Reading.CODE, code_of(0))
     assert (record.width, record.height, record.black, record.changed) == (*size, False, True)
@@ -29,14 +29,14 @@ def test_any_layout_of_planes_is_read(form, size):
 
 @pytest.mark.parametrize("form", ["rgb24", "yuv420p10le"])
 def test_a_format_without_eight_bit_luma_is_refused(form):
-    (frame,) = pictures(640, 360, 1)
+    (frame,) = pictures((640, 360), 1)
     with pytest.raises(ValueError, match="no 8-bit luma plane"):
         inspect(Inspector(SystemClock()), frame.reformat(format=form))
 
 
 def test_shown_is_decoded_or_due_whichever_is_later():
     clock = SystemClock()
-    (frame,) = pictures(640, 360, 1)
+    (frame,) = pictures((640, 360), 1)
     inspector = Inspector(clock, rendition="high")
     live = inspect(inspector, frame, media_time=1.5)
     assert live.arrived == 1 and live.shown == live.decoded <= clock.now()
@@ -80,7 +80,7 @@ def test_a_dark_scene_with_something_in_it_is_not_black():
 @pytest.mark.parametrize(("size", "kbps"), [((640, 360), 800), ((640, 360), 200), ((1280, 720), 600), ((360, 640), 200)])
 def test_a_moving_picture_changes_each_frame_and_a_still_one_does_not_through_keyframes(size, kbps):
     inspector = Inspector(SystemClock())
-    moving = [inspect(inspector, frame).changed for frame in through(pictures(*size, 20), [Transcoder("libx264", kbps)])]
+    moving = [inspect(inspector, frame).changed for frame in through(pictures(size, 20), [Transcoder("libx264", kbps)])]
     assert all(moving)
     painter, still = Painter(*size), Transcoder("libx264", kbps)
     inspector = Inspector(SystemClock())
@@ -169,7 +169,7 @@ def test_sound_whose_format_changes_is_followed():
 
 
 def test_the_view_of_luma_shares_the_frames_own_memory():
-    (frame,) = pictures(426, 240, 1)
+    (frame,) = pictures((426, 240), 1)
     assert frame.planes[0].line_size != 426
     luma(frame)[200, 5] = 99
     assert luma(frame)[200, 5] == 99 and luma(frame).shape == (240, 426)

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Iterable
 from fractions import Fraction
 
 import av
@@ -46,8 +47,9 @@ def muxed(units: list[Unit], audio: AudioTrack | None = None, **options) -> tupl
     muxer = SegmentMuxer(audio=audio or AudioTrack("opus", 48_000, 1), **options)
     segments = []
     for kind, data, pts, keyframe in units:
-        done = muxer.push_video(data, pts, keyframe) if kind == "video" else muxer.push_audio(data, pts)
-        if done is not None:
+        if kind == "audio":
+            muxer.push_audio(data, pts)
+        elif (done := muxer.push_video(data, pts, keyframe)) is not None:
             segments.append(done)
     last = muxer.flush()
     return muxer, segments + ([last] if last else [])
@@ -126,7 +128,9 @@ def test_units_out_of_place_are_dropped_and_counted():
     muxer.push_audio(b"b", 100)
     muxer.push_audio(b"c", -5)
     assert muxer.dropped == 6
-    assert SegmentMuxer().push_audio(b"nobody asked", 0) is None
+    silent = SegmentMuxer()
+    silent.push_audio(b"nobody asked", 0)
+    assert silent.dropped == 1
 
 
 def test_without_sound_there_is_one_track():
@@ -135,6 +139,7 @@ def test_without_sound_there_is_one_track():
         if kind == "video":
             muxer.push_video(data, pts, keyframe)
     segment = muxer.flush()
+    assert segment is not None
     assert {packet.kind for packet in Demuxer().feed(muxer.init, segment.data)} == {"video"}
 
 
@@ -150,7 +155,7 @@ def test_any_segment_can_be_read_first_and_init_is_remembered():
 def test_ffprobe_reads_it_without_a_warning(name, tmp_path):
     muxer, segments = muxed(live(65, name))
     path = tmp_path / "x.mp4"
-    path.write_bytes(muxer.init + b"".join(segment.data for segment in segments))
+    path.write_bytes((muxer.init or b"") + b"".join(segment.data for segment in segments))
     done = subprocess.run(
         ["ffprobe", "-v", "warning", "-count_frames", "-show_streams", "-of", "json", path],
         capture_output=True,
@@ -176,11 +181,15 @@ def foreign(form: str, options: dict[str, str], start: float = 0.0, count: int =
             frame.pts, frame.time_base = number + round(start * 30), Fraction(1, 30)
             sound = av.AudioFrame.from_ndarray(np.zeros((2, 1600), np.float32), format="fltp", layout="stereo")
             sound.sample_rate, sound.pts, sound.time_base = 48_000, number * 1600 + round(start * 48_000), Fraction(1, 48_000)
-            for stream, item in ((video, frame), (audio, sound)):
-                out.mux(stream.encode(item))
-        for stream in (video, audio):
-            out.mux(stream.encode(None))
+            out.mux(video.encode(frame))
+            out.mux(audio.encode(sound))
+        out.mux(video.encode(None))
+        out.mux(audio.encode(None))
     return buffer.getvalue()
+
+
+def times_of(packets: Iterable[EncodedPacket]) -> list[float]:
+    return sorted(packet.pts for packet in packets if packet.pts is not None)
 
 
 FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
@@ -194,7 +203,7 @@ def test_foreign_segments_are_read_and_decode(form, options):
     assert len(video) == 60 and {packet.codec for packet in audio} == {"aac"}
     assert (audio[0].rate, audio[0].channels) == (48_000, 2)
     assert [packet.keyframe for packet in video].count(True) == 2
-    times = sorted(packet.pts for packet in video)
+    times = times_of(video)
     assert np.diff(times) == pytest.approx(1 / 30, abs=1e-4)
     decoder = av.CodecContext.create("h264", "r")
     frames = [f for packet in video for f in decoder.decode(av.Packet(packet.data))] + decoder.decode(None)
@@ -211,7 +220,7 @@ def test_transport_stream_times_go_on_where_33_bits_end():
     first = demuxer.feed(None, foreign("mpegts", {"muxdelay": "0"}, start=wrap - 3.0, preset="ultrafast"))
     second = demuxer.feed(None, foreign("mpegts", {"muxdelay": "0"}, start=wrap - 1.0, preset="ultrafast"))
     for kind in ("video", "audio"):
-        times = sorted(packet.pts for packet in (*first, *second) if packet.kind == kind)
+        times = times_of(packet for packet in (*first, *second) if packet.kind == kind)
         assert times[-1] - times[0] == pytest.approx(4.0, abs=0.1)
         assert np.diff(times).max() < 0.05
 
@@ -245,9 +254,10 @@ def test_damage_anywhere_ends_in_packets_or_a_failure():
         at = int(rng.integers(0, min(len(data), 2500)))
         broken[at : at + 8] = os.urandom(8)
         try:
-            assert Demuxer().feed(muxer.init, bytes(broken[: int(rng.integers(1000, len(data)))]))
+            came = {str(len(Demuxer().feed(muxer.init, bytes(broken[: int(rng.integers(1000, len(data)))]))) > 0)}
         except Failure as failure:
-            assert failure.reason in ("malformed", "empty")
+            came = {failure.reason}
+        assert came <= {"True", "malformed", "empty"}
 
 
 def test_a_segment_without_its_init_is_a_failure():

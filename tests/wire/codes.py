@@ -24,12 +24,15 @@ def a_code(sequence: int = 77) -> FrameCode:
     )
 
 
-def grey(width: int, height: int, level: int = 110) -> Plane:
-    return np.full((height, width), level, np.uint8)
+Size = tuple[int, int]  # width, height
 
 
-def coded(width: int, height: int, code: FrameCode, stride: int = 0) -> Plane:
+def grey(size: Size, level: int = 110) -> Plane:
+    return np.full((size[1], size[0]), level, np.uint8)
+
+
+def coded(size: Size, code: FrameCode, stride: int = 0) -> Plane:
     """A grey picture with its code; rows `stride` bytes further apart than they are long."""
-    plane = grey(width + stride, height)[:, :width]
+    plane = grey((size[0] + stride, size[1]))[:, : size[0]]
     draw(plane, code)
     return plane

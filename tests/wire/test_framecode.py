@@ -81,12 +81,12 @@ def test_cells_lie_on_the_macroblock_grid_where_programmes_are_encoded():
 @settings(deadline=None)
 @given(CODES, st.sampled_from([(640, 360), (1280, 720), (360, 640), (854, 480), (426, 240), (540, 960)]))
 def test_what_is_drawn_is_read_at_any_stride(code, size):
-    plane = coded(*size, code, stride=32)
+    plane = coded(size, code, stride=32)
     assert Finder().find(plane) == (Reading.CODE, code)
 
 
 def test_drawing_touches_the_band_alone():
-    plane = coded(640, 360, a_code())
+    plane = coded((640, 360), a_code())
     assert (plane[48:] == 110).all()
     assert set(np.unique(plane[:48]).tolist()) == {BLACK, WHITE}
 
@@ -94,7 +94,7 @@ def test_drawing_touches_the_band_alone():
 @pytest.mark.parametrize("size", [(60, 40), (640, 60), (40, 90)])
 def test_a_picture_too_small_to_carry_a_code_is_refused(size):
     with pytest.raises(ValueError, match="too small"):
-        draw(grey(*size), a_code())
+        draw(grey(size), a_code())
 
 
 @settings(deadline=None)
