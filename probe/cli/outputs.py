@@ -90,8 +90,8 @@ class Outputs:
         for name, render in files.items():
             try:
                 _replace(self.options.out / name, render())
-            except OSError as error:
-                _log.error("%s could not be written: %s", name, error)
+            except Exception:
+                _log.exception("%s could not be written", name)
         if otlp.wanted(os.environ):
             spans = [span for run in evaluation.runs for span in spans_of(run.result, redact)]
             await asyncio.to_thread(otlp.send, spans, os.environ)

@@ -43,6 +43,7 @@ from probe.run.watch import Watch
 
 UNPLANNED = "unplanned"
 _BACKOFF_FIRST, _BACKOFF_MAX = 0.1, 2.0
+_STEADY = 2 * NS  # progress must last this long before a session counts as back; a picture now and then is no recovery
 
 
 @dataclass(slots=True)
@@ -89,7 +90,8 @@ class Stay:
     _attempt: int = 0
     _up: bool = False
     _last_shown: int = 0
-    _lost_at: int | None = None
+    _lost_at: int | None = None  # when the picture was missed; None again once it has been back, steadily
+    _back_at: int | None = None
     _ending: bool = False
     _away: asyncio.Event | None = None
     _cut: Cutting | None = None
@@ -182,14 +184,10 @@ class Stay:
                 self.outcome = end
                 return None
             why = end if isinstance(end, Failed) else Failed(Phase.PLAYING, "ended", "the server ended it")
-            if self._up or self._lost_at is None:
+            if self._up:
                 self._up = False
-                self._lost_at = self.ctx.clock.now()
-                if self._cut is not None and self._cut.restored is not None:
-                    self._lost_at = max(self._lost_at, self._cut.restored)
-                self._why, self._tries = why, 0
-                self.watch.interrupted()
-            elif self._too_late():
+                self._missed(why)
+            if self._too_late():
                 return self._crash(why)
             if isinstance(end, Failed) and end.phase is Phase.AUTH and self.refresh is not None:
                 await self._refresh()
@@ -197,10 +195,19 @@ class Stay:
             self._attempt += 1
             self._tries += 1
 
+    def _missed(self, why: Failed) -> None:
+        """The picture stopped. The deadline runs on from the last time it did if it has not been steady since."""
+        self.watch.interrupted()
+        self._back_at = None
+        if self._lost_at is None:
+            self._lost_at = self.ctx.clock.now()
+            if self._cut is not None and self._cut.restored is not None:
+                self._lost_at = max(self._lost_at, self._cut.restored)
+            self._why, self._tries = why, 0
+
     def _too_late(self) -> bool:
-        if self._cut is not None and self._cut.restored is None:
+        if self._lost_at is None or self._cut is not None and self._cut.restored is None:
             return False
-        assert self._lost_at is not None
         return self.ctx.clock.now() - self._lost_at > self.reconnect_deadline
 
     def _limit(self) -> int:
@@ -305,7 +312,7 @@ class Stay:
             self._came_up(timer, step.decoded)
         if self._cut is not None:
             self._resolve(self._cut.on_step(step, self._attempt))
-        elif self._lost_at is not None:
+        elif self._lost_at is not None and self._back_at is None:
             self._resolve(
                 Resumed(
                     at=step.shown,
@@ -316,7 +323,10 @@ class Stay:
                     attempts=self._tries,
                 )
             )
-        self._lost_at = None
+        if self._lost_at is not None:
+            self._back_at = self._back_at or step.shown
+            if step.shown - self._back_at >= _STEADY:
+                self._lost_at = None
         self._last_shown = max(self._last_shown, step.shown)
         return True
 

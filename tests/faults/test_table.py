@@ -32,9 +32,9 @@ ROWS = [
     # the journey's services
     Row("refuse", JOURNEY, 1, ("login", "auth/http_401"), {"service": "auth", "status": 401}),
     Row("hang", JOURNEY, 1, ("login", "auth/timeout"), {"service": "auth"}),
-    Row("expired_token", JOURNEY, 1, ("room", "auth/http_401")),
+    Row("expired_token", JOURNEY, 1, ("room", "auth/token_expired")),
     Row("refuse", JOURNEY, 1, ("room", "room/http_500"), {"service": "room", "status": 500, "body": "html"}),
-    Row("redirect", JOURNEY, 1, ("room", "auth/http_401"), {"service": "room"}),
+    Row("redirect", JOURNEY, 1, ("room", "room/redirect_refused"), {"service": "room"}),
     Row("endless", JOURNEY, 1, ("room", "room/too_large"), {"service": "room"}),
     Row("chat_lost", JOURNEY, 1, ("chat", "chat/not_seen")),
     Row("refuse", JOURNEY, 1, ("payment", "payment/http_402"), {"service": "payment", "status": 402}),
@@ -61,7 +61,8 @@ ROWS = [
     Row("media_foreign", WHEP, 1, ("whep", "first_frame/foreign"), {"of": "whep"}),
     Row("media_stale", WHEP, 1, ("whep", "first_frame/stale"), {"of": "whep", "seconds": 2.5}),
     Row("media_stalls", WHEP, 1, ("whep", "playing/frozen"), {"of": "whep", "after": 1}),
-    Row("media_frozen", WHEP, 1, ("whep", "first_frame/stale"), {"of": "whep"}),
+    Row("media_frozen", WHEP, 1, ("whep", "playing/frozen"), {"of": "whep"}),
+    Row("media_ends", WHEP, 1, ("whep", "playing/ended"), {"of": "whep", "after": 1}),
     # HLS
     Row("segment_missing", HLS, 1, ("hls", "segment/http_404")),
     Row("segment_garbage", HLS, 1, ("hls", "segment/malformed")),

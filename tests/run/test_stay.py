@@ -145,6 +145,18 @@ async def test_what_stays_away_past_the_deadline_has_crashed_with_the_reason_it_
     assert driver.entered > 2
 
 
+async def test_a_picture_now_and_then_is_no_recovery() -> None:
+    source = Source()
+    driver = Scripted(lambda io, n: source.play(io, frames=5))
+    stay, facts = make_stay(driver, reconnect=NS)
+    await stay.run()
+    ended = only(facts, SessionEnded)
+    assert ended.ending == "crashed"
+    assert ended.ended_by is not None
+    assert (ended.ended_by.phase, ended.ended_by.reason) == (Phase.PLAYING, "frozen")
+    assert [f.outcome for f in facts if isinstance(f, Resumed)][-1] is CutOutcome.FAILED
+
+
 async def test_foreign_pictures_after_the_start_are_not_progress() -> None:
     source = Source()
 
