@@ -42,18 +42,18 @@ def make_plan(
     scenario: Scenario, region: str, seed: int, ids: RunIds, *, mode: str = "adhoc", publish_region: str | None = None
 ) -> Plan:
     """The plan of one run. Raises ConfigError for a region or mode the scenario does not have."""
-    publish_region = region if publish_region is None else publish_region
     wrong = [
         Located(scenario.name, 0, 0, where, f"{name!r} is not one of {', '.join(known)}")
         for where, name, known in (
             ("region", region, scenario.regions),
-            ("publish_region", publish_region, scenario.regions),
+            ("publish_region", publish_region or region, scenario.regions if publish_region else (region,)),
             ("mode", mode, MODES),
         )
         if name not in known
     ]
     if wrong:
         raise ConfigError(wrong)
+    publish_region = publish_region or region
     making = _Making(scenario, region, publish_region)
     return Plan(
         scenario=scenario.name,

@@ -99,8 +99,8 @@ def _regions(data: Mapping[str, Any], words: Vocabulary) -> Iterator[Finding]:
             yield Finding(("regions", i), f"{region!r} is listed twice")
     platform = _mapping(data, "platform")
     for region in _mapping(platform, "regions"):
-        if region not in regions:
-            known = ", ".join(str(r) for r in regions)
+        if region not in regions and regions:
+            known = ", ".join(dict.fromkeys(str(r) for r in regions))
             yield Finding(("platform", "regions", region), f"{region!r} is not one of the scenario's regions: {known}", key=True)
     places: list[Path] = [("platform", "views"), *(("platform", "regions", r, "views") for r in _mapping(platform, "regions"))]
     for path in places:
@@ -187,7 +187,8 @@ def _accounts(entry: Entry, entries: list[Entry], scope: _Scope, accounts: Mappi
         return
     for path, text in _texts(entry.body, entry.path):
         own = f"{text}_token"
-        if path[-1] == "as" and text not in accounts and scope.anywhere(own) and own not in scope.kept:
+        there = text in accounts or own in scope.kept or own in entry.kept  # one that logs in acts as itself
+        if path[-1] == "as" and not there and scope.anywhere(own):
             yield Finding(path, f"{text!r} has no token yet: {own} is kept only later")
 
 

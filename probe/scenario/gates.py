@@ -79,7 +79,7 @@ class Expression:
         return " and ".join(str(t) for t in self.terms) + hold
 
 
-_TOKEN = re.compile(r"\s*(?:([A-Za-z_][A-Za-z0-9_]*)|(\d[A-Za-z0-9.]*%?)|(<=|>=|<|>)|([\[\].])|(\S))")
+_TOKEN = re.compile(r"\s*(?:([A-Za-z_][A-Za-z0-9_]*)|(\d[A-Za-z0-9.]*%?)|(<=|>=|<|>)|([\[\].])|(\S))", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)

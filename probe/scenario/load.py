@@ -20,7 +20,7 @@ from probe.scenario.check import Entry, findings
 from probe.scenario.fields import DEFAULT_VOCABULARY, Vocabulary
 from probe.scenario.schema import Scenario
 from probe.scenario.steps import MODELS, StepModel, Wait, shape
-from probe.scenario.template import fill_env
+from probe.scenario.template import VARIABLE, fill_env
 from probe.scenario.text import MAX_BYTES, Document, Path, override, parse
 from probe.scenario.units import describe
 
@@ -146,9 +146,8 @@ class _Loader:
             return Entry(path, name, body, None)
         model = self._model(MODELS[shaped.kind], {**shaped.body, "name": name}, path, shaped.back)
         if "name" in shaped.body:
-            self._document.mistake(
-                (*path, *shaped.back(("name",))), "unknown field; a step's key is its name", _where(path), key=True
-            )
+            place = (*path, "name")
+            self._document.mistake(place, "unknown field; a step's key is its name", _where(place), key=True)
         return Entry(path, name, body, model if isinstance(model, StepModel) else None)
 
     def _model(self, model: type[BaseModel], data: dict[str, Any], prefix: Path, back: Any) -> BaseModel | None:
@@ -159,10 +158,12 @@ class _Loader:
                 if detail.get("input") == _UNSET or (isinstance(detail.get("input"), str) and _UNSET in str(detail["input"])):
                     continue
                 inside: Path = tuple(p for p in detail["loc"] if p != "[key]")
-                path = (*prefix, *back(inside))
-                key = detail["type"] == "extra_forbidden" or "[key]" in detail["loc"]
+                named = inside == ("name",) and issubclass(model, StepModel)  # a step's name is its key
+                path = prefix if named else self._document.real((*prefix, *back(inside)))
+                key = named or detail["type"] == "extra_forbidden" or "[key]" in detail["loc"]
                 cause = detail.get("ctx", {}).get("error")
-                message = _explain(detail, _model_at(model, inside), prefix == () and inside)
+                known = [(back((name,)) or (name,))[0] for name in _fields(_model_at(model, inside))] if key else []
+                message = _explain(detail, [str(name) for name in known])
                 self._document.mistake(path, message, _where(path), key=key, offset=getattr(cause, "at", None))
             return None
 
@@ -242,14 +243,21 @@ def _inner_model(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-def _explain(detail: ErrorDetails, model: type[BaseModel] | None, top: Any) -> str:
-    """A pydantic error in our words: what is wrong and what would be right."""
+def _fields(model: type[BaseModel] | None) -> list[str]:
+    if model is None:
+        return []
+    return [f.alias or n for n, f in model.model_fields.items() if n != "name" or not issubclass(model, StepModel)]
+
+
+def _explain(detail: ErrorDetails, known: list[str]) -> str:
+    """A pydantic error in our words: what is wrong and what would be right. `known`: fields there are."""
     value, context = detail.get("input"), detail.get("ctx", {})
     match detail["type"]:
         case "missing":
             return "is missing"
         case "extra_forbidden":
-            return _unknown(str(detail["loc"][-1]), model)
+            close = get_close_matches(str(detail["loc"][-1]), known, 1)
+            return "unknown field; " + (f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}")
         case "value_error":
             return str(context["error"])
         case "literal_error":
@@ -258,7 +266,8 @@ def _explain(detail: ErrorDetails, model: type[BaseModel] | None, top: Any) -> s
             hint = f'; quote it: "{value}"' if isinstance(value, int | float | bool) else ""
             return f"expected text, got {describe(value)}{hint}"
         case "string_pattern_mismatch":
-            return f"{describe(value)} is not a name: letters, digits, _ and -, a letter first"
+            signs = "letters, digits and _" if context["pattern"] == VARIABLE else "letters, digits, _ and -"
+            return f"{describe(value)} is not a name: {signs}, a letter first"
         case "string_too_short" | "too_short":
             return "is empty"
         case "tuple_type" | "list_type":
@@ -275,10 +284,3 @@ def _explain(detail: ErrorDetails, model: type[BaseModel] | None, top: Any) -> s
             return f"{describe(value)} is more than {context['le']}"
         case _:
             return detail["msg"][:1].lower() + detail["msg"][1:]
-
-
-def _unknown(name: str, model: type[BaseModel] | None) -> str:
-    hidden = {"name"} if model is not None and issubclass(model, StepModel) else set()
-    known = [f.alias or n for n, f in model.model_fields.items() if n not in hidden] if model is not None else []
-    close = get_close_matches(name, known, 1)
-    return "unknown field" + (f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}" if known else "")

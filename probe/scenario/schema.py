@@ -221,7 +221,7 @@ class Scenario(Model):
     )
     owner: str = Field(min_length=1, description="Who is called.", examples=["media-sre"])
     regions: tuple[Name, ...] = Field(("local",), min_length=1, description="Where its viewers run.", examples=[["eu", "us"]])
-    platform: Platform = Field(description="The system under test.")
+    platform: Platform = Field(description="The system under test: where it is, and who acts there.")
     deadlines: Deadlines = Field(Deadlines(), description="How long things may take.")
     journey: tuple[AnyStep, ...] = Field(min_length=1, description="What is done, in this order.")
     final: tuple[AnyStep, ...] = Field((), alias="finally", description="What is done whatever happened.")

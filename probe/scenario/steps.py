@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Annotated, Any, ClassVar, Literal
 
 import jmespath
@@ -134,7 +135,7 @@ class Publish(StepModel):
     publish: str = Field(description="Protocol; written `via` where the step is called publish.", examples=["whip"])
     url: MediaUrl = Field(description="Where to.", examples=["/rooms/${room}/whip"])
     account: Name | None = Field(None, alias="as", description="Whose token goes with it.", examples=["broadcaster"])
-    programme: str = Field("360p30", description="The test programme.", examples=["360p30", "720p30"])
+    programme: str = Field("360p30", validate_default=True, description="The test programme.", examples=["360p30", "720p30"])
     bitrate: Rate = Field(800_000, description="Video bitrate.", examples=["800kbps"])
     audio: bool = Field(True, description="With sound.", examples=[False])
     device: Name = Field("default", description="What the broadcaster's device imitates.", examples=["default"])
@@ -249,7 +250,11 @@ class Fake(StepModel):
             phases = {p.value: p for p in Phase}
             if self.phase not in phases:
                 raise ValueError(f"a failure needs a phase, one of {', '.join(phases)}")
-            one_of(self.reason, tuple(sorted(REASONS[phases[self.phase]])))
+            reasons = REASONS[phases[self.phase]]
+            if self.reason not in reasons:
+                close = get_close_matches(self.reason, sorted(reasons), 3, 0.4)
+                hint = f"; did you mean {' or '.join(close)}?" if close else ""
+                raise ValueError(f"({self.phase}, {self.reason}) is not a known failure{hint}")
         return self
 
 

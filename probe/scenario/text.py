@@ -33,8 +33,8 @@ MAX_VALUES = 20_000
 MAX_DEPTH = 32
 Path = tuple[str | int, ...]
 
-_INT = re.compile(r"[-+]?\d{1,18}")
-_FLOAT = re.compile(r"[-+]?(\d+\.\d*|\.\d+|\d+)([eE][-+]?\d{1,3})?")
+_INT = re.compile(r"[-+]?\d{1,18}", re.ASCII)
+_FLOAT = re.compile(r"[-+]?(\d+\.\d*|\.\d+|\d+)([eE][-+]?\d{1,3})?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,14 @@ class Document:
     keys: dict[Path, Place] = field(default_factory=dict)
     mistakes: list[Located] = field(default_factory=list)
     overridden: dict[Path, str] = field(default_factory=dict)  # path → the `--set …` that put a value there
+
+    def real(self, path: Path) -> Path:
+        """`path` without the indices of lists that stand in the file as one thing alone."""
+        out: Path = ()
+        for part in path:
+            if not isinstance(part, int) or (*out, part) in self.values:
+                out = (*out, part)
+        return out
 
     def mistake(self, path: Path, message: str, where: str = "", *, key: bool = False, offset: int | None = None) -> None:
         """Add a mistake about what stands at `path` (or the nearest thing that exists above it).
@@ -221,7 +229,9 @@ def override(document: Document, key: str, text: str) -> None:
     `text` is YAML: `3`, `5s`, `[eu, us]`. What is wrong ends up in `mistakes`, under the name of the option."""
     name = f"--set {key}"
     value = parse(text, name)
-    document.mistakes.extend(value.mistakes)
+    if value.mistakes:
+        document.mistakes.extend(value.mistakes)
+        return
     parts = key.split(".")
     target: Any = document.data
     path: Path = ()

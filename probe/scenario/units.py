@@ -14,9 +14,9 @@ from pydantic import BeforeValidator, WithJsonSchema
 
 _DURATION_UNITS = {"d": 86_400 * 10**9, "h": 3_600 * 10**9, "m": 60 * 10**9, "s": 10**9, "ms": 10**6, "us": 10**3}
 _RATE_UNITS = {"bps": 1, "kbps": 10**3, "mbps": 10**6, "gbps": 10**9}
-_PART = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|us|[dhms])")
-_RATE = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)([kMGm]?bps)")
-_RATIO = re.compile(r"(\d{1,3}(?:\.\d{1,9})?)%")
+_PART = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|us|[dhms])", re.ASCII)
+_RATE = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)([kMGm]?bps)", re.ASCII)
+_RATIO = re.compile(r"(\d{1,3}(?:\.\d{1,9})?)%", re.ASCII)
 DURATION_PATTERN = r"^(\d+(\.\d+)?(d|h|ms|m|us|s))+$"
 
 
