@@ -47,7 +47,7 @@ def _tests(folder: Path, arguments: list[str]) -> tuple[list[str], str]:
     junit, data, report = folder / "junit.xml", folder / "coverage", folder / "coverage.json"
     coverage = (sys.executable, "-m", "coverage")
     failures = []
-    pytest = ("-m", "pytest", "--continue-on-collection-errors", f"--junitxml={junit}", *arguments)
+    pytest = ("-m", "pytest", "--continue-on-collection-errors", "--durations=15", f"--junitxml={junit}", *arguments)
     if not _run(*coverage, "run", f"--data-file={data}", *pytest, within=1200):
         failures.append("pytest")
     if data.exists() and _run(*coverage, "json", "-q", f"--data-file={data}", "-o", report):
