@@ -6,6 +6,7 @@
 //	POST /whep    a viewer's offer      → 201, Location; 404 while nobody publishes
 //	DELETE /session/{id}                → 200, then 404
 //	GET /state                          → what there is, as JSON
+//	POST /kick                          → every session is ended by the server
 package main
 
 import (
@@ -235,6 +236,18 @@ func (s *server) state(w http.ResponseWriter, _ *http.Request) {
 	_ = json.NewEncoder(w).Encode(count)
 }
 
+func (s *server) kick(_ http.ResponseWriter, _ *http.Request) {
+	s.mu.Lock()
+	ids := make([]string, 0, len(s.sessions))
+	for id := range s.sessions {
+		ids = append(ids, id)
+	}
+	s.mu.Unlock()
+	for _, id := range ids {
+		s.end(id)
+	}
+}
+
 func readOffer(w http.ResponseWriter, r *http.Request) (string, bool) {
 	if r.Method != http.MethodPost {
 		http.Error(w, "POST an offer", http.StatusMethodNotAllowed)
@@ -262,6 +275,7 @@ func main() {
 	mux.HandleFunc("/whep", s.whep)
 	mux.HandleFunc("/session/", s.delete)
 	mux.HandleFunc("/state", s.state)
+	mux.HandleFunc("/kick", s.kick)
 	go func() { log.Fatal(http.Serve(listener, mux)) }()
 	fmt.Printf("{\"port\":%d}\n", listener.Addr().(*net.TCPAddr).Port)
 	_, _ = io.Copy(io.Discard, os.Stdin)
