@@ -106,10 +106,11 @@ class Platform:
 
     async def end_sessions(self) -> None:
         """End everybody's media sessions and sockets; rooms stay."""
-        for room in list(self.rooms.values()):
-            for socket in list(room.sockets):
-                socket.drop()
-            await room.live.end()
+        async with asyncio.TaskGroup() as endings:
+            for room in list(self.rooms.values()):
+                for socket in list(room.sockets):
+                    socket.drop()
+                endings.create_task(room.live.end())
 
     def sessions(self) -> int:
         return sum(len(room.live.sessions()) for room in self.rooms.values())

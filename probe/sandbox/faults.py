@@ -1,7 +1,7 @@
 """What can be broken on purpose: a closed table, one line each, and the faults now planted.
 
 A fault is planted over the admin port, looked up where it acts, and ends by itself after `times` hits or `for` seconds.
-Common to all: `times`, `for`, `after` (seconds until it acts: from planting; for media, from the session's first unit)
+Common to all: `times`, `for`, `after` (seconds until it acts: from planting; for media, from the session's first picture)
 and `room` (only there). For media faults a hit is a session, for all others a request. Planted faults are kept in the
 store, so that a restart heals nothing.
 """
@@ -169,7 +169,7 @@ class Faults:
         optional = {"edge", "of", "on", "what"}
         if missing := [p for p in row.params if p not in values and p not in optional]:
             raise BadFault(f"{name} needs {', '.join(missing)}")
-        if len(self._planted) >= LIMIT:
+        if len(self.planted()) >= LIMIT:
             raise BadFault(f"{LIMIT} faults are planted already")
         now = self._clock.wall().unix_ns
         times = values.pop("times", None)
@@ -218,7 +218,7 @@ class Faults:
         return next(iter(self._acting(name, match)), None)
 
     def media(self, session: str, age: float, **match: str) -> Fault | None:
-        """The first media fault that acts on `session`, whose first unit is `age` seconds old."""
+        """The first media fault that acts on `session`, whose first picture is `age` seconds old."""
         if not self._planted:
             return None
         for name, row in TABLE.items():

@@ -122,8 +122,9 @@ class Live:
         """End everybody's session and forget the segments."""
         for name in list(self._timers):
             self._stop_timer(name)
-        for session in self.sessions():
-            await session.close()
+        async with asyncio.TaskGroup() as endings:
+            for session in self.sessions():
+                endings.create_task(session.close())
         self._stop_timer("grace")
         self._close_window()
         self.stranger.close()

@@ -44,6 +44,7 @@ class Outlet:
         self._deliver = deliver
         self._end = end
         self._began: int | None = None
+        self._shown: int | None = None  # when its first picture came
         self._source = ""
         self._waiting = True
         self._offsets: dict[str, int] = {}
@@ -55,7 +56,8 @@ class Outlet:
         """One unit of the room's stream."""
         if self._began is None:
             self._began = unit.arrived
-        fault = self._faults.media(self._session, (unit.arrived - self._began) / NS, **self._match)
+        age = 0.0 if self._shown is None else (unit.arrived - self._shown) / NS
+        fault = self._faults.media(self._session, age, **self._match)
         name = fault.name if fault else ""
         if name != "media_foreign":
             self._live.stranger.leave(self._session)
@@ -113,8 +115,11 @@ class Outlet:
             self._offsets[unit.kind] = (unit.arrived - self._began) * RATES[unit.kind] // NS - unit.pts
         pts = max(unit.pts + self._offsets[unit.kind], self._last.get(unit.kind, -1) + 1)
         self._last[unit.kind] = pts
-        if not self._deliver(replace(unit, pts=pts)) and unit.kind == "video":
+        delivered = self._deliver(replace(unit, pts=pts))
+        if unit.kind == "video" and not delivered:
             self._waiting = True
+        elif unit.kind == "video" and self._shown is None:
+            self._shown = unit.arrived
 
     def _stand_still(self, unit: Unit, name: str) -> None:
         if unit.kind == "audio":

@@ -16,7 +16,7 @@ from aiortc.exceptions import InvalidAccessError, InvalidStateError, OperationEr
 
 from probe.rtc.peer import Link, Peer, new_peer
 from probe.sandbox.context import MAX_SESSIONS, PLATFORM, Platform, Room
-from probe.sandbox.sdp import spoil
+from probe.sandbox.sdp import only_from, spoil
 from probe.sandbox.telemetry import Span
 from probe.sandbox.web import Refused, caller, room_of
 
@@ -72,7 +72,7 @@ class PeerSession:
         except (ValueError, KeyError, IndexError, AssertionError, InvalidAccessError, InvalidStateError):
             raise Refused(400, "bad_sdp") from None
         self.phase(f"{self.protocol} connect")
-        return self.peer.localDescription.sdp
+        return only_from(self.peer.localDescription.sdp, self.platform.config.host)
 
     def end(self) -> None:
         """Close, without waiting for it."""

@@ -1,4 +1,4 @@
-"""Answers spoiled on purpose: SDP (RFC 8866) as text, changed the way broken servers change it."""
+"""Answers as text (SDP, RFC 8866): trimmed to the platform's own address, and spoiled the way broken servers spoil them."""
 
 from __future__ import annotations
 
@@ -25,6 +25,15 @@ def spoil(answer: str, fault: str, black_hole: tuple[str, int] = ("", 0)) -> str
             return re.sub(r"(?<=a=fingerprint:)(\S+ )([0-9A-F:]+)", lambda m: m[1] + m[2][3:] + m[2][2:3] + m[2][:2], answer)
         case _:
             return answer
+
+
+def only_from(answer: str, host: str) -> str:
+    """The answer with candidates of `host` alone, where it has any: a platform names the address it is known by."""
+    candidates = [line for line in answer.split(LINE) if line.startswith("a=candidate:")]
+    others = {line for line in candidates if line.split()[4] != host}
+    if len(others) == len(candidates):
+        return answer
+    return LINE.join(line for line in answer.split(LINE) if line not in others)
 
 
 def _without(sdp: str, prefix: str) -> str:

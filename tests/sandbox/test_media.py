@@ -8,13 +8,16 @@ from datetime import datetime
 from itertools import pairwise
 from urllib.parse import urljoin
 
+import av
 import pytest
 import pytest_asyncio
 
 from probe.media.demux import Demuxer
+from probe.media.inspect import Inspector
+from probe.model.frames import FrameRecord
 from probe.rtc.peer import Link, new_peer
 from probe.sandbox.launch import Sandbox
-from tests.sandbox.clients import SDP, Reply, User, offer, on_air, user, watching
+from tests.sandbox.clients import CLOCK, RUN, SDP, Reply, User, offer, on_air, user, watching
 from tests.tools import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -281,3 +284,53 @@ async def test_edges_want_no_token_and_the_master_does(probe: User, viewer: User
         assert (await viewer.call("GET", url)).status == 200
         viewer.token = ""
         assert (await viewer.call("GET", f"/rooms/{room}/hls/index.m3u8")).status == 401
+
+
+async def decoded(viewer: User, url: str) -> list[FrameRecord]:
+    """The pictures of the last segment."""
+    playlist = (await viewer.call("GET", url)).text
+    name = playlist.split()[-1]
+    init = re.findall(r'MAP:URI="(.+?)"', playlist[: playlist.index(name)])[-1]
+    section = (await viewer.call("GET", urljoin(url, init))).body
+    packets = Demuxer().feed(section, (await viewer.call("GET", urljoin(url, name))).body)
+    inspector, decoder = Inspector(CLOCK), av.CodecContext.create("h264", "r")
+    assert isinstance(decoder, av.VideoCodecContext)
+    frames = [frame for packet in packets if packet.kind == "video" for frame in decoder.decode(av.Packet(packet.data))]
+    return [inspector.picture(frame, arrived=0, size=0, keyframe=False) for frame in frames]
+
+
+@pytest.mark.parametrize("fault", ["media_black", "media_foreign", "media_frozen", "media_stale"])
+async def test_what_hls_viewers_are_shown_instead_heals(sandbox: Sandbox, probe: User, viewer: User, fault: str) -> None:
+    room = await probe.room()
+
+    def spoiled(pictures: list[FrameRecord]) -> bool:
+        codes = {picture.code for picture in pictures}
+        match fault:
+            case "media_black":
+                return all(picture.black for picture in pictures)
+            case "media_foreign":
+                return not any(code and code.run == RUN for code in codes)
+            case "media_frozen":
+                return len(codes) == 1
+            case _:
+                stamps = [code.stamp_ms for code in codes if code]
+                return max(stamps) < CLOCK.wall().unix_ns / 1e6 - 2000
+        raise AssertionError(fault)
+
+    async with on_air(probe, room):
+        url = await media_playlist(viewer, room)
+        assert not spoiled(await decoded(viewer, url))
+        await sandbox.plant(fault, of="hls", **({"seconds": 2} if fault == "media_stale" else {}))
+        try:
+
+            async def now() -> bool:
+                return spoiled(await decoded(viewer, url))
+
+            await wait_until(now, 10)
+        finally:
+            await sandbox.heal()
+
+        async def no_more() -> bool:
+            return not await now()
+
+        await wait_until(no_more, 10)
