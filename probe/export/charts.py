@@ -97,7 +97,8 @@ def waterfall(result: RunResult) -> Chart:
         )
         total = sum(piece.took for piece in session.slices)
         failed = "" if isinstance(session.outcome, Done) else what_happened(session.outcome)
-        rows.append(_row(session, bars, duration(total), failed))
+        stopped = (Bar(_per_cent(total, span), 0.0, "end", failed),) if failed else ()
+        rows.append(_row(session, bars, duration(total), failed, stopped))
     return Chart(tuple(rows), ticks(span, tick), hidden)
 
 
@@ -178,7 +179,8 @@ class Strip:
     dots: tuple[Dot, ...]
     p50: float
     p95: float
-    words: str
+    median: str
+    tail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,10 +202,10 @@ def first_frames(result: RunResult) -> Distribution | None:
         dots = tuple(
             Dot(_per_cent(s.took or 0, span), f"{s.name}: {duration(s.took)}", "tainted" if s.taints else "") for s in alike
         )
-        words = f"p50 {duration(seen.p50)} · p95 {duration(seen.p95)}" if seen else "all tainted"
+        median, tail = (f"p50 {duration(seen.p50)}", f"p95 {duration(seen.p95)}") if seen else ("all tainted", "")
         count = f"{seen.n if seen else 0} of {len(alike)} untainted" if any(s.taints for s in alike) else _starts(len(alike))
         p50, p95 = (_per_cent(seen.p50, span), _per_cent(seen.p95, span)) if seen else (0.0, 0.0)
-        strips.append(Strip(protocol, count, dots, p50, p95, words))
+        strips.append(Strip(protocol, count, dots, p50, p95, median, tail))
     return Distribution(tuple(strips), ticks(span, tick, 4))
 
 
@@ -228,9 +230,9 @@ def latencies(result: RunResult) -> Distribution | None:
         seconds = [q for w in figures.counted_windows(session) if (q := figures.quantile(w.latencies, 0.5)) is not None]
         error = figures.clock_error(session)
         known = f"clock ± {in_seconds(error)}" if error is not None else "clock error unknown"
-        words = f"p50 {in_seconds(found.p50)} · p95 {in_seconds(found.p95)}"
+        median, tail = f"p50 {in_seconds(found.p50)}", f"p95 {in_seconds(found.p95)}"
         dots = tuple(Dot(place(value), in_seconds(value)) for value in seconds[:120])
-        strips.append(Strip(session.name, known, dots, place(found.p50), place(found.p95), words))
+        strips.append(Strip(session.name, known, dots, place(found.p50), place(found.p95), median, tail))
     marks = tuple(Tick(place(d), tick(d * NS)) for d in _DECADES if least <= d <= max(most, least * 10))
     return Distribution(tuple(strips), marks)
 

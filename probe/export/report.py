@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +35,14 @@ from probe.export.words import (
     tally,
     well,
     what_happened,
-    why,
 )
 from probe.model.clock import NS
 from probe.model.observation import CutOutcome, Role
 from probe.model.outcome import Done
 from probe.model.stage import Stage
-from probe.model.verdict import Check, RunResult, SessionResult, StepResult
+from probe.model.verdict import Check, RunResult, SessionResult, StepResult, Verdict
 
+_UNIT = re.compile(r"(?<=\d) (?=(?:ms|s|min|kB/s|%)(?:\W|$))")  # a number and its unit stay on one line
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -59,13 +61,15 @@ def report_html(evaluation: Evaluation, redact: Redact) -> str:
         cause=dict(evaluation.cause.fields) if evaluation.cause else {},
         regions=[(name, regional(runs), len(runs)) for name, runs in evaluation.regions().items()],
         runs=[_Page(run) for run in evaluation.runs],
-        rfc3339=rfc3339,
+        when=_when,
     )
 
 
 def _environment(redact: Redact) -> Environment:
     def safe(value: Any) -> Any:
-        return value if isinstance(value, Markup) or not isinstance(value, str) else printable(redact(value), limit=600)
+        if isinstance(value, Markup) or not isinstance(value, str):
+            return value
+        return _UNIT.sub("\u00a0", printable(redact(value), limit=600))
 
     return Environment(
         loader=FileSystemLoader(_TEMPLATES),
@@ -119,7 +123,7 @@ class _Page:
             ("Trace", self.began.trace_id),
             ("Mode", self.began.mode),
             ("Seed", str(self.began.seed)),
-            ("Began", rfc3339(self.began.wall_unix_ns)),
+            ("Began", _when(self.began.wall_unix_ns)),
             ("Took", took),
             ("Target", self.began.target),
         ]
@@ -150,7 +154,7 @@ class _Page:
     def checks(self) -> list[tuple[Check, str, str]]:
         """Worst first, each with its value and its words."""
         ranked = sorted(self.run.checks, key=lambda c: -c.result.rank)
-        return [(check, measured(check), "" if check.result.value == "pass" else why(check)) for check in ranked]
+        return [(check, measured(check), _said(check)) for check in ranked]
 
     @property
     def stages(self) -> tuple[list[str], list[Line]]:
@@ -212,6 +216,19 @@ class _Page:
         return [
             (rfc3339(wall_of(self.result, n.at))[11:-1], names.get(n.session, n.session), n.text) for n in self.result.notes[:200]
         ]
+
+
+def _when(unix_ns: int) -> str:
+    """`21 Nov 2026, 09:00:25 UTC`."""
+    return f"{datetime.fromtimestamp(unix_ns // NS, UTC):%-d %b %Y, %H:%M:%S} UTC"
+
+
+def _said(check: Check) -> str:
+    """Whom a check is about and what was wrong, where its name does not say so already."""
+    about = "" if check.subject == check.name else check.subject
+    return ": ".join(
+        filter(None, (about, "" if check.result is Verdict.PASS else "/".join(filter(None, (check.phase, check.reason)))))
+    )
 
 
 def _starts(session: SessionResult) -> list[float]:
