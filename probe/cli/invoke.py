@@ -33,6 +33,7 @@ from probe.model.observation import Observation, Role
 from probe.model.outcome import Cancelled
 from probe.net.redact import Redactor
 from probe.plan import Plan
+from probe.rtc import warm
 from probe.run.engine import Engine
 from probe.sandbox.launch import Sandbox
 from probe.version import VERSION
@@ -72,6 +73,7 @@ async def invoke(kind: str, files: Sequence[Path], options: Options, console: Co
             mode = "smoke" if kind == "smoke" else "adhoc"
             todo = plans(load_all(files or _EMBEDDED, options, dict(os.environ)), options, mode, clock)
             await asyncio.to_thread(warm_up, clock)
+            await warm()
             outputs = await stack.enter_async_context(Outputs.opened(options, redactor, todo))
             progress = Progress(console, quiet=options.quiet or options.json)
             work = _Work(options, console, clock, redactor, outputs, progress, sandbox)

@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from probe.cli.options import Options
+from probe.drivers.table import table
 from probe.errors import ConfigError, Located
 from probe.export import exposition, otlp
 from probe.export.console import plain_lines, summary, verdict_line
@@ -49,7 +50,7 @@ class Outputs:
         async with AsyncExitStack() as stack:
             metrics = MetricsSink()
             for plan in todo:
-                metrics.declare(plan)
+                metrics.declare(plan, table().phases())
             try:
                 options.out.mkdir(parents=True, exist_ok=True)
                 records = RecordSink(options.out / "observations.jsonl", redactor.redact)

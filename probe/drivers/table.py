@@ -18,12 +18,32 @@ from probe.drivers.whep import WhepViewer
 from probe.drivers.whip import WhipPublisher
 from probe.model.clock import NS
 from probe.model.observation import Role
+from probe.model.stage import Phase, Stage
 
+_WEBRTC = (Stage.SIGNAL, Stage.ICE, Stage.DTLS)
+_PICTURE = (Stage.KEYFRAME, Stage.FIRST_FRAME)
 _SESSIONS = (
-    SessionRow(role=Role.PUBLISHER, protocol="whip", driver=WhipPublisher(), start=5 * NS, stall=4 * NS),
-    SessionRow(role=Role.VIEWER, protocol="whep", driver=WhepViewer(), start=5 * NS, max_age=2 * NS),
     SessionRow(
-        role=Role.VIEWER, protocol="hls", driver=HlsViewer(), start=10 * NS, max_age=30 * NS, stall=10 * NS, buffered=True, scout=scout
+        role=Role.PUBLISHER, protocol="whip", driver=WhipPublisher(), stages=(*_WEBRTC, Stage.ACK), start=5 * NS, stall=4 * NS
+    ),
+    SessionRow(
+        role=Role.VIEWER,
+        protocol="whep",
+        driver=WhepViewer(),
+        stages=(*_WEBRTC, Stage.FIRST_PACKET, *_PICTURE),
+        start=5 * NS,
+        max_age=2 * NS,
+    ),
+    SessionRow(
+        role=Role.VIEWER,
+        protocol="hls",
+        driver=HlsViewer(),
+        stages=(Stage.PLAYLIST, Stage.INIT, Stage.SEGMENT, *_PICTURE),
+        start=10 * NS,
+        max_age=30 * NS,
+        stall=10 * NS,
+        buffered=True,
+        scout=scout,
     ),
 )
 _STEPS: dict[str, StepDriver] = {
@@ -40,6 +60,10 @@ class Table:
 
     sessions: Mapping[tuple[Role, str], SessionRow]
     steps: Mapping[str, StepDriver]
+
+    def phases(self) -> dict[tuple[Role, str], tuple[Phase, ...]]:
+        """Where sessions of each protocol can fail: what has to exist at 0."""
+        return {key: row.phases for key, row in self.sessions.items()}
 
     def protocols(self, role: Role) -> list[str]:
         return sorted(protocol for row_role, protocol in self.sessions if row_role is role)

@@ -87,7 +87,7 @@ def make_stay(driver: Scripted, *, start: int = NS // 2, stall: int = NS // 4, r
     )  # fmt: skip
     clock = SystemClock()
     ctx = Context(plan, clock, facts.append, random.Random(1))
-    row = SessionRow(role=Role.VIEWER, protocol="whep", driver=driver, start=start, stall=stall, max_age=2 * NS)
+    row = SessionRow(role=Role.VIEWER, protocol="whep", driver=driver, stages=(Stage.SIGNAL,), start=start, stall=stall, max_age=2 * NS)
     began = SessionBegan(
         session="s1", step="view", name="whep-1", role=Role.VIEWER, protocol="whep", device="default", region="r", publish_region="r",
         join="mid_stream", verify="code", buffered=False, optional=False, span_id="0" * 16,
