@@ -109,8 +109,8 @@ def parse(text: str, file: str) -> Document:
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
         document.mistakes.append(Located(file, line, column, "", "is not YAML: a character that text does not have"))
         document.data = None
-    except (YAMLError, ValueError) as error:
-        document.mistakes.append(Located(file, 0, 0, "", f"is not YAML: {str(error).splitlines()[0]}"))
+    except (YAMLError, ValueError, OverflowError):  # ruamel hands on what chr() says of an escape
+        document.mistakes.append(Located(file, 0, 0, "", "is not YAML: it has an escape or directive that means nothing"))
         document.data = None
     return document
 
@@ -151,6 +151,8 @@ class _Builder:
         self._document.values[path] = Place(mark.line + 1, mark.column + 1, int(quoted) if one_line else None)
         if isinstance(event, AliasEvent):
             return self._alias(event, path)
+        if isinstance(event, ScalarEvent) and any("\ud800" <= c <= "\udfff" for c in event.value):
+            raise _Refused(mark, "half a character (a lone surrogate) is not text")
         if event.tag is not None:
             raise _Refused(mark, "tags (!…) are not used in a scenario")
         value: Any

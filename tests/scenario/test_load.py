@@ -125,7 +125,7 @@ def test_the_caller_says_which_protocols_cuts_and_programmes_there_are():
     assert loads(text.replace("via: rtmp", "via: rtmp, programme: 720p30"), words=words, env={}).name == "small"
     assert mistakes(SMALL.replace("via: whip", "via: whip, programme: 720p30"), words=words) == [
         "s.yaml:6:20 publish.via: 'whip' is not one of rtmp",
-        "s.yaml:7:16 view.via: 'whep' is not one of flv",
+        "s.yaml:7:17 view.via: 'whep' is not one of flv",
     ]
 
 
