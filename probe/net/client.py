@@ -130,6 +130,7 @@ class Client:
         self._on_request = on_request
         self._headers = {"User-Agent": user_agent, "Accept-Encoding": "identity", **(headers or {})}
         self._tls = tls or default_tls()
+        self._dial = dial
         self._parent_span = ""
         self._service = ""
         self._pool = _Pool(clock, self.allow, dial, self._tls)
@@ -146,7 +147,7 @@ class Client:
         own_pool: bool = False,
     ) -> Client:
         """The same client, attributed to another span or service. With `dial`, or `own_pool` as a person of its own, it
-        has its own connections; `close` closes those and no others."""
+        has its own connections (over this client's dial, unless given another); `close` closes those and no others."""
         other = Client.__new__(Client)
         other.__dict__.update(self.__dict__)
         if parent_span is not None:
@@ -156,7 +157,8 @@ class Client:
         other._on_request = on_request or self._on_request
         other._owns = own_pool or dial is not None
         if other._owns:
-            other._pool = _Pool(self.clock, self.allow, dial, self._tls)
+            other._dial = dial or self._dial
+            other._pool = _Pool(self.clock, self.allow, other._dial, self._tls)
             self._pools.append(other._pool)
         return other
 

@@ -130,7 +130,10 @@ class StagedConnector(aiohttp.BaseConnector):
                 return await self._start(addresses)
             return await self._through(self._dial, host, addresses)
         except (OSError, RuntimeError) as error:  # uvloop raises RuntimeError for some of what asyncio calls OSError
-            raise errors.of_connecting(error) from error
+            failure = errors.of_connecting(error)
+            if failure is None:
+                raise
+            raise failure from error
 
     async def _through(self, dial: Dial, host: str, addresses: list[tuple[str, int]]) -> socket.socket:
         """One address after another: a relay connects to the far side before it answers."""
@@ -164,6 +167,8 @@ class StagedConnector(aiohttp.BaseConnector):
         except BaseException as error:
             sock.close()
             if isinstance(error, OSError):
-                raise (errors.of_tls(error) if secure else errors.of_connecting(error)) from error
+                failure = errors.of_tls(error) if secure else errors.of_connecting(error)
+                if failure is not None:
+                    raise failure from error
             raise
         return protocol

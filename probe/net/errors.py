@@ -1,8 +1,9 @@
 """The one edge where aiohttp's, the socket's and OpenSSL's errors become ours; most specific first, always chained.
 
 Where it happened matters as much as what: the connector says which step of opening a connection is under way, and
-everything after it belongs to the phase the caller named. Details are written here, from error codes; the text of a
-library's exception is never passed on, because it may quote a URL or a header.
+everything after it belongs to the phase the caller named. What this machine ran out of is not mapped: it propagates, for
+it is nobody else's failure. Details are written here, from error codes; the text of a library's exception is never passed
+on, because it may quote a URL or a header.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ _EXPIRED = 10  # X509_V_ERR_CERT_HAS_EXPIRED
 _MISMATCH = frozenset({62, 63, 64})  # host name, email, IP address
 _UNKNOWN_NAME = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 _UNREACHABLE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.EADDRNOTAVAIL})
+_OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})  # the probe's own exhaustion blames nobody else
 _RESET = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED})
 
 
@@ -37,8 +39,11 @@ def of_resolving(error: Exception) -> Failure:
     return Failure(Phase.RESOLVE, "failed", (error.strerror or "") if isinstance(error, OSError) else "no such name can exist")
 
 
-def of_connecting(error: Exception) -> Failure:
+def of_connecting(error: Exception) -> Failure | None:
+    """None for what is this machine's own fault."""
     code = error.errno if isinstance(error, OSError) else None
+    if code in _OURS:
+        return None
     if isinstance(error, TimeoutError):
         return Failure(Phase.CONNECT, "timeout")
     if isinstance(error, ConnectionRefusedError) or code == errno.ECONNREFUSED:
@@ -69,6 +74,8 @@ def of_exchange(error: Exception, phase: Phase) -> Failure | None:
     if isinstance(error, Failure):
         return error
     chain = _chain(error)
+    if any(isinstance(e, OSError) and e.errno in _OURS for e in chain):
+        return None
     if any(isinstance(e, http_exceptions.LineTooLong) for e in chain):
         return Failure(phase, "too_large", "a header line beyond all bounds")
     if any(isinstance(e, http_exceptions.BadHttpMessage) and "Too many headers" in str(e) for e in chain):

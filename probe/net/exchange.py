@@ -25,7 +25,6 @@ from probe.net.body import Decoder
 from probe.net.redact import Redactor
 
 _LONGEST_RECORDED = 300
-_CHUNK = 64 * 1024
 
 
 def recorded(url: URL, redactor: Redactor) -> str:
@@ -142,7 +141,7 @@ class Streaming:
     async def _next(self) -> bytes:
         with errors.mapped(self._phase):
             async with asyncio.timeout_at(self._deadline):
-                return await self._response.content.read(_CHUNK)
+                return await self._response.content.readany()
 
     async def read(self) -> bytes:
         """The whole body."""

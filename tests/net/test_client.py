@@ -469,3 +469,15 @@ def test_a_credential_does_not_show_its_token() -> None:
     assert TOKEN not in repr(Credential(TOKEN, frozenset({"https://a"})))
     assert AddressPolicy.for_platform("https://a.test:8443/x", ["10.0.0.0/8"]).refusal("a.test", "10.0.0.1") is None
     assert Client.__doc__
+
+
+async def test_a_person_of_their_own_goes_the_way_of_the_client_they_came_from() -> None:
+    dialled: list[str] = []
+
+    async def dial(host: str, ip: str, port: int) -> tuple[str, int]:
+        dialled.append(host)
+        return ip, port
+
+    async with serving({"/": echo}) as url, client(dial=dial) as me:
+        await me.client.using(own_pool=True).request("GET", url, purpose="x", phase=Phase.ROOM)
+        assert dialled == ["127.0.0.1"]
