@@ -136,7 +136,8 @@ class Assembler:
     _top: int = -1
     _begun: bool = False  # something of this source was released or given up: `_next` moves no more backwards
     _edge: bool = False  # whether `_next` is known to begin a picture
-    _expected: int | None = None  # the second packet that confirms a jump
+    _stranger: Rtp | None = None  # a packet far off, until a second one confirms the jump
+    _in_band: bool = False  # whether keyframes of this source bring their parameter sets
     _lost: int = 0
     _gap_since: int | None = None
     _stamp: int | None = None
@@ -148,9 +149,17 @@ class Assembler:
         if packet.ssrc != self.source or codec != self.codec:
             self.source, self.codec = packet.ssrc, codec
             self._restart(packet)
-        sequence = self._place(packet)
-        if sequence is None:
+        if self._strange(packet):
             return
+        stranger, self._stranger = self._stranger, None
+        if stranger is not None:
+            self._restart(stranger)
+            self._insert(stranger)
+        self._insert(packet)
+
+    def _insert(self, packet: Rtp) -> None:
+        codec = self.codec
+        sequence = self._top + self._ahead(packet)
         if sequence in self._held or (sequence < self._next and self._begun):
             self.counts.late += 1
             return
@@ -198,20 +207,25 @@ class Assembler:
         self._next = self._scan = packet.sequence_number + 0x10000
         self._top = self._next - 1
         self._begun = self._edge = False
-        self._expected = self._gap_since = self._stamp = None
+        self._in_band = not self.parameter_sets
+        self._stranger = self._gap_since = self._stamp = None
 
-    def _place(self, packet: Rtp) -> int | None:
-        """The packet's extended sequence number; None while a jump is not confirmed."""
-        delta = (packet.sequence_number - self._top + 0x8000 & 0xFFFF) - 0x8000
-        if -MAX_MISORDER <= delta < MAX_DROPOUT:
-            self._expected = None
-            return self._top + delta
-        if packet.sequence_number != self._expected:
-            self._expected = packet.sequence_number + 1 & 0xFFFF
-            self.counts.late += 1
-            return None
-        self._restart(packet)
-        return self._next
+    def _ahead(self, packet: Rtp) -> int:
+        """How far the packet's number lies beyond the highest."""
+        return (packet.sequence_number - self._top + 0x8000 & 0xFFFF) - 0x8000
+
+    def _strange(self, packet: Rtp) -> bool:
+        """Whether the packet is far off and nothing confirms it yet; it is kept for the one that would."""
+        if -MAX_MISORDER <= self._ahead(packet) < MAX_DROPOUT:
+            if self._stranger is not None:
+                self.counts.late += 1
+                self._stranger = None
+            return False
+        if self._stranger is not None and packet.sequence_number == (self._stranger.sequence_number + 1) & 0xFFFF:
+            return False
+        self.counts.late += self._stranger is not None
+        self._stranger = packet
+        return True
 
     def _advance(self) -> None:
         """Release what is whole."""
@@ -235,7 +249,7 @@ class Assembler:
         timestamp = self._unwrap(first.stamp, first.packet.arrived)
         if not size:  # padding
             return
-        key = any(part.key for part in parts) and (edge or begins_picture(self.codec, first.data, first.packet.payload))
+        key = any(part.key for part in parts) and (edge or self._opens(parts))
         if size > MAX_UNIT or (self.need_key and not key):
             self.counts.skipped += 1
             self.need_key = True
@@ -244,8 +258,11 @@ class Assembler:
         data = b"".join(part.data for part in parts)
         if key:
             self.counts.keyframes += 1
-            if self.parameter_sets and self.codec == "h264" and 7 not in nal_types(data):
-                data = self.parameter_sets + data
+            if self.codec == "h264":
+                if 7 in nal_types(data):
+                    self._in_band = True
+                elif self.parameter_sets:
+                    data = self.parameter_sets + data
         self.counts.units += 1
         lost, self._lost = self._lost, 0
         arrivals = [part.packet.arrived for part in parts]
@@ -261,6 +278,14 @@ class Assembler:
                 lost_before=lost,
             )
         )
+
+    def _opens(self, parts: list[_Held]) -> bool:
+        """Whether the packets of a keyframe are all of it, nothing being known of the packet before them. Where parameter
+        sets are sent along, a keyframe without them has lost its head."""
+        first = parts[0]
+        if not begins_picture(self.codec, first.data, first.packet.payload):
+            return False
+        return self.codec != "h264" or not self._in_band or any(7 in nal_types(part.data) for part in parts)
 
     def _watch(self, now: int) -> None:
         if not self.waiting:
@@ -303,15 +328,14 @@ class Assembler:
         for sequence in sorted(s for s, held in self._held.items() if held.key and s > self._scan):
             stamp = self._held[sequence].stamp
             begin = end = sequence
-            while (held := self._held.get(begin - 1)) is not None and held.stamp == stamp:
+            while (before := self._held.get(begin - 1)) is not None and before.stamp == stamp:
                 begin -= 1
-            first = self._held[begin]
-            if held is None and not begins_picture(self.codec, first.data, first.packet.payload):
-                continue
-            while (held := self._held.get(end)) is not None and held.stamp == stamp:
-                if held.packet.marker:
-                    return begin
+            while (held := self._held.get(end)) is not None and held.stamp == stamp and not held.packet.marker:
                 end += 1
+            if held is None or held.stamp != stamp:
+                continue
+            if before is not None or self._opens([self._held[n] for n in range(begin, end + 1)]):
+                return begin
         return None
 
     def _unwrap(self, stamp: int, arrived: int) -> int:
