@@ -132,7 +132,8 @@ def _life(session: SessionResult, end: int, stretch: Callable[..., Bar]) -> tupl
     cuts = []
     for cut in session.cuts:
         back = cut.restored or cut.ended or end
-        cuts.append(stretch(cut.began, back, "cut", f"{cut.kind} for {duration(back - cut.began)}: {how_it_came_back(cut)}"))
+        kind = "lost" if cut.kind == figures.UNPLANNED else "cut"
+        cuts.append(stretch(cut.began, back, kind, f"{cut.kind} for {duration(back - cut.began)}: {how_it_came_back(cut)}"))
         if cut.outcome is CutOutcome.FAILED:
             bars.append(stretch(back, session.ended or end, "away", "no verified frame", 8.0))
     for freeze in session.freezes:

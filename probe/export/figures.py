@@ -1,7 +1,7 @@
 """Figures of one session, worked out once for every rendering: JSON, report, table.
 
-A quantile is the nearest rank: always a value that was measured. What was not measured is None. A session that was cut is
-counted up to the cut, after it only for its reconnect: what the cut itself broke is our own doing.
+A quantile is the nearest rank: always a value that was measured. What was not measured is None. A session that our own
+link cut is counted up to the cut, after it only for its reconnect: what the cut broke is our own doing.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ FRAME_KINDS = (
     "decoded", "verified", "lost", "duplicate", "reordered", "corrupt", "uncoded", "foreign", "stale", "undecodable",
 )  # fmt: skip
 MEDIA_PURPOSES = frozenset({"playlist", "init", "segment", "part"})
+OWN_CUTS = frozenset({"flap", "rebind"})  # what our own link/ inflicts
+UNPLANNED = "unplanned"  # an interruption that nobody made
 W3C, FIXED, REBUFFER = "w3c", "fixed_500ms", "rebuffer"
 
 
@@ -73,20 +75,27 @@ def status_class(status: int) -> str:
     return f"{status // 100}xx" if 100 <= status < 600 else "none"
 
 
-def first_cut(session: SessionResult) -> int | None:
-    return min((cut.began for cut in session.cuts), default=None)
+def counts_until(session: SessionResult) -> int | None:
+    """When our own link first cut the session: from then on it counts for its reconnect only."""
+    return min((cut.began for cut in session.cuts if cut.kind in OWN_CUTS), default=None)
 
 
 def counted_windows(session: SessionResult) -> list[Window]:
-    """Windows that ended before the session was cut."""
-    cut = first_cut(session)
+    """Windows that ended before our own link cut the session."""
+    cut = counts_until(session)
     return [w for w in session.windows if cut is None or w.at <= cut]
 
 
 def counted_freezes(session: SessionResult, rule: str) -> list[Freeze]:
-    """Freezes of `rule` that were over before the session was cut."""
-    cut = first_cut(session)
+    """Freezes of `rule` that were over before our own link cut the session."""
+    cut = counts_until(session)
     return [f for f in session.freezes if f.rule == rule and (cut is None or f.began + f.took <= cut)]
+
+
+def counted_requests(session: SessionResult) -> list[RequestDone]:
+    """Requests that ended before our own link cut the session."""
+    cut = counts_until(session)
+    return [r for r in session.requests if cut is None or r.at <= cut]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

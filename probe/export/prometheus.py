@@ -6,7 +6,7 @@ stages, reconnects, steps, failures, verdict; only then is it known what the pro
 health samples on both sides of it.
 
 Kept out of distributions: clock faults (never in `latencies`), what a tainted probe measured (by the newest health sample),
-and everything of a session after we cut it, except how it came back. The sink never awaits, never raises, and holds a
+and everything of a session after our own link cut it, except how it came back. The sink never awaits, never raises, and holds a
 bounded number of open sessions; what it cannot take it counts.
 """
 
@@ -20,7 +20,17 @@ from typing import Literal
 from prometheus_client import CollectorRegistry
 
 from probe.export.families import Families, plain
-from probe.export.figures import FIXED, FRAME_KINDS, MEDIA_PURPOSES, REBUFFER, W3C, first_cut, status_class
+from probe.export.figures import (
+    FIXED,
+    FRAME_KINDS,
+    MEDIA_PURPOSES,
+    OWN_CUTS,
+    REBUFFER,
+    UNPLANNED,
+    W3C,
+    counts_until,
+    status_class,
+)
 from probe.export.zeros import CACHE_STATES, CLASSES, SESSION_STEPS, Protocols, series
 from probe.model.clock import NS
 from probe.model.observation import (
@@ -127,7 +137,7 @@ class MetricsSink:
                 if session := self._sessions.get((fact.run, fact.session)):
                     session.started = True
             case CutBegan():
-                if session := self._sessions.get((fact.run, fact.session)):
+                if fact.kind in OWN_CUTS and (session := self._sessions.get((fact.run, fact.session))):
                     session.severed = True
             case Window() | Freeze():
                 self._watched(fact)
@@ -190,6 +200,8 @@ class MetricsSink:
         if run is None or fact.purpose not in MEDIA_PURPOSES:
             return
         session = self._sessions.get((fact.run, fact.session))
+        if session and session.severed:
+            return
         edge, new = self._to.collapse(run.labels["scenario"], "edge", fact.edge)
         cache = plain(fact.cache).lower()
         labels = {**run.labels, "protocol": session.media["protocol"] if session else "", "edge": edge}
@@ -231,10 +243,11 @@ class MetricsSink:
             self._count_cut(run, media, cut, trace)
         if session.ending:
             # It counts up to the cut; whether it came back after it is what `reconnects_total` says.
-            ending = session.ending if first_cut(session) is None else "planned"
+            ending = session.ending if counts_until(session) is None else "planned"
             self._to.add("sessions_ended_total", {**of, "kind": ending}, trace=trace)
-        failures = [f for f in (outcome, *(cut.failure for cut in session.cuts), session.ended_by) if isinstance(f, Failed)]
-        for failure in dict.fromkeys(failures):  # a failed reconnect also ended the session: one failure
+        # A session lost for good carries its reason in `ended_by`; where a cut lost it that is the cut's own failure.
+        cuts = (cut.failure for cut in session.cuts if cut.kind != UNPLANNED)
+        for failure in dict.fromkeys(f for f in (outcome, *cuts, session.ended_by) if isinstance(f, Failed)):
             self._failed(run, failure, trace, role=session.role.value, protocol=session.protocol)
 
     def _count_cut(self, run: Labels, media: Labels, cut: CutResult, trace: str) -> None:

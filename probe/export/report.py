@@ -179,7 +179,7 @@ class _Page:
 
     @property
     def edges(self) -> list[Line]:
-        seen = figures.edges([*self.result.requests, *(r for s in self.result.sessions for r in s.requests)])
+        seen = figures.edges([*self.result.requests, *(r for s in self.result.sessions for r in figures.counted_requests(s))])
         return [
             Line((edge or "–", cache or "–", status, str(count)), "bad" if status in ("5xx", "4xx", "none") else "")
             for edge, cache, status, count in seen[:60]

@@ -202,7 +202,7 @@ def _session(result: RunResult, session: SessionResult) -> SessionDoc:
         reconnects=[_reconnect(cut) for cut in session.cuts],
         edges=[
             EdgeDoc(edge=edge or None, cache=cache or None, status=status, requests=count)
-            for edge, cache, status, count in figures.edges(session.requests)
+            for edge, cache, status, count in figures.edges(figures.counted_requests(session))
         ],
         facts=dict(session.facts),
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from probe.export.figures import FRAME_KINDS
+from probe.export.figures import FRAME_KINDS, UNPLANNED
 from probe.model.observation import CutOutcome, Role
 from probe.model.outcome import REASONS
 from probe.model.stage import Phase
@@ -56,7 +56,7 @@ def series(plan: Plan, protocols: Protocols) -> Iterator[Series]:
     not named there may fail in any phase that is not a service's."""
     run = {"scenario": plan.scenario, "mode": plan.mode, "publish_region": plan.publish_region, "region": plan.region}
     sessions = list(dict.fromkeys(_sessions(plan.journey)))
-    cuts = {step.cut for step in plan.journey if isinstance(step, CutStep)}
+    cuts = {UNPLANNED, *(step.cut for step in plan.journey if isinstance(step, CutStep))}
     for verdict in Verdict:
         yield "runs_total", {**run, "verdict": verdict.value}
     for taint in TAINTS:

@@ -19,11 +19,15 @@ from prometheus_client.parser import text_string_to_metric_families as parse_cla
 
 from probe.export.exposition import classic, openmetrics_text, serve
 from probe.export.families import Families, plain
+from probe.export.figures import OWN_CUTS, UNPLANNED
 from probe.export.prometheus import MetricsSink
+from probe.judge.fold import fold
+from probe.judge.sums import OWN_CUTS as JUDGED_CUTS
+from probe.judge.sums import UNPLANNED as JUDGED_UNPLANNED
 from probe.model.clock import NS
 from probe.model.metrics import LABELS, MAX_COLLAPSIBLE, METRICS, OTHER, PREFIX
-from probe.model.observation import HealthSample, RequestDone, Role, Window
-from probe.model.outcome import REASONS
+from probe.model.observation import CutOutcome, HealthSample, RequestDone, Role, Window
+from probe.model.outcome import REASONS, Failed
 from probe.model.stage import Phase
 from probe.model.verdict import RunResult, Verdict
 from probe.plan import CutStep, HttpCall, HttpStep, Plan, PublishStep, ViewSpec, ViewStep, WebsocketStep
@@ -189,6 +193,30 @@ def test_a_cut_session_counts_up_to_the_cut_only() -> None:
     assert value(sink, "frames_total", kind="verified") == sum(w.verified for w in viewer.windows if w.at <= cut.began)
     assert value(sink, "freezes_total") is None
     assert value(sink, "outage_seconds_count") == 1
+
+
+def test_an_interruption_that_nobody_made_is_held_against_the_platform() -> None:
+    result = sample.result(healthy=True)
+    viewer = next(s for s in result.sessions if s.protocol == "whep")
+    lost = Failed(Phase.PLAYING, "frozen")
+    back = Failed(Phase.RECONNECTING, "timeout")
+    cut = replace(viewer.cuts[0], kind="unplanned", step="", outcome=CutOutcome.FAILED, failure=back, restored=None)
+    sink = fed(replace(result, sessions=(replace(viewer, cuts=(cut,), ending="crashed", ended_by=lost),)))
+    assert value(sink, "reconnects_total", kind="unplanned", outcome="failed") == 1
+    assert value(sink, "sessions_ended_total", kind="crashed") == 1
+    assert value(sink, "failures_total") == 1  # one loss, told by why it was lost
+    assert value(sink, "failures_total", phase="playing", reason="frozen") == 1
+
+
+def test_how_far_a_session_counts_is_the_same_here_and_for_the_judge() -> None:
+    assert (OWN_CUTS, UNPLANNED) == (JUDGED_CUTS, JUDGED_UNPLANNED)
+
+
+def test_a_result_that_was_really_folded_is_counted_whole() -> None:
+    result = fold(sample.observations(sample.result()))
+    sink = fed(result, declared=True)
+    assert value(sink, "attempts_total") == value(sink, "outcomes_total") == 6
+    assert value(sink, "steps_total") == len(result.steps)
 
 
 def test_a_failure_of_a_view_step_is_counted_for_its_sessions_and_not_again() -> None:
