@@ -184,12 +184,11 @@ class MetricsSink:
         self._to.set("clock_error_seconds", run.labels, window.clock_error)
         if run.tainted:
             return
-        for value in window.latencies:
-            self._to.observe("e2e_latency_seconds", session.media, value, run.trace)
+        if window.latencies:
+            self._to.observe_all("e2e_latency_seconds", session.media, window.latencies, run.trace)
         for value in window.skews:
-            self._to.observe(
-                "av_skew_seconds", {**session.media, "kind": "early" if value < 0 else "late"}, abs(value), run.trace
-            )
+            kind = "early" if value < 0 else "late"
+            self._to.observe("av_skew_seconds", {**session.media, "kind": kind}, abs(value), run.trace)
         if window.media_seconds > 0:
             rendition, _ = self._to.collapse(run.labels["scenario"], "rendition", window.rendition)
             labels = {**session.media, "rendition": rendition}
