@@ -32,8 +32,7 @@ T = TypeVar("T")
 _START_PAUSES = (0.25, 0.5, 0.75, 1.5)  # seconds between the attempts at a start's playlist, and at its first segment
 _BACKOFF_FIRST, _BACKOFF_MAX = 0.25, 2.0
 _STRIKES = 5  # answers that are no segment before it is left out
-_MAX_AHEAD = 30.0  # seconds of media that are fetched ahead; hls.js: maxBufferLength
-_MAX_WAITING = 32 << 20  # bytes of it
+_ROOM_PAUSE = 0.25
 _STALE_TARGETS = 3
 _FROZEN = 10 * NS
 _MAX_NOTES = 20
@@ -68,15 +67,18 @@ class HlsViewer:
         try:
             await viewer.start()
             failed: Exception | None = None
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(part()) for part in (viewer.follow, viewer.fetch, viewer.screen.present)]
-                try:
-                    yield
-                except Exception as error:  # the caller's own: it is not to come out as the group's
-                    failed = error
-                finally:
-                    for task in tasks:
-                        task.cancel()
+            try:
+                async with asyncio.TaskGroup() as group:
+                    tasks = [group.create_task(part()) for part in (viewer.follow, viewer.fetch, viewer.screen.present)]
+                    try:
+                        yield
+                    except Exception as error:  # the caller's own: it is not to come out as the group's
+                        failed = error
+                    finally:
+                        for task in tasks:
+                            task.cancel()
+            except ExceptionGroup as bugs:
+                failed = bugs.exceptions[0]
             if failed is not None:
                 raise failed
         finally:
@@ -101,6 +103,7 @@ class _Viewer:
         self.follower = Follower()
         self._news = asyncio.Event()
         self._notes = 0
+        self._useless: Failure | None = None  # why the last segment fetched for the start was of no use
 
     # -- the start
 
@@ -121,7 +124,7 @@ class _Viewer:
             await self._load()
         taken = self.follower.take()
         if taken is None:
-            raise Failure(Phase.PLAYLIST, "empty", "no further segment is listed")
+            raise self._useless or Failure(Phase.PLAYLIST, "empty", "no segment is listed that is there")
         try:
             piece = await self.source.fetch(taken.segment)
         except Failure:
@@ -129,8 +132,9 @@ class _Viewer:
             raise
         try:
             await self.screen.take(piece, taken.segment.duration, taken.anew)
-        except Failure:
+        except Failure as failure:
             self.follower.give_up()
+            self._useless = failure
             raise
         self.io.feed.post(Refill(at=piece.arrived))
         return piece.arrived
@@ -214,11 +218,8 @@ class _Viewer:
         return self.follower.take()
 
     async def _room(self) -> None:
-        while True:
-            ahead = self.screen.level - _MAX_AHEAD
-            if ahead < 0 and self.screen.bytes < _MAX_WAITING:
-                return
-            await asyncio.sleep(min(max(ahead, 0.1), 1.0))
+        while self.screen.full:  # noqa: ASYNC110 (it drains as time passes, and no event says so)
+            await asyncio.sleep(_ROOM_PAUSE)
 
     def _look_for_life(self) -> None:
         media = self.follower.media

@@ -22,7 +22,10 @@ from probe.model.stage import Phase
 from probe.wire.player import Player
 from probe.wire.playlist import LONGEST
 
-AHEAD = 30 * MS  # how much before its instant a packet is decoded
+AHEAD = 80 * MS  # how much before its instant a packet is decoded: longer than a busy machine makes us wait
+_MAX_SECONDS = 30.0  # hls.js: maxBufferLength
+_MAX_BYTES = 32 << 20
+_MAX_UNITS = 20_000
 _FRAME = 1 / 30  # seconds, where a stream tells nothing of how long its pictures last
 _LATEST = 1e10  # seconds: beyond it a double no longer tells microseconds
 _HEARD = ("aac", "opus", "mp3")
@@ -46,7 +49,8 @@ class Screen:
         self.player = Player()
         self.rendition = ""
         self.ending: Failure | None = None
-        self.bytes = 0  # waiting to be decoded
+        self._bytes = 0  # of what waits to be decoded
+        self._holes = 0
         self._io = io
         self._demuxer = Demuxer()
         self._units: deque[_Unit] = deque()
@@ -59,6 +63,11 @@ class Screen:
     def level(self) -> float:
         """Seconds of media not shown yet."""
         return self.player.level(self._io.clock.now())
+
+    @property
+    def full(self) -> bool:
+        """As much waits as a player keeps; by bytes and packets too, for a stream may lie about its time."""
+        return self.level >= _MAX_SECONDS or self._bytes >= _MAX_BYTES or len(self._units) >= _MAX_UNITS
 
     @property
     def standing(self) -> bool:
@@ -76,8 +85,7 @@ class Screen:
         placed = self.player.append(begin, end, self._io.clock.now(), anew=anew)
         if placed.rebuffer is not None:
             self._io.emit(Freeze(began=placed.rebuffer.began, took=placed.rebuffer.took, rule="rebuffer"))
-        if placed.hole:
-            self._io.note(f"a hole of {placed.hole:.3f} s in the stream's clock was closed up")
+        self._holes += bool(placed.hole)
         units = _timed(video, placed.offset, piece.arrived)
         units += [
             _Unit(p, due, due, piece.arrived)
@@ -87,7 +95,7 @@ class Screen:
         ]
         units.sort(key=lambda unit: unit.at)
         self._units.extend(units)
-        self.bytes += sum(len(unit.packet.data) for unit in units)
+        self._bytes += sum(len(unit.packet.data) for unit in units)
         self._hand_over()
         self._more.set()
 
@@ -121,6 +129,8 @@ class Screen:
         standing = self.player.standing(now)
         if standing is not None and self.ending is None:
             self._io.emit(Freeze(began=standing.began, took=standing.took, rule="rebuffer"))
+        if self._holes:
+            self._io.facts["holes_closed_up"] = str(self._holes)
         ratio = self.player.ratio(now)
         if ratio is not None:
             self._io.facts["rebuffers"] = str(self.player.rebuffers + (standing is not None and self.ending is None))
@@ -130,7 +140,7 @@ class Screen:
         now = self._io.clock.now()
         while self._units and self.player.due(self._units[0].at) - AHEAD <= now:
             unit = self._units.popleft()
-            self.bytes -= len(unit.packet.data)
+            self._bytes -= len(unit.packet.data)
             decoder = self._video if unit.packet.kind == "video" else self._ear(unit.packet)
             if decoder is not None:
                 p = unit.packet

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from probe.media.encode import VIDEO_CLOCK, H264Encoder
 from probe.media.mux import SegmentMuxer
-from probe.media.picture import Painter
+from probe.media.picture import Painter, Synthesizer
 from probe.model.frames import FrameCode
 
 FPS = 20
@@ -72,6 +72,43 @@ def _ts(units: list[tuple[bytes, bool]], first: int) -> bytes:
             packet.pts = packet.dts = VIDEO_CLOCK + n * VIDEO_CLOCK // FPS
             packet.is_keyframe = key
             container.mux(packet)
+    return out.getvalue()
+
+
+@cache
+def without_keyframe() -> bytes:
+    """A segment that begins in the middle of a group of pictures and ends in it."""
+    muxer = SegmentMuxer(target=SEGMENT_SECONDS)
+    for n, (data, _) in enumerate(clip().units[:3]):
+        muxer.push_video(data, n * VIDEO_CLOCK // FPS, n == 0)
+    muxer.flush()
+    for n, (data, _) in enumerate(clip().units[3:8]):
+        muxer.push_video(data, n * VIDEO_CLOCK // FPS, False)
+    segment = muxer.flush()
+    assert segment is not None
+    return segment.data
+
+
+@cache
+def rich_ts(seconds: int = 4) -> bytes:
+    """One TS segment as nginx-rtmp makes them: H.264 with B frames, AAC with a chirp at each whole second."""
+    painter, synthesizer, out = Painter(WIDTH, HEIGHT), Synthesizer(0), io.BytesIO()
+    with av.open(out, "w", format="mpegts") as container:
+        video = container.add_stream("libx264", rate=FPS)
+        video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        video.options = {"preset": "veryfast", "x264-params": "bframes=3:b-adapt=0:keyint=20:scenecut=0"}
+        audio = container.add_stream("aac", rate=48_000, layout="mono")
+        for n in range(seconds * FPS):
+            code = FrameCode(run=RUN, trace=TRACE, publish=0, sequence=n, stamp_ms=1_700_000_000_000 + n * 50)
+            frame = painter.paint(n, code, black=False)
+            frame.pts, frame.time_base = n, Fraction(1, FPS)
+            container.mux(video.encode(frame))
+        for first in range(0, seconds * 48_000, synthesizer.BLOCK):
+            sound = av.AudioFrame.from_ndarray(synthesizer.block(first)[None], format="fltp", layout="mono")
+            sound.sample_rate, sound.pts, sound.time_base = 48_000, first, Fraction(1, 48_000)
+            container.mux(audio.encode(sound))
+        container.mux(video.encode(None))
+        container.mux(audio.encode(None))
     return out.getvalue()
 
 

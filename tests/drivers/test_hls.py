@@ -18,7 +18,7 @@ from probe.errors import Failure, Unsupported
 from probe.link.path import Path
 from probe.media.feed import Feed
 from probe.model.clock import MS, NS, Clock
-from probe.model.frames import FrameRecord, Reading, Refill, Undecodable
+from probe.model.frames import Chirp, FrameRecord, Reading, Record, Refill, Undecodable
 from probe.model.observation import Freeze, Note, Observation, RequestDone, Role
 from probe.model.stage import Phase, Stage, StageTimer
 from probe.net.client import AddressPolicy, Client, Credential
@@ -32,7 +32,9 @@ from tests.drivers.hls_origin import (
     cut_off,
     endless,
     never,
+    rich_ts,
     status,
+    without_keyframe,
 )
 
 GRACE = 15.0
@@ -244,6 +246,27 @@ async def test_a_secret_goes_to_its_origin_and_to_no_other(io: FakeIO):
     assert set(cdn.tokens) == {None}
 
 
+async def test_b_frames_and_sound_come_out_in_step(io: FakeIO):
+    playlist = b"#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\n0.ts\n#EXT-X-ENDLIST\n"
+    broken = {"media": body(playlist), "0": body(rich_ts())}
+    records: list[Record] = []
+    async with Origin(broken=broken).running() as origin, viewing(origin, io):
+        async with asyncio.timeout(GRACE):
+            with pytest.raises(Failure, match="playing/ended"):
+                while (record := await io.feed.get()) is not None:
+                    records.append(record)
+    pictures = [record for record in records if isinstance(record, FrameRecord)]
+    chirps = [record for record in records if isinstance(record, Chirp)]
+    assert sequences(pictures) == list(range(len(pictures)))
+    assert len(pictures) >= 76  # a decoder keeps what it may still have to reorder
+    assert max(b.shown - a.shown for a, b in pairwise(pictures[4:])) < 100 * MS
+    assert len(chirps) >= 3
+    assert io.facts["audio"] == "aac"
+    late = {round(mark.shown / NS - (mark.media_time or 0), 2) for mark in chirps}
+    seen = {round(one.shown / NS - (one.media_time or 0), 2) for one in pictures[10:]}
+    assert max(late | seen) - min(late | seen) < 0.04
+
+
 # --- a platform that has only just begun
 
 
@@ -324,6 +347,17 @@ async def test_a_playlist_that_no_repetition_mends_is_told_at_once(io: FakeIO, w
 async def test_a_segment_at_a_private_address_is_refused(io: FakeIO):
     async with Origin(prefix="http://169.254.169.254/latest/").running() as origin:
         assert await refused(origin, io) == (Phase.SEGMENT, "address_refused")
+
+
+async def test_an_init_section_that_is_missing_is_named(io: FakeIO, quick: None):
+    async with Origin(broken={"init": status(404)}).running() as origin:
+        assert await refused(origin, io) == (Phase.INIT, "http_404")
+
+
+async def test_segments_without_a_keyframe_are_named(io: FakeIO, quick: None):
+    playlist = b'#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-MAP:URI="init.mp4"\n' + b"#EXTINF:1,\n0.m4s\n" * 9
+    async with Origin(broken={"media": body(playlist), "0": body(without_keyframe())}).running() as origin:
+        assert await refused(origin, io) == (Phase.KEYFRAME, "none")
 
 
 async def test_an_endless_segment_is_too_large(io: FakeIO, monkeypatch: pytest.MonkeyPatch):
@@ -451,6 +485,27 @@ async def test_a_token_that_expires_is_told_when_the_buffer_is_played_out(io: Fa
         got, failure = await io.until_closed()
     assert (failure.phase, failure.reason) == (Phase.AUTH, "http_401")
     assert len(got) > 20
+
+
+async def test_a_stream_that_turns_unplayable_is_ended_when_the_buffer_is_played_out(io: FakeIO):
+    async with Origin().running() as origin, viewing(origin, io):
+        await io.pictures(5)
+        origin.head = '#EXT-X-KEY:METHOD=AES-128,URI="key"'
+        got, failure = await io.until_closed()
+    assert (failure.phase, failure.reason) == (Phase.PLAYING, "undecodable")
+    assert "AES-128" in str(failure)
+    assert len(got) > 20
+
+
+async def test_a_bug_of_ours_comes_out_as_itself(io: FakeIO, monkeypatch: pytest.MonkeyPatch):
+    async def bug(self: object) -> None:
+        raise KeyError("bug")
+
+    monkeypatch.setattr("probe.drivers.hls_screen.Screen.present", bug)
+    async with Origin().running() as origin:
+        with pytest.raises(KeyError, match="bug"):
+            async with viewing(origin, io):
+                await asyncio.Event().wait()
 
 
 async def test_what_the_caller_raises_comes_out_as_it_is(io: FakeIO):

@@ -119,6 +119,18 @@ async def test_a_connection_carries_bytes_both_ways(path: Path, echo: tuple[str,
     writer.close()
 
 
+async def test_a_server_on_ipv6_is_reached(path: Path):
+    def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"six")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "::1", 0)
+    reader, writer = await connect(path, server.sockets[0].getsockname()[:2])
+    assert await asyncio.wait_for(reader.readexactly(3), GRACE) == b"six"
+    writer.close()
+    server.close()
+
+
 async def test_the_end_of_a_stream_is_passed_on_and_leaves_no_connection(path: Path, echo: tuple[str, int]):
     reader, writer = await connect(path, echo)
     writer.write(b"last words")
