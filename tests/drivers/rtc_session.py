@@ -13,6 +13,7 @@ from probe.drivers.base import Spec
 from probe.errors import Failure
 from probe.link.path import Path
 from probe.media.feed import Feed
+from probe.model.clock import Clock
 from probe.model.frames import FrameRecord, PublishRecord, Record
 from probe.model.observation import Observation, RequestDone, Role
 from probe.model.stage import Stage, StageTimer
@@ -25,7 +26,7 @@ RUN, TRACE = 0x1234ABCD, 0xFEDC_BA98_7654_3210
 class Session:
     """One attempt's SessionIO."""
 
-    clock: SystemClock
+    clock: Clock
     http: Client
     feed: Feed
     stages: StageTimer
@@ -71,6 +72,10 @@ class Session:
         record = await self.feed.get()
         assert record is not None, "the feed has ended"
         return record
+
+    def stage(self) -> Stage:
+        """The stage that is open now."""
+        return self.stages.current
 
     def spent(self) -> dict[Stage, int]:
         return self.stages.by_stage()

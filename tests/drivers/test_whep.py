@@ -233,7 +233,7 @@ async def _cancelled_in(stage: Stage, io: Session, url: str) -> float:
             await asyncio.Event().wait()
 
     task = asyncio.create_task(stay())
-    await wait_until(lambda: io.stages.current is stage or task.done(), what=f"stage {stage}")
+    await wait_until(lambda: io.stage() is stage or task.done(), what=f"stage {stage}")
     assert not task.done(), task
     began = time.monotonic()
     task.cancel()

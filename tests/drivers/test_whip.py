@@ -21,9 +21,9 @@ from tests.tools import wait_until
 async def test_publishes_until_the_server_has_acknowledged_media() -> None:
     async with pion.running() as server, session(server.url) as io:
         async with WhipPublisher().open(publisher(f"{server.url}/whip"), io):
-            assert io.stages.current is Stage.PROBE, "the programme has released nothing yet"
+            assert io.stage() is Stage.PROBE, "the programme has released nothing yet"
             record = await io.acknowledged()
-            assert io.stages.current is Stage.ACK
+            assert io.stage() is Stage.ACK
             assert record.frames > 0 and record.bytes > 0 and record.last_ack is not None
             assert (await server.state())["publisher"] == 1
         assert (await server.state())["publisher"] == 0
@@ -68,7 +68,7 @@ async def test_media_that_nobody_reports_is_never_acknowledged() -> None:
             record = await io.get()
             assert isinstance(record, PublishRecord)
             assert record.frames > 0 and not record.acknowledged and record.last_ack is None
-            assert io.stages.current is Stage.ACK
+            assert io.stage() is Stage.ACK
 
 
 BAD_ANSWERS: dict[str, tuple[dict[str, object], Phase, str]] = {
@@ -126,7 +126,7 @@ async def test_cancelled_while_a_server_hangs_nothing_is_left(stage: Stage) -> N
                 await asyncio.Event().wait()
 
         task = asyncio.create_task(stay())
-        await wait_until(lambda: io.stages.current is stage or task.done(), what=f"stage {stage}")
+        await wait_until(lambda: io.stage() is stage or task.done(), what=f"stage {stage}")
         assert not task.done(), task
         began = time.monotonic()
         task.cancel()
