@@ -15,10 +15,11 @@ from cyclopts import App, Parameter
 from rich.console import Console
 
 from probe.cli import exits
-from probe.cli.invoke import Interrupted, invoke
+from probe.cli.invoke import invoke
 from probe.cli.options import Options
 from probe.cli.scenarios import find, vocabulary
 from probe.cli.serve import serve_sandbox
+from probe.cli.signals import Interrupted
 from probe.errors import ConfigError, ProbeError
 from probe.scenario.jsonschema import json_schema
 from probe.scenario.load import load
@@ -31,7 +32,8 @@ app = App(
     help="""Watches a live-streaming platform the way its people use it, and says go or no-go, with reasons.
 
 A newcomer needs nothing: `probe smoke` starts an embedded live platform, broadcasts, watches, chats, gifts, cuts the
-viewers off, and judges. Exit codes: 0 go, 1 no-go, 2 bad configuration, 3 inconclusive, 4 internal error, 130/143 interrupted.""",
+viewers off, and judges. Exit codes: 0 go, 1 no-go, 2 bad configuration, 3 inconclusive, 4 internal error,
+130/143 interrupted.""",
 )
 
 
@@ -76,7 +78,9 @@ def run(file: Path, options: Options = Options()) -> int:  # noqa: B008  # cyclo
 
 
 @app.command
-def check(*files: Path, secrets: Annotated[bool, Parameter(negative=(), help="Also ask that every secret is there.")] = False) -> int:
+def check(
+    *files: Path, secrets: Annotated[bool, Parameter(negative=(), help="Also ask that every secret is there.")] = False
+) -> int:
     """Find every mistake in scenario files, each with file:line:column; open no socket.
 
     Examples

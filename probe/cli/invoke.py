@@ -29,7 +29,7 @@ from probe.export.results import Cause, Evaluation, JudgedRun
 from probe.judge.fold import fold
 from probe.judge.verdict import Judgement, join, judge
 from probe.media.decoder import warm_up
-from probe.model.observation import Observation, Role
+from probe.model.observation import Observation
 from probe.model.outcome import Cancelled
 from probe.net.redact import Redactor
 from probe.plan import Plan
@@ -101,7 +101,11 @@ async def invoke(kind: str, files: Sequence[Path], options: Options, console: Co
 def _placeholder_environment() -> dict[str, str]:
     """What the sandbox will provide, so that a bad scenario is told before the sandbox is started for it."""
     names = ("PLATFORM_URL", "SANDBOX_ADMIN_URL")
-    return {**os.environ, **dict.fromkeys(names, "http://127.0.0.1"), **dict.fromkeys(("BROADCASTER_PASSWORD", "VIEWER_PASSWORD", "SANDBOX_ADMIN_TOKEN"), "-")}
+    return {
+        **os.environ,
+        **dict.fromkeys(names, "http://127.0.0.1"),
+        **dict.fromkeys(("BROADCASTER_PASSWORD", "VIEWER_PASSWORD", "SANDBOX_ADMIN_TOKEN"), "-"),
+    }
 
 
 async def _run_all(work: _Work, todo: Sequence[Plan]) -> None:
@@ -152,5 +156,3 @@ def _state(options: Options) -> Path:
         return options.state
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(base) / "stream-probe"
-
-

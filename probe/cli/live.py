@@ -102,7 +102,9 @@ class Progress:
             self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _render(self) -> Table:
-        table = Table(box=None, pad_edge=False, title_justify="left", title=f"{self._title}  {(self._now - self._began) / NS:.0f} s")
+        table = Table(
+            box=None, pad_edge=False, title_justify="left", title=f"{self._title}  {(self._now - self._began) / NS:.0f} s"
+        )
         for heading in ("session", "state", "first frame", "frames/s", "latency"):
             table.add_column(heading, justify="left" if heading in ("session", "state") else "right")
         for row in self._rows.values():

@@ -12,19 +12,38 @@ _RUN = Group("Running", sort_key=1)
 _OUT = Group("Output", sort_key=2)
 
 
+def _run(text: str, **more: object) -> Parameter:
+    return Parameter(group=_RUN, help=text, negative=(), show_default=False, **more)  # type: ignore[arg-type]  # passed on as they are
+
+
+def _out(text: str, **more: object) -> Parameter:
+    return Parameter(group=_OUT, help=text, negative=(), **more)  # type: ignore[arg-type]  # passed on as they are
+
+
+_FILES = "Directory for verdict.json, report.html, junit.xml, observations.jsonl, metrics.prom, trace.json."
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Options shared by `probe run` and `probe smoke`."""
 
-    region: Annotated[tuple[str, ...], Parameter(group=_RUN, help="Region this machine stands in; repeat for several. Default: $PROBE_REGION, or the scenario's only one.")] = ()  # fmt: skip
-    set: Annotated[tuple[str, ...], Parameter(group=_RUN, help="Change a field of the scenario: --set platform.url=https://live.example", negative=())] = ()  # fmt: skip
-    seed: Annotated[int | None, Parameter(group=_RUN, help="Repeats a run's random choices. Default: a fresh one, told in the verdict.")] = None  # fmt: skip
-    sandbox: Annotated[bool, Parameter(group=_RUN, help="Start the embedded platform and run against it.", negative=())] = False
-    state: Annotated[Path | None, Parameter(group=_RUN, help="Where the ledger of what runs create is kept. Default: $XDG_STATE_HOME/stream-probe.")] = None  # fmt: skip
-    metrics_port: Annotated[int | None, Parameter(group=_RUN, help="Serve Prometheus metrics on 127.0.0.1 at this port meanwhile (0: any, told in the log).")] = None  # fmt: skip
-    out: Annotated[Path, Parameter(group=_OUT, help="Directory for verdict.json, report.html, junit.xml, observations.jsonl, metrics.prom and trace.json.")] = Path("out")  # fmt: skip
-    json: Annotated[bool, Parameter(group=_OUT, help="Print the verdict as JSON, and nothing else.", negative=())] = False
-    quiet: Annotated[bool, Parameter(group=_OUT, name=("--quiet", "-q"), help="Print the one-line verdict only.", negative=())] = False
-    verbose: Annotated[bool, Parameter(group=_OUT, name=("--verbose", "-v"), help="Log more, as JSON lines on stderr.", negative=())] = False
-    release: Annotated[str, Parameter(group=_OUT, help="What is being looked at (a version, a commit): goes into the verdict.")] = ""
+    region: Annotated[
+        tuple[str, ...], _run("Region this machine stands in; repeatable. Default: $PROBE_REGION, or the scenario's only one.")
+    ] = ()
+    set: Annotated[
+        tuple[str, ...], _run("Change a field of the scenario, such as --set platform.url=https://live.example; repeatable.")
+    ] = ()
+    seed: Annotated[int | None, _run("Repeats a run's random choices. Default: a fresh one, told in the verdict.")] = None
+    sandbox: Annotated[bool, _run("Start the embedded platform and run against it.")] = False
+    state: Annotated[
+        Path | None, _run("Where the ledger of what runs create is kept. Default: $XDG_STATE_HOME/stream-probe.")
+    ] = None
+    metrics_port: Annotated[
+        int | None, _run("Serve Prometheus metrics on 127.0.0.1 at this port meanwhile (0: any, told in the log).")
+    ] = None
+    out: Annotated[Path, _out(_FILES)] = Path("out")
+    json: Annotated[bool, _out("Print the verdict as JSON, and nothing else.")] = False
+    quiet: Annotated[bool, _out("Print the one-line verdict only.", name=("--quiet", "-q"))] = False
+    verbose: Annotated[bool, _out("Log more, as JSON lines on stderr.", name=("--verbose", "-v"))] = False
+    release: Annotated[str, _out("What is being looked at (a version, a commit): goes into the verdict.")] = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from probe.errors import ConfigError, Located
 from probe.export import exposition, otlp
 from probe.export.console import plain_lines, summary, verdict_line
 from probe.export.junit import junit_xml
-from probe.export.prometheus import MetricsSink
+from probe.export.prometheus import MetricsSink, ObjectiveOutcome
 from probe.export.records import RecordSink
 from probe.export.report import report_html
 from probe.export.results import Evaluation
@@ -32,6 +32,7 @@ from probe.net.redact import Redactor
 from probe.plan import Plan
 
 _log = logging.getLogger("probe")
+_OBJECTIVES: dict[str, ObjectiveOutcome] = {"good": "good", "bad": "bad", "none": "inconclusive"}
 
 
 @dataclass(slots=True)
@@ -61,7 +62,9 @@ class Outputs:
                 try:
                     port = await stack.enter_async_context(exposition.serve(metrics.registry, options.metrics_port))
                 except OSError as error:
-                    raise ConfigError([Located("--metrics-port", 0, 0, "", f"{options.metrics_port}: {error.strerror}")]) from error
+                    raise ConfigError(
+                        [Located("--metrics-port", 0, 0, "", f"{options.metrics_port}: {error.strerror}")]
+                    ) from error
                 _log.info("metrics at http://127.0.0.1:%d/metrics", port)
             yield cls(options, redactor, metrics, records)
 
@@ -73,7 +76,7 @@ class Outputs:
         """What metrics can only know once a run is judged."""
         self.metrics.count_result(result, judgement.result)
         for run in judgement.objectives:
-            outcome = "inconclusive" if run.outcome == "none" else run.outcome
+            outcome: ObjectiveOutcome = _OBJECTIVES[run.outcome]
             self.metrics.count_objective(result.began, run.slo, outcome, run.protocol)
 
     async def write(self, evaluation: Evaluation, platform_spans: Sequence[Mapping[str, Any]]) -> None:
@@ -81,7 +84,7 @@ class Outputs:
         redact = self.redactor.redact
         self.records.close()
         self.metrics.count_dropped("records", self.records.dropped)
-        files = {
+        files: dict[str, Callable[[], str]] = {
             "verdict.json": lambda: verdict_json(evaluation, redact),
             "junit.xml": lambda: junit_xml(evaluation, redact),
             "report.html": lambda: report_html(evaluation, redact),

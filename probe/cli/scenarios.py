@@ -74,7 +74,9 @@ def _regions(file: Path, scenario: Scenario, options: Options) -> tuple[str, ...
     if not wanted:
         if len(known) == 1:
             return known
-        raise ConfigError([Located(str(file), 0, 0, "regions", f"say where this machine stands: --region {' or --region '.join(known)}")])
+        raise ConfigError(
+            [Located(str(file), 0, 0, "regions", f"say where this machine stands: --region {' or --region '.join(known)}")]
+        )
     unknown = [region for region in wanted if region not in known]
     if unknown:
         raise ConfigError([Located(str(file), 0, 0, "--region", f"{unknown[0]!r} is not one of {', '.join(known)}")])

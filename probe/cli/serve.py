@@ -25,7 +25,10 @@ def environment(sandbox: Sandbox) -> dict[str, str]:
 async def serve_sandbox(console: Console, port: int, state: Path | None) -> int:
     """Print the variables a scenario needs, one export a line, and stay until a signal."""
     async with Sandbox.start(state, port=port) as sandbox:
-        console.print(f"# the sandbox is at {sandbox.url}; these are what scenarios/ need (test accounts of this sandbox only):", soft_wrap=True)
+        console.print(
+            f"# the sandbox is at {sandbox.url}; these are what scenarios/ need (test accounts of this sandbox only):",
+            soft_wrap=True,
+        )
         for name, value in environment(sandbox).items():
             console.print(f"export {name}={value}", soft_wrap=True, markup=False)
         console.print("# Ctrl-C ends it", soft_wrap=True)

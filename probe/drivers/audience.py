@@ -56,6 +56,7 @@ def _shows(message: str, needle: str) -> bool:
 async def witnessed(
     io: StepIO,
     *,
+    who: str,
     url: str,
     account: str | None,
     phase: Phase,
@@ -63,10 +64,10 @@ async def witnessed(
     act: Callable[[], Awaitable[None]],
     deadline: Deadline,
 ) -> None:
-    """`act` while as many sockets as there are viewers are open; every one must then show `needle`.
+    """`act` while as many sockets as there are viewers (`who`: all, or a protocol's) are open; every one must then show `needle`.
 
     Raises Failure(phase, not_seen) with how many of how many saw it; what opening a socket or `act` fails with goes first."""
-    seats = [_Seat() for _ in io.viewers()]
+    seats = [_Seat() for _ in io.viewers(who)]
     credential = io.credential(account)
     failure: Failure | None = None
     async with asyncio.TaskGroup() as group:

@@ -41,13 +41,14 @@ class HttpDriver:
         if step.seen_by is None:
             await task.done()
             return Done()
-        if not io.viewers():
+        if not io.viewers(step.seen_by or "viewers"):
             return Skipped("no_viewers")
         if step.socket is None:
             raise DriverBug(f"step {step.name} says seen_by but names no socket")
         needle = task.request_id if step.seen is None else io.text(step.seen)
         await witnessed(
             io,
+            who=step.seen_by or "viewers",
             url=io.url(step.socket),
             account=step.socket_account,
             phase=task.phase,

@@ -19,7 +19,7 @@ class WebsocketDriver:
         if not isinstance(step, WebsocketStep):
             raise DriverBug(f"not a websocket step: {step.kind}")
         phase, deadline = phase_of(step.service), Deadline(step)
-        if step.seen_by is not None and not io.viewers():
+        if step.seen_by is not None and not io.viewers(step.seen_by):
             return Skipped("no_viewers")
         url, message = io.url(step.url), io.text(step.send)
         async with io.http.websocket(
@@ -32,5 +32,14 @@ class WebsocketDriver:
             if step.seen_by is None:
                 await send()
             else:
-                await witnessed(io, url=url, account=step.seen_account, phase=phase, needle=message, act=send, deadline=deadline)
+                await witnessed(
+                    io,
+                    who=step.seen_by,
+                    url=url,
+                    account=step.seen_account,
+                    phase=phase,
+                    needle=message,
+                    act=send,
+                    deadline=deadline,
+                )
         return Done()

@@ -102,4 +102,3 @@ async def _wait_for(hit: list[Stay], sessions: Sessions) -> Outcome:
             for stay in hit:
                 await stay.settled.wait()
     return Done()
-

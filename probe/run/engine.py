@@ -8,6 +8,7 @@ does a cancellation go on its way. Everything after the journey has one bound of
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -31,12 +32,15 @@ from probe.run.health import Bounds, Health, Sources
 from probe.run.ledger import Entry, Ledger, orphans
 from probe.run.sessions import Sessions
 from probe.run.step_io import RunStepIO
-from probe.run.vars import Vars
+from probe.run.vars import SecretMisplaced, Vars
 from probe.version import VERSION
 
+_log = logging.getLogger(__name__)
 _STEP_DEADLINE = 10 * NS
 _FINISH_SECONDS = 20.0
-_SERVICE_PHASE = {p.value: p for p in (Phase.AUTH, Phase.ROOM, Phase.PAYMENT, Phase.GIFT, Phase.CHAT, Phase.MODERATION, Phase.ENDING)}
+_SERVICE_PHASE = {
+    p.value: p for p in (Phase.AUTH, Phase.ROOM, Phase.PAYMENT, Phase.GIFT, Phase.CHAT, Phase.MODERATION, Phase.ENDING)
+}
 
 
 class Engine:
@@ -149,7 +153,16 @@ class Engine:
         """End the sessions, run the `finally` steps, undo what is left, and name what was never reached."""
         for step in self._plan.journey:
             if step.name not in self._reached:
-                self._ctx.emit(StepDone(step=step.name, kind=step.kind, service=step.service, outcome=Skipped("not_reached"), took=0, optional=step.optional))
+                self._ctx.emit(
+                    StepDone(
+                        step=step.name,
+                        kind=step.kind,
+                        service=step.service,
+                        outcome=Skipped("not_reached"),
+                        took=0,
+                        optional=step.optional,
+                    )
+                )
         if not isinstance(outcome, Cancelled):
             self._progress("ending")
         await self._sessions.end()
@@ -205,7 +218,10 @@ class Engine:
         except TimeoutError:
             phase = _SERVICE_PHASE.get(step.service, Phase.ROOM)
             return Failed(phase, "timeout", f"deadline of {(step.deadline or _STEP_DEADLINE) / NS:g} s passed")
+        except SecretMisplaced as misplaced:
+            return Aborted(str(misplaced))
         except Exception as bug:
+            _log.exception("step %s broke", step.name)
             return Aborted(f"{type(bug).__name__}: {bug}")
 
     def _missing(self, step: Step) -> str:
@@ -237,6 +253,7 @@ class Engine:
         return self._table.steps[kind]
 
     async def _http(self, step: HttpStep, io: RunStepIO) -> Outcome:
+        self.vars.guard(step.call)
         if step.undo is not None:
             self._promise(step.name, step.undo)
         async with asyncio.timeout((step.deadline or _STEP_DEADLINE) / NS + 1):
@@ -283,8 +300,12 @@ class Engine:
         for step in self._plan.journey:
             if isinstance(step, HttpStep) and any(f"${{{name}}}" == template for name in step.keep):
                 span = self._ctx.new_span()
-                http = self._client.using(parent_span=span, service=step.service, on_request=lambda request: self._ctx.emit(request))
-                await self._driver("http").run(step, RunStepIO(self._clock, http, self.vars, self._ctx, step.name, self._sessions.playing))
+                http = self._client.using(
+                    parent_span=span, service=step.service, on_request=lambda request: self._ctx.emit(request)
+                )
+                await self._driver("http").run(
+                    step, RunStepIO(self._clock, http, self.vars, self._ctx, step.name, self._sessions.playing)
+                )
                 return
 
     # -- beside the steps

@@ -59,7 +59,9 @@ def assess(sample: HealthSample, late: float, stepped: float, bounds: Bounds) ->
 class Health:
     """Run `watch` beside the run; it emits a HealthSample every half second until cancelled."""
 
-    def __init__(self, clock: Clock, emit: Callable[[HealthSample], None], sources: Sources, bounds: Bounds | None = None) -> None:
+    def __init__(
+        self, clock: Clock, emit: Callable[[HealthSample], None], sources: Sources, bounds: Bounds | None = None
+    ) -> None:
         self._clock = clock
         self._emit = emit
         self._sources = sources

@@ -133,7 +133,12 @@ def _read(file: IO[str]) -> list[Entry]:
             continue
         if "will" in data:
             entries[data["will"]] = Entry(
-                number=data["will"], step=data["step"], platform=data["platform"], method=data["method"], url=data["url"], account=data["account"]
+                number=data["will"],
+                step=data["step"],
+                platform=data["platform"],
+                method=data["method"],
+                url=data["url"],
+                account=data["account"],
             )
         else:
             entries.pop(data.get("undone"), None)

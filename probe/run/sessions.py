@@ -47,8 +47,9 @@ class Sessions:
     def viewers(self, protocol: str | None = None) -> list[Stay]:
         return [s for s in self.stays if s.began.role is Role.VIEWER and protocol in (None, s.began.protocol)]
 
-    def playing(self) -> list[str]:
-        return [stay.session for stay in self.viewers() if stay.playing]
+    def playing(self, who: str = "viewers") -> list[str]:
+        """Ids of the viewers now playing, all or of one protocol."""
+        return [stay.session for stay in self.viewers(None if who == "viewers" else who) if stay.playing]
 
     def backlog(self) -> float:
         """Seconds the oldest unread record of any session has waited; pictures of buffered players wait by design."""
@@ -116,7 +117,9 @@ class Sessions:
     async def _viewer(self, step: ViewStep, view: ViewSpec, n: int) -> Stay:
         row = self._row(Role.VIEWER, view.protocol)
         name = f"{view.protocol}-{n + 1}"
-        began = self._began(step.name, name, row, view.device, join=view.join, verify=view.verify, optional=view.optional or step.optional)
+        began = self._began(
+            step.name, name, row, view.device, join=view.join, verify=view.verify, optional=view.optional or step.optional
+        )
         expected = Expected(
             run=self.ctx.plan.run_number,
             trace=self.ctx.plan.trace_low,
@@ -158,7 +161,9 @@ class Sessions:
         except KeyError:
             raise DriverBug(f"no driver for a {role} of {protocol}") from None
 
-    def _began(self, step: str, name: str, row: SessionRow, device: str, *, join: str, verify: str, optional: bool) -> SessionBegan:
+    def _began(
+        self, step: str, name: str, row: SessionRow, device: str, *, join: str, verify: str, optional: bool
+    ) -> SessionBegan:
         plan = self.ctx.plan
         return SessionBegan(
             session=uuid7(self.ctx.clock.wall().unix_ns // 1_000_000, self.ctx.ids),

@@ -206,20 +206,28 @@ class Stay:
             self._why, self._tries = why, 0
 
     def _too_late(self) -> bool:
-        if self._lost_at is None or self._cut is not None and self._cut.restored is None:
+        if self._lost_at is None or (self._cut is not None and self._cut.restored is None):
             return False
         return self.ctx.clock.now() - self._lost_at > self.reconnect_deadline
 
     def _limit(self) -> int:
         """How long an attempt may take to come up: the start's deadline, and a reconnect no more than is left."""
-        if self._lost_at is None or self._cut is not None and self._cut.restored is None:
+        if self._lost_at is None or (self._cut is not None and self._cut.restored is None):
             return self.start_deadline
         left = self.reconnect_deadline - (self.ctx.clock.now() - self._lost_at)
         return min(self.start_deadline, max(left, NS // 2))
 
     def _crash(self, last: Failed) -> Failed:
-        reason = last.reason if last.reason in ("timeout", "refused", "reset", "closed") or last.reason.startswith("http_") else "timeout"
-        failure = Failed(Phase.RECONNECTING, reason, f"not back within {self.reconnect_deadline / NS:g} s; last try: {last.phase}/{last.reason}")
+        reason = (
+            last.reason
+            if last.reason in ("timeout", "refused", "reset", "closed") or last.reason.startswith("http_")
+            else "timeout"
+        )
+        failure = Failed(
+            Phase.RECONNECTING,
+            reason,
+            f"not back within {self.reconnect_deadline / NS:g} s; last try: {last.phase}/{last.reason}",
+        )
         self._resolve(
             self._cut.failed(failure, self._attempt)
             if self._cut is not None
@@ -291,7 +299,9 @@ class Stay:
     def _emit_slices(self, timer: StageTimer) -> None:
         for piece in timer.slices:
             self.ctx.emit(
-                StageDone(at=piece.began + piece.took, stage=piece.stage, began=piece.began, took=piece.took, attempt=self._attempt),
+                StageDone(
+                    at=piece.began + piece.took, stage=piece.stage, began=piece.began, took=piece.took, attempt=self._attempt
+                ),
                 self.session,
             )
 
@@ -349,7 +359,10 @@ class Stay:
         self._up = False
         self.tick(self.ctx.clock.now(), force=True)
         ending = "" if not isinstance(self.outcome, Done) else "crashed" if ended_by is not None else "planned"
-        self.ctx.emit(SessionEnded(outcome=self.outcome or Cancelled(), ending=ending, ended_by=ended_by, facts=dict(self.facts)), self.session)
+        self.ctx.emit(
+            SessionEnded(outcome=self.outcome or Cancelled(), ending=ending, ended_by=ended_by, facts=dict(self.facts)),
+            self.session,
+        )
         self.started.set()
         self.settled.set()
         self.done.set()

@@ -20,7 +20,7 @@ class RunStepIO:
     _vars: Vars
     _ctx: Context
     _step: str
-    _viewers: Callable[[], list[str]]
+    _viewers: Callable[[str], list[str]]
 
     def text(self, template: str) -> str:
         return self._vars.text(template)
@@ -37,8 +37,8 @@ class RunStepIO:
     def keep(self, name: str, value: Any) -> None:
         self._vars.keep(name, value)
 
-    def viewers(self) -> list[str]:
-        return self._viewers()
+    def viewers(self, who: str = "viewers") -> list[str]:
+        return self._viewers(who)
 
     def emit(self, fact: Observation) -> None:
         self._ctx.emit(fact, self._step)

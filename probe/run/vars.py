@@ -13,14 +13,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from probe.errors import ConfigError, DriverBug, Located
+from probe.errors import ConfigError, DriverBug, Located, ProbeError
 from probe.net.client import Credential, origin_of
 from probe.net.redact import Redactor
-from probe.plan import Plan, SecretRef
+from probe.plan import HttpCall, Plan, SecretRef
 
 _REFERENCE = re.compile(r"\$\{([^{}]+)\}")
 _SECRET_NAME = re.compile(r"token|secret|password|passwd|credential|api_?key", re.IGNORECASE)
 _MAX_SECRET = 64 * 1024
+
+
+class SecretMisplaced(ProbeError):
+    """A step would send a secret where the scenario does not say it goes. Nothing was sent."""
 
 
 class Vars:
@@ -76,6 +80,24 @@ class Vars:
         url = self.text(template)
         return url if "://" in url else self.text(self._plan.platform_url).rstrip("/") + "/" + url.lstrip("/")
 
+    def guard(self, call: HttpCall) -> None:
+        """Raises SecretMisplaced where the call would carry a secret to an origin that the scenario did not give it."""
+        target = origin_of(self.url(call.url))
+        for name in self._secret_names((call.url, call.json, dict(call.headers))):
+            if target not in {origin_of(self.text(origin)) for origin in self._plan.secrets[name].origins}:
+                raise SecretMisplaced(f"secret {name} is not for {target}; name that origin in platform.secrets.{name}.for")
+
+    def _secret_names(self, template: Any) -> set[str]:
+        match template:
+            case str():
+                return {name[7:] for name in _REFERENCE.findall(template) if name.startswith("secret.")}
+            case Mapping():
+                return {name for value in template.values() for name in self._secret_names(value)}
+            case list() | tuple():
+                return {name for value in template for name in self._secret_names(value)}
+            case _:
+                return set()
+
     def keep(self, name: str, value: Any) -> None:
         """Remember what a step kept; a name that sounds like a secret is treated as one."""
         if not isinstance(value, str | int | float | bool):
@@ -93,7 +115,11 @@ class Vars:
         match template:
             case str():
                 names = _REFERENCE.findall(template)
-                return [name for name in names if name not in self._values and not (name.startswith("secret.") and name[7:] in self._secrets)]
+                return [
+                    name
+                    for name in names
+                    if name not in self._values and not (name.startswith("secret.") and name[7:] in self._secrets)
+                ]
             case Mapping():
                 return [name for value in template.values() for name in self.unknown(value)]
             case list() | tuple():

@@ -57,7 +57,12 @@ class ViewerWatch:
     def stalled(self) -> Failed:
         """Why nothing progresses: what the pictures since the last good one were."""
         since = self._playback.tally - self._at_progress
-        for sight, reason in ((Sight.FOREIGN, "foreign"), (Sight.STALE, "stale"), (Sight.BLACK, "black"), (Sight.UNCODED, "foreign")):
+        for sight, reason in (
+            (Sight.FOREIGN, "foreign"),
+            (Sight.STALE, "stale"),
+            (Sight.BLACK, "black"),
+            (Sight.UNCODED, "foreign"),
+        ):
             if since[sight]:
                 return Failed(Phase.PLAYING, reason, f"{since[sight]} pictures since the last verified one")
         if undecodable := self._playback.undecodable - self._undecodable_at_progress:

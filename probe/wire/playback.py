@@ -109,7 +109,7 @@ class Playback:
     def tick(self, now: int, *, force: bool = False) -> Window | None:
         """The window that ended, once a second has passed (or at once with `force`); None before."""
         took = now - self._window_began
-        if took < NS and not force or took <= 0:
+        if (took < NS and not force) or took <= 0:
             return None
         error = self._expected.clock_error
         window = Window(

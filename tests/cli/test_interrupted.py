@@ -28,7 +28,10 @@ def platform(tmp_path: Path) -> Iterator[Platform]:
 def started(platform: Platform, out: Path) -> subprocess.Popen[bytes]:
     """`probe smoke`, left alone until a viewer is in the room."""
     process = subprocess.Popen(
-        platform.command(LONG, out), env={**os.environ, **platform.environment}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        platform.command(LONG, out),
+        env={**os.environ, **platform.environment},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     wait_for(lambda: len(state(platform)["sessions"]) >= 2, "a publisher and a viewer")
     return process
@@ -52,7 +55,9 @@ def written(out: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_everything_and_writes_what_was_measured(number: int, code: int, platform: Platform, tmp_path: Path) -> None:
+def test_a_signal_ends_everything_and_writes_what_was_measured(
+    number: int, code: int, platform: Platform, tmp_path: Path
+) -> None:
     process = started(platform, tmp_path / "out")
     process.send_signal(number)
     assert process.wait(15) == code

@@ -51,7 +51,7 @@ class Steps:
     def keep(self, name: str, value: Any) -> None:
         self.kept[name] = value
 
-    def viewers(self) -> list[str]:
+    def viewers(self, who: str = "viewers") -> list[str]:
         return self.watching
 
     def emit(self, fact: Observation) -> None:

@@ -95,9 +95,8 @@ class Platform:
         return json.loads(text) if text else None
 
     def command(self, scenario: Path | str, out: Path, *more: str) -> list[str]:
-        return [
-            sys.executable, "-m", "probe", "smoke", str(scenario), "--json", "--out", str(out), "--state", str(out / "state"), *more,
-        ]  # fmt: skip
+        where = ["--out", str(out), "--state", str(out / "state")]
+        return [sys.executable, "-m", "probe", "smoke", str(scenario), "--json", *where, *more]
 
     def smoke(self, scenario: Path | str, out: Path, *more: str, env: dict[str, str] | None = None, timeout: float = 55) -> Ran:
         """`probe smoke SCENARIO --json`, to its end."""

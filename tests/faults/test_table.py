@@ -85,7 +85,8 @@ def test_a_planted_fault_is_named(row: Row, platform: Platform, tmp_path: Path, 
     table.append((str(row), str(ran.exit), row.expected[0], row.expected[1], f"{took:.1f}"))
     health = ran.verdict.get("probe", {}).get("health", {})
     assert (row.expected in ran.failures(), ran.exit) == (True, row.exit), (
-        f"failures {sorted(ran.failures())}, exit {ran.exit}, cause {ran.verdict.get('cause')}, health {health}\n{ran.stderr[-2000:]}"
+        f"failures {sorted(ran.failures())}, exit {ran.exit}, cause {ran.verdict.get('cause')}, health {health}\n"
+        f"{ran.stderr[-2000:]}"
     )
 
 

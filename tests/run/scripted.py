@@ -64,7 +64,9 @@ class Source:
     def frame(self, io: SessionIO, *, run: int = RUN, old_ms: int = 20, coded: bool = True, same: bool = False) -> FrameRecord:
         self.sequence += 0 if same else 1
         now = io.clock.now()
-        code = FrameCode(run=run, trace=TRACE, publish=1, sequence=self.sequence, stamp_ms=io.clock.wall(now).unix_ns // MS - old_ms)
+        code = FrameCode(
+            run=run, trace=TRACE, publish=1, sequence=self.sequence, stamp_ms=io.clock.wall(now).unix_ns // MS - old_ms
+        )
         return FrameRecord(
             arrived=now, decoded=now, shown=now, media_time=None, size=100, keyframe=False, width=64, height=36,
             reading=Reading.CODE if coded else Reading.NONE, code=code if coded else None, black=False, changed=True,
@@ -77,20 +79,24 @@ class Source:
             await asyncio.sleep(every)
 
 
-def make_stay(driver: Scripted, *, start: int = NS // 2, stall: int = NS // 4, reconnect: int = NS, **more: Any) -> tuple[Stay, list[Observation]]:
+def make_stay(
+    driver: Scripted, *, start: int = NS // 2, stall: int = NS // 4, reconnect: int = NS, **more: Any
+) -> tuple[Stay, list[Observation]]:
     """A viewer's stay around the driver, and the list its observations go to."""
     facts: list[Observation] = []
     plan = Plan(
-        scenario="s", description="", owner="o", mode="adhoc", seed=1, region="r", publish_region="r", run_id="run", run_number=RUN,
-        trace_low=TRACE, platform_url="http://127.0.0.1", allow=(), ice_servers=(), accounts={}, secrets={}, journey=(), final=(),
+        scenario="s", description="", owner="o", mode="adhoc", seed=1, region="r", publish_region="r", run_id="run",
+        run_number=RUN, trace_low=TRACE, platform_url="http://127.0.0.1", allow=(), ice_servers=(), accounts={}, secrets={}, journey=(), final=(),
         run_deadline=10 * NS, reconnect_deadline=reconnect,
     )  # fmt: skip
     clock = SystemClock()
     ctx = Context(plan, clock, facts.append, random.Random(1))
-    row = SessionRow(role=Role.VIEWER, protocol="whep", driver=driver, stages=(Stage.SIGNAL,), start=start, stall=stall, max_age=2 * NS)
+    row = SessionRow(
+        role=Role.VIEWER, protocol="whep", driver=driver, stages=(Stage.SIGNAL,), start=start, stall=stall, max_age=2 * NS
+    )
     began = SessionBegan(
-        session="s1", step="view", name="whep-1", role=Role.VIEWER, protocol="whep", device="default", region="r", publish_region="r",
-        join="mid_stream", verify="code", buffered=False, optional=False, span_id="0" * 16,
+        session="s1", step="view", name="whep-1", role=Role.VIEWER, protocol="whep", device="default", region="r",
+        publish_region="r", join="mid_stream", verify="code", buffered=False, optional=False, span_id="0" * 16,
     )  # fmt: skip
     expected = Expected(run=RUN, trace=TRACE, publishes=[1], max_age=2 * NS)
     offset = clock.wall().unix_ns - clock.now()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from itertools import pairwise
 
 from probe.clock import SystemClock
 from probe.model.observation import HealthSample
@@ -51,7 +52,7 @@ async def test_a_blocked_loop_is_seen_with_its_length() -> None:
 
 async def test_samples_follow_each_other_without_gaps() -> None:
     taken = await samples()
-    for before, after in zip(taken, taken[1:], strict=False):
+    for before, after in pairwise(taken):
         assert after.at - after.took == before.at
 
 

@@ -14,6 +14,7 @@ from probe.model.observation import CutOutcome, Observation, Resumed, SessionBeg
 from probe.model.outcome import Aborted, Cancelled, Done, Failed, Skipped
 from probe.model.stage import Phase, Stage
 from tests.run.scripted import Scripted, Source, make_stay
+from tests.tools import wait_until
 
 T = TypeVar("T", bound=Observation)
 
@@ -59,7 +60,9 @@ async def test_a_start_that_never_comes_is_named_by_its_open_stage_or_by_what_it
         if what == "nothing":
             return
         for _ in range(200):
-            frame = source.frame(io, run=77 if what == "foreign" else 5, old_ms=9000 if what == "stale" else 10, coded=what != "uncoded")
+            frame = source.frame(
+                io, run=77 if what == "foreign" else 5, old_ms=9000 if what == "stale" else 10, coded=what != "uncoded"
+            )
             io.feed.post(frame)
             await asyncio.sleep(0.02)
 
@@ -109,9 +112,7 @@ async def test_a_stall_reconnects_and_tells_the_outage() -> None:
     stay, facts = make_stay(driver)
     async with asyncio.TaskGroup() as group:
         group.create_task(stay.run())
-        async with asyncio.timeout(5):
-            while not any(isinstance(f, Resumed) for f in facts):
-                await asyncio.sleep(0.01)
+        await wait_until(lambda: any(isinstance(f, Resumed) for f in facts))
         stay.end()
     resumed = only(facts, Resumed)
     assert (resumed.kind, resumed.outcome, resumed.reconnect) == ("unplanned", CutOutcome.RESTARTED, None)
@@ -250,9 +251,7 @@ async def test_a_401_on_the_way_back_renews_the_credentials() -> None:
     stay, facts = make_stay(Scripted(script, connect), refresh=refresh)
     async with asyncio.TaskGroup() as group:
         group.create_task(stay.run())
-        async with asyncio.timeout(5):
-            while not any(isinstance(f, Resumed) for f in facts):
-                await asyncio.sleep(0.01)
+        await wait_until(lambda: any(isinstance(f, Resumed) for f in facts))
         stay.end()
     assert renewed.is_set()
 
@@ -281,9 +280,7 @@ async def test_cancelled_before_it_could_end_is_cancelled_and_leaves_the_driver(
     driver = Scripted(forever)
     stay, facts = make_stay(driver)
     task = asyncio.get_running_loop().create_task(stay.run())
-    async with asyncio.timeout(5):
-        while not driver.entered:
-            await asyncio.sleep(0.01)
+    await wait_until(lambda: driver.entered)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
