@@ -4,8 +4,8 @@ A unit is complete when its packets are consecutive up to the marker bit (RFC 61
 is released there: waiting for the next unit's first packet, as jitter buffers do, costs a frame interval. A packet
 without marker is tolerated where the next timestamp follows without a gap.
 
-A gap is waited for while it may still be mended by retransmission; then, or when a whole keyframe stands behind it, it
-is given up, and nothing is released before the next keyframe: that is what a browser shows. A jump of sequence numbers
+A gap is waited for while it may still be mended by retransmission, less long when a whole keyframe stands behind it;
+then it is given up, and nothing is released before the next keyframe: that is what a browser shows. A jump of sequence numbers
 confirmed by a second packet (RFC 3550 appendix A.1), or another SSRC, is another source: it begins anew and the
 timeline goes on by arrival time.
 
@@ -24,6 +24,7 @@ from probe.rtc.packet import Rtp
 
 NS = 1_000_000_000
 GIVE_UP = 400_000_000  # ns a gap may stay open: several retransmissions on any sane path
+MENDABLE = 100_000_000  # ns it may stay open although a whole keyframe stands behind it: one retransmission
 MAX_HELD = 2048  # packets held behind a gap
 MAX_UNIT = 8 << 20  # bytes
 MAX_DROPOUT = 3000
@@ -173,14 +174,16 @@ class Assembler:
         if sequence < self._next:
             self._next = self._scan = sequence
         self._advance()
-        endless = len(self._held) > MAX_HELD  # a gap nobody mends, or one picture without end
-        if endless or (self.waiting and packet.marker and self._whole_key() is not None):
+        if len(self._held) > MAX_HELD:  # a gap nobody mends, or one picture without end
             self._give_up()
         self._watch(packet.arrived)
 
     def poll(self, now: int) -> None:
-        """Give up a gap that has been open for too long."""
-        if self._gap_since is not None and now - self._gap_since >= GIVE_UP:
+        """Give up a gap that has been open for too long. Call it every 20 ms or so while `waiting`."""
+        if self._gap_since is None:
+            return
+        age = now - self._gap_since
+        if age >= GIVE_UP or (age >= MENDABLE and self._whole_key() is not None):
             self._give_up()
             self._watch(now)
 

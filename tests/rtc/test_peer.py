@@ -251,7 +251,7 @@ async def test_ice_takes_less_than_the_sleep_upstream_begins_with() -> None:
         for _ in range(7):
             async with pair(connect=False) as two:
                 marks: dict[Link, float] = {}
-                two.client.on_link = lambda link, marks=marks: marks.setdefault(link, time.monotonic())  # type: ignore[misc]
+                two.client.on_link = lambda link, marks=marks: marks.setdefault(link, time.monotonic())
                 began = time.monotonic()
                 await two.connect()
                 took.append(marks[Link.ICE_UP] - began)
