@@ -31,6 +31,10 @@ DEATHS = 5  # in a row, without ever being ready: give up
 def reserve(host: str, port: int) -> socket.socket:
     """Hold a port without listening on it; the server listens on a socket of its own (SO_REUSEPORT)."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    if port:  # SO_REUSEPORT would let a second sandbox share it with the first
+        with socket.socket(family, socket.SOCK_STREAM) as alone:
+            alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            alone.bind((host, port))
     held = socket.socket(family, socket.SOCK_STREAM)
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -163,7 +167,10 @@ def main() -> int:
     arguments = parser.parse_args()
     with contextlib.ExitStack() as stack:
         ports = {name: arguments.port if name == "main" else 0 for name in PORTS}
-        held = {name: stack.enter_context(reserve(arguments.host, port)) for name, port in ports.items()}
+        try:
+            held = {name: stack.enter_context(reserve(arguments.host, port)) for name, port in ports.items()}
+        except OSError as error:
+            parser.error(f"cannot listen on {arguments.host} port {arguments.port}: {error.strerror}")
         state = arguments.state or stack.enter_context(
             tempfile.TemporaryDirectory(prefix="probe-sandbox-", ignore_cleanup_errors=True)
         )

@@ -11,10 +11,10 @@ import secrets
 import socket
 
 from aiohttp import web
-from aiortc import RTCRtpReceiver, RTCRtpTransceiver, RTCSessionDescription
-from aiortc.exceptions import InvalidAccessError, InvalidStateError, OperationError
 
-from probe.rtc.peer import Link, Peer, new_peer
+from probe.errors import Unsupported
+from probe.rtc import Link, Peer, new_peer
+from probe.rtc.answering import answer
 from probe.sandbox.context import MAX_SESSIONS, PLATFORM, Platform, Room
 from probe.sandbox.sdp import only_from, spoil
 from probe.sandbox.telemetry import Span
@@ -65,14 +65,13 @@ class PeerSession:
         """Our answer to an offer. Raises Refused: 400 for what is no SDP, 406 for media we do not speak."""
         try:
             self.prepare(offer)
-            await self.peer.setRemoteDescription(RTCSessionDescription(offer, "offer"))
-            await self.peer.setLocalDescription(await self.peer.createAnswer())
-        except OperationError:
+            sdp = await answer(self.peer, offer)
+        except Unsupported:
             raise Refused(406, "no_common_codec") from None
-        except (ValueError, KeyError, IndexError, AssertionError, InvalidAccessError, InvalidStateError):
+        except ValueError:
             raise Refused(400, "bad_sdp") from None
         self.phase(f"{self.protocol} connect")
-        return only_from(self.peer.localDescription.sdp, self.platform.config.host)
+        return only_from(sdp, self.platform.config.host)
 
     def end(self) -> None:
         """Close, without waiting for it."""
@@ -101,13 +100,6 @@ class PeerSession:
             self.end()
 
 
-def only_codecs(transceiver: RTCRtpTransceiver, *names: str) -> None:
-    """Negotiate these codecs only."""
-    capable = RTCRtpReceiver.getCapabilities(transceiver.kind)
-    assert capable is not None
-    transceiver.setCodecPreferences([c for c in capable.codecs if c.mimeType.split("/")[1].lower() in names])
-
-
 async def offered(request: web.Request) -> str:
     """The offer sent. Raises Refused(415, 400, 429)."""
     if request.app[PLATFORM].sessions() >= MAX_SESSIONS:
@@ -125,7 +117,7 @@ async def accept(request: web.Request, session: PeerSession, offer: str) -> web.
     faults = session.platform.faults
     where = {"of": session.protocol, "room": session.room.id}
     try:
-        answer = await session.answer(offer)
+        sdp = await session.answer(offer)
         if session.platform.rooms.get(session.room.id) is not session.room:
             raise Refused(404, "no_room")  # ended meanwhile
         await session.join()
@@ -142,8 +134,8 @@ async def accept(request: web.Request, session: PeerSession, offer: str) -> web.
         if faults.hit(name, **where):
             if name in DEAF:
                 await session.peer.close()
-            answer = spoil(answer, name, _black_hole(session) if name == "black_hole" else ("", 0))
-    return web.Response(status=201, text=answer, content_type=SDP, headers=headers)
+            sdp = spoil(sdp, name, _black_hole(session) if name == "black_hole" else ("", 0))
+    return web.Response(status=201, text=sdp, content_type=SDP, headers=headers)
 
 
 def _black_hole(session: PeerSession) -> tuple[str, int]:

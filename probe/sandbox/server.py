@@ -18,7 +18,7 @@ from pathlib import Path
 from aiohttp import web
 
 from probe.clock import SystemClock
-from probe.rtc.peer import warm
+from probe.rtc import warm
 from probe.sandbox import admin, auth, chat, edges, gifts, hls, moderation, payments, rooms, whep, whip
 from probe.sandbox.context import MAX_BODY, PLATFORM, Config, Platform
 from probe.sandbox.faults import EDGES

@@ -45,7 +45,7 @@ class Stranger:
         self._members.clear()
         if self._task is not None:
             self._task.cancel()
-            self._task = None
+            self._task = self._programme = None
 
     async def _run(self) -> None:
         async with Programme("360p30", clock=self._platform.clock, ids=IDS) as programme:

@@ -10,10 +10,10 @@ from fractions import Fraction
 
 from aiohttp import web
 
-from probe.rtc.sender import UnitTrack, on_keyframe_request
+from probe.rtc import UnitTrack, on_keyframe_request, prefer
 from probe.sandbox.context import PLATFORM, Platform, Room
 from probe.sandbox.outlet import Outlet
-from probe.sandbox.peers import PeerSession, accept, leave, offered, only_codecs
+from probe.sandbox.peers import PeerSession, accept, leave, offered
 from probe.sandbox.telemetry import Span
 from probe.sandbox.unit import RATES, Unit
 from probe.sandbox.web import SPAN, Refused, caller, room_of, serves
@@ -32,11 +32,11 @@ class Viewer(PeerSession):
         self._outlet = Outlet(platform, room.live, self.id, self.protocol, self._deliver, self.end)
 
     def prepare(self, offer: str) -> None:
-        for kind, codecs in (("video", ("h264", "rtx")), ("audio", ("opus",))):
+        for kind, codec in (("video", "h264"), ("audio", "opus")):
             if f"\nm={kind} " in offer:
                 track = self._tracks[kind] = UnitTrack(kind)
                 transceiver = self.peer.addTransceiver(track, direction="sendonly")
-                only_codecs(transceiver, *codecs)
+                prefer(transceiver, codec)
                 on_keyframe_request(transceiver.sender, self._outlet.wants_keyframe)
 
     async def join(self) -> None:

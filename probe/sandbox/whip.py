@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from aiohttp import web
-from aiortc import RTCRtpReceiver
 
-from probe.rtc.assembly import AccessUnit
-from probe.rtc.receiver import receive_units, request_keyframe
+from probe.rtc import AccessUnit, prefer, receive_units, request_keyframe
 from probe.sandbox.context import PLATFORM
-from probe.sandbox.peers import PeerSession, accept, leave, offered, only_codecs
+from probe.sandbox.peers import PeerSession, accept, leave, offered
 from probe.sandbox.rooms import own_room
 from probe.sandbox.unit import Unit
 from probe.sandbox.web import SPAN, serves
@@ -22,17 +21,17 @@ class Publisher(PeerSession):
     role = "publisher"
     protocol = "whip"
     audio = False
-    _video: RTCRtpReceiver | None = None
+    _ask: Callable[[], None] | None = None
     _seen = False
 
     def prepare(self, offer: str) -> None:
-        for kind, codecs in (("video", ("h264", "rtx")), ("audio", ("opus",))):
+        for kind, codec in (("video", "h264"), ("audio", "opus")):
             if f"\nm={kind} " in offer:
                 transceiver = self.peer.addTransceiver(kind, direction="recvonly")
-                only_codecs(transceiver, *codecs)
+                prefer(transceiver, codec)
                 receive_units(transceiver.receiver, self.platform.clock, partial(self._take, kind))
                 if kind == "video":
-                    self._video = transceiver.receiver
+                    self._ask = partial(request_keyframe, transceiver.receiver)
                 else:
                     self.audio = True
 
@@ -43,14 +42,14 @@ class Publisher(PeerSession):
         self.phase("whip first keyframe")
 
     def request_keyframe(self) -> None:
-        if self._video is not None and self.state == "up":
-            request_keyframe(self._video)
+        if self._ask is not None and self.state == "up":
+            self._ask()
 
     def _take(self, kind: str, unit: AccessUnit) -> None:
         if kind == "video" and unit.keyframe and not self._seen:
             self._seen = True
             self.phase("")
-        self.room.live.put(Unit(self.id, kind, unit.data, unit.timestamp, unit.keyframe, unit.last_arrived))
+        self.room.live.put(Unit(self.id, kind, unit.data, unit.timestamp, unit.keyframe, unit.first_arrived))
 
 
 @serves("whip")

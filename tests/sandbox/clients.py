@@ -9,17 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
-from aiortc import RTCRtpSender, RTCSessionDescription
 
 from probe.clock import SystemClock
 from probe.media.decoder import DecoderThread
 from probe.media.feed import Feed
 from probe.media.programme import Programme, ProgrammeIds
 from probe.model.frames import FrameRecord, Undecodable
-from probe.rtc.assembly import AccessUnit
-from probe.rtc.peer import Link, Peer, new_peer
-from probe.rtc.receiver import receive_units
-from probe.rtc.sender import UnitTrack, on_keyframe_request
+from probe.rtc import AccessUnit, Link, Peer, UnitTrack, new_peer, on_keyframe_request, prefer, receive_units
 from probe.sandbox.launch import Sandbox
 
 CLOCK = SystemClock()
@@ -103,14 +99,11 @@ async def on_air(owner: User, room: str, *, publish: int = 0, audio: bool = True
         for kind, track in tracks.items():
             transceiver = peer.addTransceiver(track, direction="sendonly")
             if kind == "video":
-                codecs = RTCRtpSender.getCapabilities("video")
-                assert codecs is not None
-                transceiver.setCodecPreferences([c for c in codecs.codecs if c.mimeType == "video/H264"])
+                prefer(transceiver, "h264")
                 on_keyframe_request(transceiver.sender, programme.request_keyframe)
-        await peer.setLocalDescription(await peer.createOffer())
-        reply = await owner.call("POST", f"/rooms/{room}/whip", data=peer.localDescription.sdp, headers=SDP)
+        reply = await owner.call("POST", f"/rooms/{room}/whip", data=await peer.offer(), headers=SDP)
         assert reply.status == 201, reply
-        await peer.setRemoteDescription(RTCSessionDescription(reply.text, "answer"))
+        await peer.accept(reply.text)
         assert await peer.up() is Link.UP
         async with asyncio.TaskGroup() as tasks:
             sending = tasks.create_task(_send(programme, tracks))
@@ -158,8 +151,7 @@ async def offer(peer: Peer, on_unit: Callable[[str, AccessUnit], None]) -> str:
             on_unit(kind, unit)
 
         receive_units(transceiver.receiver, CLOCK, take)
-    await peer.setLocalDescription(await peer.createOffer())
-    return peer.localDescription.sdp
+    return await peer.offer()
 
 
 @contextlib.asynccontextmanager
@@ -190,7 +182,7 @@ async def watching(viewer: User, room: str) -> AsyncIterator[Watching]:
         assert reply.status == 201, reply
         seen = Watching(reply, peer)
         peer.on_link = seen.links.append
-        await peer.setRemoteDescription(RTCSessionDescription(reply.text, "answer"))
+        await peer.accept(reply.text)
         assert await peer.up() is Link.UP
         async with asyncio.TaskGroup() as tasks:
             reading = tasks.create_task(read(seen))

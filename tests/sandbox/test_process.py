@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -69,6 +70,44 @@ async def test_a_server_killed_from_outside_comes_back() -> None:
         old = (await sandbox.state())["server_pid"]
         os.kill(old, signal.SIGKILL)
         await wait_until(lambda: back(sandbox, old), 10)
+
+
+async def test_a_port_that_is_taken_is_not_shared() -> None:
+    async with Sandbox.start() as sandbox:
+        with pytest.raises(SandboxError, match="before it was ready"):
+            async with Sandbox.start(port=int(sandbox.url.rpartition(":")[2])):
+                pass
+
+
+async def test_after_a_restart_hls_goes_on_with_higher_numbers_behind_a_discontinuity() -> None:
+    async with Sandbox.start() as sandbox, user(sandbox) as probe:
+        room = await probe.room()
+        numbers: list[tuple[int, int]] = []
+        texts: list[str] = []
+
+        async def listed() -> bool:
+            reply = await probe.call("GET", f"/rooms/{room}/hls/index.m3u8")
+            if reply.status != 200:
+                return False
+            text = (await probe.call("GET", reply.text.split()[-1])).text
+            found = [re.search(rf"{tag}-SEQUENCE:(\d+)", text) for tag in ("MEDIA", "DISCONTINUITY")]
+            assert found[0] and found[1]
+            numbers.append((int(found[0][1]), int(found[1][1])))
+            texts.append(text)
+            return True
+
+        async with on_air(probe, room):
+            await wait_until(listed, 8)
+            old = (await sandbox.state())["server_pid"]
+            await sandbox.restart(down=0)
+            await wait_until(lambda: back(sandbox, old), 10)
+        assert not (await probe.call("GET", f"/rooms/{room}")).json["live"]
+        async with on_air(probe, room, publish=1):
+            await wait_until(listed, 8)
+        before, after = numbers
+        assert after[0] > before[0]
+        assert after[1] > before[1]
+        assert "#EXT-X-DISCONTINUITY\n" in texts[1]
 
 
 async def test_state_outlives_the_sandbox_where_a_directory_is_given(tmp_path: Path) -> None:
