@@ -122,18 +122,14 @@ def _life(session: SessionResult, end: int, stretch: Callable[..., Bar]) -> tupl
     bars = [stretch(session.began, until, "starting", f"starting: {duration(until - session.began)}")]
     if session.role is Role.PUBLISHER and session.started is not None:
         bars.append(stretch(session.started, session.ended or end, "sending", "media acknowledged", 45.0))
-    rates = [w.verified * NS / w.took for w in session.windows if w.took]
-    most = max(rates, default=0.0)
-    for w in session.windows:
-        rate = w.verified * NS / w.took if w.took else 0.0
-        if most and rate:
-            said = f"{rate:.0f} verified frames a second" + (f", {w.lost} lost" if w.lost else "")
-            bars.append(stretch(w.at - w.took, w.at, "frames thin" if rate < 0.9 * most else "frames", said, 100 * rate / most))
+    bars += _frames(session, end, stretch)
     cuts = []
     for cut in session.cuts:
         back = cut.restored or cut.ended or end
         kind = "lost" if cut.kind == figures.UNPLANNED else "cut"
         cuts.append(stretch(cut.began, back, kind, f"{cut.kind} for {duration(back - cut.began)}: {how_it_came_back(cut)}"))
+        if cut.outage is not None and cut.ended is not None and cut.ended > back:
+            bars.append(stretch(back, cut.ended, "out", f"path restored, no new picture for {duration(cut.ended - back)}", 8.0))
         if cut.outcome is CutOutcome.FAILED:
             bars.append(stretch(back, session.ended or end, "away", "no verified frame", 8.0))
     for freeze in session.freezes:
@@ -152,6 +148,37 @@ def _life(session: SessionResult, end: int, stretch: Callable[..., Bar]) -> tupl
     outages = [cut.outage for cut in session.cuts if cut.outage is not None]
     value = f"{duration(max(outages))} out" if outages else ""
     return (*cuts, *bars), value, wrong, tuple(marks)
+
+
+def _frames(session: SessionResult, end: int, stretch: Callable[..., Bar]) -> list[Bar]:
+    """Verified frames of each window, over the part of it in which there could be any: after the start, outside outages."""
+    if session.started is None:
+        return []
+    holes = [(cut.ended - cut.outage, cut.ended) for cut in session.cuts if cut.ended is not None and cut.outage is not None]
+    holes += [(cut.began, session.ended or end) for cut in session.cuts if cut.outcome is CutOutcome.FAILED]
+    seen = [(w, pieces(max(w.at - w.took, session.started), w.at, holes)) for w in session.windows]
+    rated = [(w, parts, w.verified * NS / spent) for w, parts in seen if (spent := sum(b - a for a, b in parts)) > 0]
+    whole = [w.verified * NS / w.took for w in session.windows if w.took >= NS // 2]
+    usual = max(whole, default=0.0) or max((rate for *_, rate in rated), default=0.0)
+    bars = []
+    for window, parts, rate in rated:
+        spent = sum(b - a for a, b in parts)
+        # A frame or two more or less is where a window's edge happened to fall.
+        thin = rate < 0.9 * usual and usual * spent / NS - window.verified >= 3
+        said = f"{rate:.0f} verified frames a second" + (f", {window.lost} lost" if window.lost else "")
+        height = min(100.0, 100 * rate / usual) if usual else 0.0
+        bars += [stretch(a, b, "frames thin" if thin else "frames", said, height if thin else 100.0) for a, b in parts if rate]
+    return bars
+
+
+def pieces(low: int, high: int, holes: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """[low, high) without the holes."""
+    out = []
+    for began, ended in sorted(holes):
+        if began > low:
+            out.append((low, min(began, high)))
+        low = max(low, ended)
+    return [(a, b) for a, b in [*out, (low, high)] if b > a]
 
 
 def _health(result: RunResult, stretch: Callable[..., Bar]) -> Row:
@@ -210,7 +237,7 @@ def first_frames(result: RunResult) -> Distribution | None:
     return Distribution(tuple(strips), ticks(span, tick, 4))
 
 
-_DECADES = (0.01, 0.1, 1.0, 10.0, 100.0)
+_DECADES = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
 
 
 def latencies(result: RunResult) -> Distribution | None:

@@ -99,6 +99,20 @@ class Line:
     state: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class CheckLine:
+    """A check in words; what there is nothing to say of is empty."""
+
+    result: str
+    name: str
+    said: str
+    value: str
+    wanted: str
+    cases: str
+    owner: str
+    action: str
+
+
 class _Page:
     """What the template asks of one run."""
 
@@ -151,10 +165,15 @@ class _Page:
         return tiles
 
     @property
-    def checks(self) -> list[tuple[Check, str, str]]:
-        """Worst first, each with its value and its words."""
+    def checks(self) -> list[CheckLine]:
+        """What did not pass, worst first, and the gates, passed or not."""
         ranked = sorted(self.run.checks, key=lambda c: -c.result.rank)
-        return [(check, measured(check), _said(check)) for check in ranked]
+        return [_check(check) for check in ranked if not _quiet(check)]
+
+    @property
+    def passed(self) -> list[CheckLine]:
+        """The rest: checks of steps and sessions that passed."""
+        return [_check(check) for check in self.run.checks if _quiet(check)]
 
     @property
     def stages(self) -> tuple[list[str], list[Line]]:
@@ -223,11 +242,21 @@ def _when(unix_ns: int) -> str:
     return f"{datetime.fromtimestamp(unix_ns // NS, UTC):%-d %b %Y, %H:%M:%S} UTC"
 
 
-def _said(check: Check) -> str:
-    """Whom a check is about and what was wrong, where its name does not say so already."""
-    about = "" if check.subject == check.name else check.subject
-    return ": ".join(
-        filter(None, (about, "" if check.result is Verdict.PASS else "/".join(filter(None, (check.phase, check.reason)))))
+def _quiet(check: Check) -> bool:
+    return check.result is Verdict.PASS and not (check.threshold and not check.subject)
+
+
+def _check(check: Check) -> CheckLine:
+    about = "" if check.subject in check.name else check.subject
+    wrong = "" if check.result is Verdict.PASS else "/".join(filter(None, (check.phase, check.reason)))
+    wanted = check.threshold
+    if wanted and check.window and "[" not in wanted:
+        wanted += f" in {check.window}"
+    cases = f"{check.n}, {check.min_n} needed" if check.n < check.min_n else str(check.n or "")
+    action = check.action if check.result is Verdict.FAIL else ""
+    value = "" if check.value is None else measured(check)
+    return CheckLine(
+        check.result.value, check.name, ": ".join(filter(None, (about, wrong))), value, wanted, cases, check.owner, action
     )
 
 

@@ -53,7 +53,7 @@ class RunBegan(Fact):
     trace_id: str
     span_id: str
     wall_unix_ns: int
-    wall_error_ns: int | None
+    wall_error_ns: int | None = None
     target: str
     probe_version: str
 

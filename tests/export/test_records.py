@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,14 @@ def test_what_is_written_reads_back_as_the_same_facts(tmp_path: Path) -> None:
     assert sink.dropped == 0
 
 
+def test_a_run_whose_clock_error_is_unknown_reads_back(tmp_path: Path) -> None:
+    began = replace(sample.result().began, wall_error_ns=None)
+    sink = RecordSink(tmp_path / "o.jsonl", plain)
+    sink.put(began)
+    sink.close()
+    assert from_json(json.loads((tmp_path / "o.jsonl").read_text())) == began
+
+
 async def test_facts_are_on_disk_while_the_run_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "o.jsonl"
     sink = RecordSink(path, plain)
@@ -45,6 +54,7 @@ async def test_what_was_measured_survives_kill_9(tmp_path: Path) -> None:
     path = tmp_path / "o.jsonl"
     code = f"""
 import sys
+from dataclasses import replace
 from pathlib import Path
 from probe.export.records import RecordSink
 from probe.model.observation import Note

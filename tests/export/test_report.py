@@ -266,6 +266,28 @@ def test_axes_have_few_round_marks(span: float) -> None:
     assert found[0].at == 0 and all(a.at < b.at for a, b in pairwise(found))
 
 
+def test_a_window_is_judged_only_where_frames_could_be() -> None:
+    assert charts.pieces(0, 10, [(2, 4), (3, 6), (9, 20)]) == [(0, 2), (6, 9)]
+    assert charts.pieces(0, 10, [(-5, 30)]) == []
+    assert charts.pieces(5, 10, [(0, 2)]) == [(5, 10)]
+    result = sample.result(healthy=True)
+    cut = next(s for s in result.sessions if s.protocol == "whep")
+    row = next(r for r in charts.timeline(result).rows if r.label == cut.name)
+    assert not any(bar.kind == "frames thin" for bar in row.bars), "an outage of our own making is not a thin stream"
+
+
+def test_passed_checks_of_steps_and_sessions_are_folded_away_and_gates_are_not() -> None:
+    html = report_html(sample.failing(), plain)
+    folded = re.findall(r"<summary>(\d+) checks? of steps and sessions passed</summary>", html)
+    assert folded == []  # in the sample both passing checks are gates
+    base = sample.healthy()
+    run = base.runs[0]
+    quiet = tuple(Check(name=f"step {n}", result=Verdict.PASS, subject=f"{n}", n=1) for n in range(20))
+    html = report_html(replace(base, runs=(replace(run, checks=(*run.checks, *quiet)),)), plain)
+    assert "21 checks of steps and sessions passed" in html
+    assert html.index("hold-campaign") < html.index("21 checks") < html.index("step 19")
+
+
 def test_a_tainted_start_is_drawn_apart_and_not_counted() -> None:
     chart = charts.first_frames(sample.result())
     assert chart is not None
