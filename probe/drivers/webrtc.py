@@ -7,7 +7,9 @@ PATCH and ICE restarts are not used, counter-offers (406) are only noted.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
@@ -17,12 +19,14 @@ from probe.drivers.base import SessionIO, Spec
 from probe.errors import Failure
 from probe.model.stage import Phase, Stage
 from probe.net.client import Answer, Client
-from probe.net.link_header import ice_servers
+from probe.net.link_header import IceServer, ice_servers
 from probe.rtc.answer import MAX_BYTES, Accepted, read_answer
+from probe.rtc.ice import TransactionError, TurnServer
 from probe.rtc.peer import Link, Peer
 from probe.rtc.relay import relay_answer, relay_offer
 
 GOODBYE = 1.5  # s a DELETE may take
+RELAYS = 2  # TURN servers of an answer that are tried
 _SURVIVED = {
     404: "it had ended already",
     405: "the server knows no DELETE",
@@ -47,7 +51,7 @@ async def connected(peer: Peer, spec: Spec, io: SessionIO, *, sending: bool) -> 
         accepted = _read(answer, spec, io, offer, sending)
         await peer.accept(accepted.sdp if io.path is None else await relay_answer(accepted.sdp, io.path))
         io.stages.enter(Stage.ICE, io.clock.now())
-        await _up(peer, io)
+        await _up(peer, io, [] if io.path is not None else _relays(answer))
         yield accepted
     finally:
         ended = peer.ended
@@ -116,15 +120,38 @@ def _read(answer: Answer, spec: Spec, io: SessionIO, offer: str, sending: bool) 
     )
     for note in accepted.notes:
         io.note(note)
-    servers = ice_servers(_all(answer.headers, "Link"))
-    if servers:
-        io.facts["ice_servers"] = str(len(servers))
     io.facts["codec"] = accepted.codec
     io.facts["audio"] = "yes" if accepted.audio else "no"
     return accepted
 
 
-async def _up(peer: Peer, io: SessionIO) -> None:
+def _relays(answer: Answer) -> list[IceServer]:
+    """TURN servers the answer names (RFC 9725 section 4.6). Its STUN servers would only tell us what the far side learns
+    from our checks anyway."""
+    named = ice_servers(_all(answer.headers, "Link"))
+    return [s for s in named if s.scheme in ("turn", "turns") and s.credential_type == "password"][:RELAYS]
+
+
+async def _use_relays(peer: Peer, io: SessionIO, servers: list[IceServer]) -> None:
+    """Try them beside the direct pairs; one that fails is noted, for the others may do."""
+    for server in servers:
+        try:
+            await peer.relay_through(await _judged(server, io))
+        except Failure as failure:
+            io.note(f"the TURN server that the answer names was left out: {failure}")
+        except (OSError, TransactionError, ConnectionError, ValueError) as error:
+            io.note(f"the TURN server that the answer names gave no allocation: {type(error).__name__}")
+
+
+async def _judged(server: IceServer, io: SessionIO) -> TurnServer:
+    """Its address, if the policy allows it. Raises Failure(ICE, address_refused) or OSError."""
+    found = await asyncio.get_running_loop().getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)
+    ip = str(found[0][4][0])
+    io.http.allow.check(server.host, ip, Phase.ICE)
+    return TurnServer(ip, server.port, server.transport, server.scheme == "turns", server.username, server.credential)
+
+
+async def _up(peer: Peer, io: SessionIO, relays: list[IceServer]) -> None:
     """Wait for ICE and DTLS, marking where one ends and the other begins."""
 
     def hear(link: Link) -> None:
@@ -138,7 +165,11 @@ async def _up(peer: Peer, io: SessionIO) -> None:
                 pass
 
     peer.on_link = hear
-    match await peer.up():
+    async with asyncio.TaskGroup() as group:
+        trying = group.create_task(_use_relays(peer, io, relays))
+        link = await peer.up()
+        trying.cancel()
+    match link:
         case Link.UP:
             pass
         case Link.DTLS_FAILED:

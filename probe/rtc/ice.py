@@ -18,14 +18,31 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from aioice.candidate import Candidate
-from aioice.ice import Connection
+from aioice.ice import Connection, StunProtocol, relayed_candidate
+from aioice.stun import TransactionError
+from aioice.turn import TurnTransport
+
+__all__ = ["Agent", "TransactionError", "TurnServer"]
 
 PACE = 0.005
 EARLY = 256  # datagrams held while the handshake is on its way
 
 Media = Callable[[bytes], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class TurnServer:
+    """A TURN server (RFC 8656) at an address that was judged already. `transport`: udp or tcp."""
+
+    ip: str
+    port: int
+    transport: str
+    tls: bool
+    username: str | None
+    credential: str | None = field(repr=False)
 
 
 class Agent(Connection):
@@ -54,10 +71,34 @@ class Agent(Connection):
     def send_now(self, data: bytes) -> bool:
         """Hand one datagram to the socket. False when there is no path for it."""
         pair = self._nominated.get(1)
-        if pair is None or pair.protocol.transport.is_closing():
+        if pair is None:
             return False
         pair.protocol.transport.sendto(data, pair.remote_addr)
         return True
+
+    async def relay_through(self, server: TurnServer) -> None:
+        """Add a relayed candidate to an agent that has gathered already, checking perhaps.
+
+        The far side need not be told: it learns the address from our checks (RFC 8445 section 7.3.1.3). Raises OSError,
+        TransactionError or ConnectionError where the server gives no allocation."""
+        candidate, protocol = await relayed_candidate(
+            component=1,
+            hide_related_address=False,
+            protocol_factory=lambda: StunProtocol(self),
+            turn_server=(server.ip, server.port),
+            turn_username=server.username,
+            turn_password=server.credential,
+            turn_ssl=server.tls,
+            turn_transport=server.transport,
+        )
+        self._protocols.append(protocol)
+        self._local_candidates.append(candidate)
+        for remote in self._remote_candidates:
+            self._pair_remote_candidate(remote)
+        self.sort_check_list()
+        if self._early_checks_done and not self._check_list_done:
+            self._stop_timer()
+            self._check_periodic()
 
     async def get_component_candidates(self, component: int, addresses: list[str], timeout: int = 5) -> list[Candidate]:
         """Loopback first: of equal priorities the earlier pair is checked first."""
@@ -110,7 +151,10 @@ class Agent(Connection):
             self._check_list_done = True
         self._nominated.clear()
         for protocol in self._protocols:
-            protocol.transport.abort()
+            if isinstance(protocol.transport, TurnTransport):
+                _abort_turn(protocol.transport)
+            else:
+                protocol.transport.abort()
         self._protocols.clear()
         self._queue.put_nowait(None)
 
@@ -123,3 +167,13 @@ class Agent(Connection):
 def _is_loopback(pair: object) -> bool:
     host: str = pair.local_candidate.host  # type: ignore[attr-defined]
     return ipaddress.ip_address(host).is_loopback
+
+
+def _abort_turn(transport: TurnTransport) -> None:
+    """Upstream only ever ends an allocation by asking, for up to a minute where the server is gone."""
+    inner = transport._TurnTransport__inner_protocol  # type: ignore[attr-defined]
+    sends = transport._TurnTransport__send_tasks  # type: ignore[attr-defined]
+    for task in (transport._TurnTransport__close_task, inner.refresh_task, *sends):  # type: ignore[attr-defined]
+        if task is not None:
+            task.cancel()
+    inner.transport.abort()

@@ -31,6 +31,7 @@ from probe.errors import Failure, Unsupported
 from probe.model.stage import Phase
 from probe.rtc import upstream
 from probe.rtc.dtls import Certificate, Secure
+from probe.rtc.ice import TurnServer
 from probe.rtc.receiver import UnitReceiver
 from probe.rtc.sender import UnitSender
 
@@ -77,6 +78,11 @@ class Peer(RTCPeerConnection):
             return await done
         finally:
             self.on_link = heard
+
+    async def relay_through(self, server: TurnServer) -> None:
+        """Use a TURN server the far side named with its answer, beside what was gathered. Errors as Agent's."""
+        for transport in self._secures:
+            await transport.agent.relay_through(server)
 
     @property
     def ended(self) -> bool:

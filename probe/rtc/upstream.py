@@ -15,6 +15,7 @@ from functools import cache, reduce
 from typing import Any
 
 import aioice.ice
+import aioice.turn
 import aiortc.codecs.h264
 import aiortc.codecs.vpx
 import aiortc.rtcdtlstransport
@@ -41,6 +42,9 @@ RELIED: dict[str, dict[str, str]] = {
         "aioice.ice.Connection.recvfrom": "676acc01e4a9",
         "aioice.ice.Connection.query_consent": "fe49173a650a",
         "aioice.ice.StunProtocol": "a6e5692f3cf7",
+        "aioice.ice.relayed_candidate": "271e25be8724",
+        "aioice.turn.TurnTransport": "c0fe18d7d58e",
+        "aioice.turn.TurnClientMixin": "b475c70f7a66",
         "aioice.ice.CandidatePair": "774b28dfe5e6",
     },
     "dtls.py": {

@@ -9,6 +9,8 @@ import time
 from collections.abc import AsyncIterator, Callable
 
 import pytest
+from aioice.ice import StunProtocol
+from aioice.stun import Message
 
 from probe.drivers.whep import WhepViewer
 from probe.drivers.whip import WhipPublisher
@@ -217,6 +219,49 @@ async def test_loopback_candidates_need_to_be_asked_for() -> None:
         assert (caught.value.phase, caught.value.reason) == (Phase.ICE, "address_refused")
 
 
+def turn_link(port: int, host: str = "127.0.0.1") -> dict[str, str]:
+    server = (
+        f'<turn:{host}:{port}?transport=udp>; rel="ice-server"; username="probe"; credential="relay"; credential-type="password"'
+    )
+    return {"Location": "/session/1", "Link": server}
+
+
+async def test_a_turn_server_of_the_answer_carries_what_goes_no_other_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    send = StunProtocol.send_stun
+
+    def no_direct_way(self: StunProtocol, message: Message, addr: tuple[str, int]) -> None:
+        if not (self.local_candidate.type == "host" and self.receiver.ice_controlling):
+            send(self, message, addr)
+
+    async with pion.running() as relay, rogue(headers=turn_link(relay.turn)) as server, session(server.url) as io:
+        monkeypatch.setattr(StunProtocol, "send_stun", no_direct_way)
+        async with asyncio.timeout(5), WhepViewer().open(viewer(f"{server.url}/session"), io):
+            assert io.stage() is Stage.FIRST_PACKET
+        assert io.facts["ice"].startswith("relay/") and io.notes == []
+
+
+async def test_a_turn_server_in_a_private_network_is_left_out_and_noted() -> None:
+    hole, into_hole = black_hole()
+    with hole:
+        async with rogue(spoil=into_hole, headers=turn_link(3478, "10.1.2.3")) as server, session(server.url) as io:
+            task = asyncio.create_task(_stay(f"{server.url}/session", io))
+            await wait_until(lambda: io.notes, what="the note")
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert "address_refused" in io.notes[0] and "relay" not in io.notes[0]
+
+
+async def test_a_dead_turn_server_holds_up_neither_the_start_nor_the_end() -> None:
+    hole, _ = black_hole()
+    with hole:
+        async with rogue(headers=turn_link(hole.getsockname()[1])) as server, session(server.url) as io:
+            began = time.monotonic()
+            async with WhepViewer().open(viewer(f"{server.url}/session"), io):
+                assert io.facts["ice"].startswith("host/")
+            assert time.monotonic() - began < 1.5 and io.notes == []
+
+
 def black_hole() -> tuple[socket.socket, Callable[[str], str]]:
     """A socket that never answers, and answers that name it."""
     hole = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -225,14 +270,15 @@ def black_hole() -> tuple[socket.socket, Callable[[str], str]]:
     return hole, lambda sdp: to("127.0.0.1", port)(replaced(r"^a=ice-pwd:.*\r$", "a=ice-pwd:" + "x" * 22 + "\r")(sdp))
 
 
+async def _stay(url: str, io: Session) -> None:
+    async with WhepViewer().open(viewer(url), io):
+        await asyncio.Event().wait()
+
+
 async def _cancelled_in(stage: Stage, io: Session, url: str) -> float:
     """Open, wait for `stage`, cancel; seconds that ending took."""
 
-    async def stay() -> None:
-        async with WhepViewer().open(viewer(url), io):
-            await asyncio.Event().wait()
-
-    task = asyncio.create_task(stay())
+    task = asyncio.create_task(_stay(url, io))
     await wait_until(lambda: io.stage() is stage or task.done(), what=f"stage {stage}")
     assert not task.done(), task
     began = time.monotonic()
@@ -260,12 +306,7 @@ async def test_cancelled_while_a_server_hangs_nothing_is_left(stage: Stage) -> N
 
 async def test_cancelled_while_playing_nothing_is_left() -> None:
     async with live() as server, session(server.url) as io:
-
-        async def stay() -> None:
-            async with WhepViewer().open(viewer(f"{server.url}/whep"), io):
-                await asyncio.Event().wait()
-
-        task = asyncio.create_task(stay())
+        task = asyncio.create_task(_stay(f"{server.url}/whep", io))
         await io.frames(3)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

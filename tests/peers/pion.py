@@ -21,6 +21,7 @@ class Pion:
 
     child: Child
     port: int
+    turn: int  # port of its TURN server: user probe, password relay
 
     @property
     def url(self) -> str:
@@ -46,4 +47,4 @@ async def running() -> AsyncIterator[Pion]:
         missing("the pion peer is not built: no Go of 1.21 or newer")
     with tempfile.TemporaryDirectory(prefix="pion-") as folder, spawn([binary], Path(folder) / "log", pipe=True) as child:
         text = await child.says('"port"')
-        yield Pion(child, json.loads(text.splitlines()[0])["port"])
+        yield Pion(child, **json.loads(text.splitlines()[0]))

@@ -5,6 +5,7 @@ go 1.21
 require (
 	github.com/pion/interceptor v0.1.41
 	github.com/pion/rtcp v1.2.15
+	github.com/pion/turn/v4 v4.1.1
 	github.com/pion/webrtc/v4 v4.1.6
 )
 
@@ -22,7 +23,6 @@ require (
 	github.com/pion/srtp/v3 v3.0.8 // indirect
 	github.com/pion/stun/v3 v3.0.0 // indirect
 	github.com/pion/transport/v3 v3.0.8 // indirect
-	github.com/pion/turn/v4 v4.1.1 // indirect
 	github.com/wlynxg/anet v0.0.5 // indirect
 	golang.org/x/crypto v0.33.0 // indirect
 	golang.org/x/net v0.35.0 // indirect

@@ -1,6 +1,6 @@
 // A WHIP/WHEP server on another WebRTC stack, small and honest: what the probe is tested against when it shall not be
 // its own counterpart. One publisher at a time, any number of viewers; RTP is forwarded as it comes, sound included,
-// and a viewer's PLI goes to the publisher. Prints {"port":N} on standard output and exits when standard input ends.
+// and a viewer's PLI goes to the publisher. Prints {"port":N,"turn":M} on standard output (M is a TURN server's, user probe, password relay) and exits when standard input ends.
 //
 //	POST /whip    a publisher's offer   → 201, Location
 //	POST /whep    a viewer's offer      → 201, Location; 404 while nobody publishes
@@ -24,6 +24,7 @@ import (
 
 	"github.com/pion/interceptor"
 	"github.com/pion/rtcp"
+	"github.com/pion/turn/v4"
 	"github.com/pion/webrtc/v4"
 )
 
@@ -261,6 +262,25 @@ func readOffer(w http.ResponseWriter, r *http.Request) (string, bool) {
 	return string(body), true
 }
 
+// relay is a TURN server on loopback that relays from loopback.
+func relay() (int, error) {
+	socket, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	_, err = turn.NewServer(turn.ServerConfig{
+		Realm: "peer",
+		AuthHandler: func(user, realm string, _ net.Addr) ([]byte, bool) {
+			return turn.GenerateAuthKey(user, realm, "relay"), user == "probe"
+		},
+		PacketConnConfigs: []turn.PacketConnConfig{{
+			PacketConn:            socket,
+			RelayAddressGenerator: &turn.RelayAddressGeneratorStatic{RelayAddress: net.IPv4(127, 0, 0, 1), Address: "127.0.0.1"},
+		}},
+	})
+	return socket.LocalAddr().(*net.UDPAddr).Port, err
+}
+
 func main() {
 	s, err := newServer()
 	if err != nil {
@@ -277,6 +297,10 @@ func main() {
 	mux.HandleFunc("/state", s.state)
 	mux.HandleFunc("/kick", s.kick)
 	go func() { log.Fatal(http.Serve(listener, mux)) }()
-	fmt.Printf("{\"port\":%d}\n", listener.Addr().(*net.TCPAddr).Port)
+	relayPort, err := relay()
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("{\"port\":%d,\"turn\":%d}\n", listener.Addr().(*net.TCPAddr).Port, relayPort)
 	_, _ = io.Copy(io.Discard, os.Stdin)
 }
