@@ -15,6 +15,7 @@ from collections import Counter, deque
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from probe.model.clock import MS, NS
 from probe.model.frames import SEQUENCE_MODULUS, Chirp, FrameCode, FrameRecord, Reading, Record, Undecodable
@@ -112,10 +113,11 @@ class Playback:
         if (took < NS and not force) or took <= 0:
             return None
         error = self._expected.clock_error
+        counts: dict[str, Any] = {name: self._counts[name] for name in _COUNTS}
         window = Window(
             at=now,
             took=took,
-            **{name: self._counts[name] for name in _COUNTS},
+            **counts,
             media_seconds=self._media_seconds,
             latencies=tuple(self._latencies),
             clock_error=None if error is None else error + STAMP_ERROR,

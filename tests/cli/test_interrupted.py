@@ -7,22 +7,17 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.faults.conftest import own_platform as platform
 from tests.faults.platform import HERE, Platform
 
+__all__ = ["platform"]
+
 LONG = HERE / "watch-whep.yaml"
-
-
-@pytest.fixture
-def platform(tmp_path: Path) -> Iterator[Platform]:
-    (tmp_path / "sandbox").mkdir()
-    with Platform.started(tmp_path / "sandbox") as platform:
-        yield platform
 
 
 def started(platform: Platform, out: Path) -> subprocess.Popen[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,15 @@ ROWS = pytest.StashKey[list[tuple[str, ...]]]()
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     with Platform.started(tmp_path_factory.mktemp("sandbox")) as platform:
+        yield platform
+
+
+@pytest.fixture
+def own_platform(tmp_path: Path) -> Iterator[Platform]:
+    """For tests that end its processes: nothing of it outlives them."""
+    directory = tmp_path / "sandbox"
+    directory.mkdir()
+    with Platform.started(directory) as platform:
         yield platform
 
 
