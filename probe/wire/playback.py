@@ -209,6 +209,7 @@ class Playback:
         before = self.progress
         self.progress = Progress(record.arrived, record.shown)
         if before is None:
+            self._window_began = max(self._window_began, record.decoded)  # seconds of watching are counted from the first picture
             return freezes
         gap = record.shown - before.shown
         if gap <= 0:

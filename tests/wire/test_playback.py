@@ -152,7 +152,7 @@ def test_w3c_freeze_needs_three_times_the_average_or_150_ms_more() -> None:
 def test_latency_is_stamp_to_decode_and_carries_its_clock_error() -> None:
     machine = playback(clock_error=0.002)
     machine.on_record(frame(100, 1, age_ms=42))
-    window = machine.tick(NS)
+    window = machine.tick(2 * NS)
     assert window is not None
     assert window.latencies == pytest.approx((0.042,), abs=0.001)
     assert window.clock_error == pytest.approx(0.002 + STAMP_ERROR)
@@ -161,7 +161,7 @@ def test_latency_is_stamp_to_decode_and_carries_its_clock_error() -> None:
 def test_a_negative_latency_beyond_the_error_is_a_clock_fault_and_no_latency() -> None:
     machine = playback()
     machine.on_record(frame(100, 1, age_ms=-20))
-    window = machine.tick(NS)
+    window = machine.tick(2 * NS)
     assert window is not None
     assert (window.latencies, window.clock_faults, window.verified) == ((), 1, 1)
 
@@ -169,7 +169,7 @@ def test_a_negative_latency_beyond_the_error_is_a_clock_fault_and_no_latency() -
 def test_without_a_known_clock_error_no_latency_is_told() -> None:
     machine = playback(clock_error=None)
     machine.on_record(frame(100, 1))
-    window = machine.tick(NS)
+    window = machine.tick(2 * NS)
     assert window is not None
     assert (window.latencies, window.clock_error) == ((), None)
 
@@ -196,7 +196,7 @@ def test_a_new_publish_session_goes_on_and_its_predecessors_late_frames_are_reor
 def test_windows_count_only_their_own_second() -> None:
     machine = playback()
     assert machine.tick(NS // 2) is None
-    machine.on_record(frame(100, 1))
+    machine.on_record(frame(0, 1))
     machine.on_record(Undecodable(at=0))
     machine.on_record(Refill(at=0))
     first, second = machine.tick(NS), machine.tick(2 * NS)
@@ -204,6 +204,15 @@ def test_windows_count_only_their_own_second() -> None:
     assert second is not None
     assert (first.decoded, first.bytes, first.undecodable) == (1, 1000, 1)
     assert (second.decoded, second.bytes, second.took) == (0, 0, NS)
+
+
+def test_the_first_window_begins_with_the_first_verified_picture() -> None:
+    machine = playback()
+    machine.on_record(frame(700, 1))
+    assert machine.tick(NS) is None
+    window = machine.tick(int(1.7 * NS))
+    assert window is not None
+    assert (window.took, window.verified) == (NS, 1)
 
 
 def test_skew_is_the_chirps_delay_against_the_pictures() -> None:
