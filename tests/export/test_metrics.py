@@ -24,13 +24,13 @@ from probe.export.prometheus import MetricsSink
 from probe.judge.fold import fold
 from probe.judge.sums import OWN_CUTS as JUDGED_CUTS
 from probe.judge.sums import UNPLANNED as JUDGED_UNPLANNED
-from probe.model.clock import NS
+from probe.model.clock import MS, NS
 from probe.model.metrics import LABELS, MAX_COLLAPSIBLE, METRICS, OTHER, PREFIX
-from probe.model.observation import CutOutcome, HealthSample, RequestDone, Role, Window
+from probe.model.observation import CutOutcome, Freeze, HealthSample, RequestDone, Role, Window
 from probe.model.outcome import REASONS, Failed
 from probe.model.stage import Phase
 from probe.model.verdict import RunResult, Verdict
-from probe.plan import CutStep, HttpCall, HttpStep, Plan, PublishStep, ViewSpec, ViewStep, WebsocketStep
+from probe.plan import CutStep, FakeStep, HttpCall, HttpStep, Plan, PublishStep, ViewSpec, ViewStep, WaitStep, WebsocketStep
 from tests.export import sample
 from tests.tools import free_port, requires, spawn, wait_until
 
@@ -299,6 +299,59 @@ def test_only_finite_numbers_are_observed(number: float) -> None:
     assert "NaN" not in text
     after = value(sink, "e2e_latency_seconds_count", protocol="hls") or 0
     assert after - before == (1 if math.isfinite(number) else 0)
+
+
+def test_each_rule_of_freezing_has_a_name_of_its_own() -> None:
+    result = sample.result(healthy=True)
+    viewer = next(s for s in result.sessions if s.protocol == "hls")
+    sink = MetricsSink()
+    for fact in sample.observations(replace(result, sessions=(replace(viewer, windows=(), cuts=()),))):
+        if type(fact).__name__ in ("RunBegan", "SessionBegan"):
+            sink.put(fact)
+    for rule, took in (("w3c", 300), ("w3c", 700), ("fixed_500ms", 700), ("rebuffer", 1500)):
+        sink.put(Freeze(run=result.began.run, session=viewer.session, at=9, began=1, took=took * MS, rule=rule))
+    assert value(sink, "freezes_total") == 2
+    assert value(sink, "freezes_fixed_total") == 1
+    assert value(sink, "rebuffers_total") == 1
+    assert value(sink, "frozen_seconds_total", kind="freeze") == pytest.approx(1.0)
+    assert value(sink, "frozen_seconds_total", kind="rebuffer") == pytest.approx(1.5)
+
+
+def test_a_moving_picture_is_a_series_of_its_own() -> None:
+    result = sample.result(healthy=True)
+    sessions = tuple(replace(s, verify="moving") if s.protocol == "hls" else s for s in result.sessions)
+    sink = fed(replace(result, sessions=sessions))
+    assert value(sink, "first_frame_seconds_count", protocol="hls", kind="moving") == 2
+    assert value(sink, "attempts_total", protocol="hls", kind="code") is None
+
+
+def test_open_sessions_are_bounded_and_what_is_beyond_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("probe.export.prometheus.MAX_OPEN", 3)
+    sink = MetricsSink()
+    for fact in sample.observations(sample.result()):
+        if type(fact).__name__ in ("RunBegan", "SessionBegan"):
+            sink.put(fact)
+    assert len(sink._sessions) == 3
+    assert value(sink, "attempts_total") == 6
+    assert value(sink, "self_observations_dropped_total", kind="metrics") == 3
+
+
+def test_a_scripted_failure_and_an_unnamed_service_stand_at_zero_too() -> None:
+    sink = MetricsSink()
+    fake = FakeStep(name="fake", outcome="failed", phase="chat", reason="not_seen")
+    other = HttpStep(name="ping", service="catalogue", call=HttpCall(method="GET", url="/x"))
+    sink.declare(replace(plan(), journey=(fake, other, WaitStep(name="wait", duration=NS)), final=(), objectives=()))
+    assert value(sink, "failures_total", service="", phase="chat", reason="not_seen") == 0
+    assert value(sink, "failures_total", service="catalogue", phase="gift", reason="http_500") == 0
+    assert value(sink, "steps_total", step="wait") == 0
+
+
+def test_a_publishers_objective_is_declared_for_its_protocol() -> None:
+    sink = MetricsSink()
+    sink.declare(replace(plan(), objectives=(Objective("live", "publisher_start"), Objective("rooms", "room_start"))))
+    assert value(sink, "objective_runs_total", slo="live", protocol="whip", outcome="bad") == 0
+    assert value(sink, "objective_runs_total", slo="live", protocol="whep") is None
+    assert value(sink, "objective_runs_total", slo="rooms", protocol="") == 0
 
 
 def test_a_bug_while_counting_hurts_no_one_and_is_counted(caplog: pytest.LogCaptureFixture) -> None:

@@ -89,6 +89,26 @@ def test_a_full_queue_drops_and_counts_and_never_waits(tmp_path: Path, monkeypat
     assert got.count(b"\n") + sink.dropped == 3000
 
 
+def test_closing_gives_up_on_a_file_that_takes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("probe.export.records.CLOSE_SECONDS", 0.2)
+    monkeypatch.setattr("probe.export.records.QUEUE", 10)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    sink = RecordSink(pipe, plain)
+    try:
+        for n in range(50):
+            sink.put(Note(seq=n, text="x" * 100_000))  # more than a pipe holds
+        sink.close()
+        assert "not all on disk" in caplog.text
+        assert sink.dropped > 0
+    finally:
+        os.close(reader)  # the writer's next write fails, and its thread ends
+        sink._thread.join(5)
+
+
 def test_a_full_disk_is_one_warning_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     sink = RecordSink(Path("/dev/full"), plain)
     for n in range(50):

@@ -205,6 +205,25 @@ def test_junit_does_not_fail_on_what_was_optional() -> None:
     assert (root.get("failures"), root.get("errors")) == ("0", str(len(steps)))
 
 
+def test_junit_tells_aborted_from_in_flight_and_a_warning_passes() -> None:
+    base = sample.failing()
+    run = base.runs[0]
+    ends = (Aborted("decoder died"), None)
+    steps = tuple(replace(step, outcome=end) for step, end in zip(run.result.steps, ends, strict=False))
+    result = replace(run.result, steps=steps, sessions=())
+    text = junit_xml(
+        replace(
+            base,
+            runs=(replace(run, result=result, checks=(Check(name="slow", result=Verdict.WARN, value=2.0, unit="seconds"),)),),
+        ),
+        plain,
+    )
+    root = ET.fromstring(text.split("\n", 1)[1])
+    assert [error.get("type") for error in root.iter("error")] == ["aborted", "in_flight"]
+    assert root.get("failures") == "0"
+    assert [out.text for out in root.iter("system-out")] == ["warn: 2 seconds; n=0, needs 0"]
+
+
 @settings(max_examples=60)
 @given(st.text(max_size=60))
 def test_any_text_survives_json_and_xml(text: str) -> None:
