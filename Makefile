@@ -21,10 +21,10 @@ lint: $(VENV)/.dev  ## Linters, types and layers only.
 	$(BIN)/python -m tests.suite --lint
 
 bench: $(VENV)/.dev system peers  ## Costs and latencies, as ratios of one machine.
-	$(BIN)/python -m pytest tests/bench -s --timeout=900
+	$(BIN)/python -m tests.bench
 
 soak: $(VENV)/.dev system peers  ## Repetition: many healthy runs, and runs on a starved machine.
-	$(BIN)/python -m pytest tests/soak -s --timeout=7200
+	$(BIN)/python -m tests.soak
 
 system:  ## Debian packages that tests use (as root; says what is missing otherwise).
 	@deploy/install-system-packages
