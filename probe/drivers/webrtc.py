@@ -41,7 +41,7 @@ async def connected(peer: Peer, spec: Spec, io: SessionIO, *, sending: bool) -> 
 
     Marks PROBE, SIGNAL, ICE and DTLS in `io.stages` and leaves DTLS open. When the transport ends by itself later,
     `io.feed` is closed with (playing, ended)."""
-    client = io.http if io.path is None else io.http.using(dial=io.path.dial)
+    client = io.http.using(dial=io.path.dial if io.path else None, own_pool=True)  # a viewer has connections of its own
     session: str | None = None
     try:
         offer = await peer.offer()
@@ -61,8 +61,7 @@ async def connected(peer: Peer, spec: Spec, io: SessionIO, *, sending: bool) -> 
                 await _delete(client, session, spec, io, ended)
         finally:
             await peer.close()
-            if client is not io.http:
-                await client.close()
+            await client.close()
 
 
 async def _post(client: Client, spec: Spec, io: SessionIO, offer: str) -> Answer:

@@ -12,6 +12,7 @@ path: while we hold the path cut nobody can come back, and trying costs nothing 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -41,6 +42,7 @@ from probe.run.context import Context
 from probe.run.cutting import Cutting
 from probe.run.watch import Watch
 
+_log = logging.getLogger(__name__)
 UNPLANNED = "unplanned"
 _BACKOFF_FIRST, _BACKOFF_MAX = 0.1, 2.0
 _STEADY = 2 * NS  # progress must last this long before a session counts as back; a picture now and then is no recovery
@@ -96,6 +98,8 @@ class Stay:
     _away: asyncio.Event | None = None
     _cut: Cutting | None = None
     _task: asyncio.Task[None] | None = None
+    _attempts: asyncio.TaskGroup = field(default_factory=asyncio.TaskGroup)
+    _one: asyncio.Task[None] | None = None  # the attempt under way
     _why: Failed = field(default_factory=lambda: Failed(Phase.PLAYING, "ended"))
     _tries: int = 0
 
@@ -118,13 +122,14 @@ class Stay:
         self.ctx.emit(self.began)
         ended_by: Failed | None = None
         try:
-            if not self._ending:
-                ended_by = await self._live()
-        except asyncio.CancelledError:
-            if self.outcome is None:
-                self.outcome = Cancelled()
-            if not self._ending:
-                raise
+            async with asyncio.TaskGroup() as self._attempts:
+                try:
+                    if not self._ending:
+                        ended_by = await self._live()
+                except asyncio.CancelledError:
+                    self.outcome = self.outcome or Cancelled()
+                    if not self._ending:
+                        raise
         finally:
             self._close(ended_by)
 
@@ -157,9 +162,9 @@ class Stay:
 
     def leave(self) -> None:
         """Drop out without ending the stay; `come_back` returns. What a publisher does whose network died."""
-        if self._task is not None and self._up:
+        if self._one is not None and self._up:
             self._away = asyncio.Event()
-            self._task.cancel()
+            self._one.cancel()
 
     def come_back(self) -> None:
         if self._away is not None:
@@ -177,6 +182,9 @@ class Stay:
         """Attempts until the planned end. Returns the failure it crashed with, or None where the start itself ended it."""
         while True:
             end = await self._one_attempt()
+            if self._away is not None:
+                await self._away.wait()
+                self._away = None
             if self.outcome is None:
                 self.outcome = end if not isinstance(end, Done) else Failed(Phase.PLAYING, "ended", "ended before it began")
                 return None
@@ -250,51 +258,64 @@ class Stay:
             await asyncio.sleep(self.ctx.rng.uniform(ceiling / 4, ceiling))
 
     async def _one_attempt(self) -> Outcome:
-        """One attempt, from its intent to its end, as an outcome; Done means that the server ended it properly."""
-        intent = self.ctx.clock.now()
-        timer = StageTimer(intent)
-        self.feed = Feed(self.ctx.clock)
-        limit = self._limit() / NS
-        end: Outcome = Done()
+        """One attempt, as an outcome, known before the driver has taken its leave: a goodbye to a server that is gone takes
+        its time, and a real player does not wait for it before it tries again. Done: the server ended it properly."""
+        ended: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._one = self._attempts.create_task(self._attempt_until(ended), name=f"attempt {self._attempt} of {self.session}")
         try:
-            async with asyncio.timeout(limit) as deadline:
-                io = AttemptIO(self.ctx.clock, self.client, timer, self.feed, self.path, self.facts, self.ctx.emit, self.session)
+            return await ended
+        except asyncio.CancelledError:
+            self._one.cancel()
+            raise
+
+    async def _attempt_until(self, ended: asyncio.Future[Outcome]) -> None:
+        timer = StageTimer(self.ctx.clock.now())
+        self.feed = feed = Feed(self.ctx.clock)
+        limit = self._limit() / NS
+
+        def over(outcome: Outcome) -> None:
+            if not timer.ended:
+                timer.finish(self.ctx.clock.now())
+                self._emit_slices(timer)
+            if not ended.done():
+                ended.set_result(outcome)
+
+        try:
+            async with asyncio.timeout(limit) as start:
+                io = AttemptIO(self.ctx.clock, self.client, timer, feed, self.path, self.facts, self.ctx.emit, self.session)
                 async with self.row.driver.open(self.spec(), io):
-                    # A failed feed ends the attempt; it is not raised through the driver, which has nothing to add to it.
-                    try:
-                        while (record := await self.feed.get()) is not None:
-                            if self._take(record, timer):
-                                deadline.reschedule(asyncio.get_running_loop().time() + self.row.stall / NS)
-                    except Failure as failure:
-                        end = failure.outcome
-            return end
+                    deadline = start.when()
+                    start.reschedule(None)
+                    over(await self._read(feed, timer, deadline, limit))
         except TimeoutError:
-            if self._up:
-                return self.watch.stalled()
-            return at_deadline(timer.current, self.watch.tally, self.watch.undecodable, limit)
+            over(self._not_started(timer, limit))
+        except (Failure, Unsupported) as error:
+            over(error.outcome)
+        except BaseExceptionGroup as group:
+            over(_first_of(group))
+        except asyncio.CancelledError:
+            over(Failed(Phase.PLAYING, "ended", "left on purpose"))
+            raise
+        except Exception as bug:
+            _log.exception("session %s broke", self.session)
+            over(Aborted(f"{type(bug).__name__}: {bug}"))
+
+    async def _read(self, feed: Feed, timer: StageTimer, deadline: float | None, limit: float) -> Outcome:
+        """Take records until the feed ends, the start's `deadline` (loop time) passes, or nothing progresses any more."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout_at(deadline) as patience:
+                while (record := await feed.get()) is not None:
+                    if self._take(record, timer):
+                        patience.reschedule(loop.time() + self.row.stall / NS)
+        except TimeoutError:
+            return self.watch.stalled() if timer.ended else self._not_started(timer, limit)
         except Failure as failure:
             return failure.outcome
-        except Unsupported as unsupported:
-            return unsupported.outcome
-        except BaseExceptionGroup as group:
-            return _first_of(group)
-        except asyncio.CancelledError:
-            if self._away is None or self._ending:
-                raise
-            asyncio.current_task().uncancel()  # type: ignore[union-attr]  # a coroutine always runs in a task
-            await self._away.wait()
-            self._away = None
-            return Failed(Phase.PLAYING, "ended", "left on purpose")
-        except Exception as bug:
-            return Aborted(f"{type(bug).__name__}: {bug}")
-        finally:
-            self._report(timer)
+        return Done()
 
-    def _report(self, timer: StageTimer) -> None:
-        """The slices of an attempt that did not get there; one that did has reported already."""
-        if not timer.ended:
-            timer.finish(self.ctx.clock.now())
-            self._emit_slices(timer)
+    def _not_started(self, timer: StageTimer, limit: float) -> Outcome:
+        return at_deadline(timer.current, self.watch.tally, self.watch.undecodable, limit)
 
     def _emit_slices(self, timer: StageTimer) -> None:
         for piece in timer.slices:
