@@ -9,6 +9,7 @@ store, so that a restart heals nothing.
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -52,6 +53,12 @@ def _text(value: Any) -> str:
     return value
 
 
+def _origin(value: Any) -> str:
+    if not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?/?", _text(value)):
+        raise BadFault(f"not an origin: {value!r}")
+    return str(value)
+
+
 def _status(value: Any) -> int:
     return int(_number(300, 599)(value))
 
@@ -81,7 +88,7 @@ TABLE: dict[str, Row] = {
     "refuse": Row("the service answers `status` with a `body` of json or html",
                   _SERVICE | {"status": _status, "body": _one_of("json", "html")}, {"status": 503, "body": "json"}),
     "redirect": Row("the service answers 307 to the origin `to` (default: this host under another name)",
-                    _SERVICE | {"to": _text}, {"to": ""}),
+                    _SERVICE | {"to": _origin}, {"to": ""}),
     "endless": Row("the service (hls: an edge's `what`) answers 200 with a 10 GB body",
                    _SERVICE | {"what": _one_of("playlist", "segment")}),
     "killed": Row("the server process dies, at once or at the next request of `on`, and is back after `down` seconds",
@@ -110,7 +117,7 @@ TABLE: dict[str, Row] = {
     "media_black": Row("a black picture", _MEDIA, media=True),
     "media_frozen": Row("picture and code stand still", _MEDIA, media=True),
     "media_foreign": Row("someone else's stream", _MEDIA, media=True),
-    "media_stale": Row("the stream, `seconds` late", _MEDIA | {"seconds": _number(0, 20)}, {"seconds": 5.0}, media=True),
+    "media_stale": Row("the stream, `seconds` late", _MEDIA | {"seconds": _number(0, 60)}, {"seconds": 3.0}, media=True),
     "media_garbage": Row("packets whose payload is noise", _MEDIA, media=True),
     "media_stalls": Row("nothing more, from `after` seconds into the session", _MEDIA, media=True),
     "media_ends": Row("the server closes the session `after` seconds into it", _MEDIA, media=True),

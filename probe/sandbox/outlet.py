@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from probe.sandbox.context import Platform
     from probe.sandbox.live import Live
 
-LATE = 4096  # units held for a session that is shown a stale stream
+LATE = 16384  # units held for a session that is shown a stale stream
 
 
 class Outlet:

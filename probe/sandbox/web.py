@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn, TypeVar
 
 from aiohttp import web
+from yarl import URL
 
 from probe.sandbox.context import PLATFORM, Platform, Room
 from probe.sandbox.faults import Fault
@@ -109,14 +110,20 @@ async def _service_faults(platform: Platform, request: web.Request, service: str
         await asyncio.sleep(fault["seconds"])
     if faults.hit("hang", **where):
         await hang(platform)
-    if fault := faults.hit("redirect", **where):
-        origin = fault["to"] or platform.config.url("main").replace(platform.config.host, "localhost")
-        return web.Response(status=307, headers={"Location": origin.rstrip("/") + request.path})
+    if (fault := faults.acting("redirect", **where)) and (location := _elsewhere(fault, platform, request)):
+        faults.hit("redirect", **where)
+        return web.Response(status=307, headers={"Location": location})
     if fault := faults.hit("refuse", **where):
         return _refusal(fault)
     if service != "hls" and faults.hit("endless", **where):
         return await endless(request, "application/json")
     return None
+
+
+def _elsewhere(fault: Fault, platform: Platform, request: web.Request) -> str | None:
+    """Where a redirect sends to; None for who is there already."""
+    origin = URL(fault["to"] or platform.config.url("main").replace(platform.config.host, "localhost")).origin()
+    return None if request.url.origin() == origin else str(origin.with_path(request.path).with_query(request.query_string))
 
 
 def _refusal(fault: Fault) -> web.Response:

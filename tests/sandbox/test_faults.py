@@ -135,6 +135,11 @@ async def redirect(stage: Stage) -> None:
     reply = await stage.probe.call("GET", "/rooms")
     assert reply.status == 307
     assert reply.headers["Location"] == stage.sandbox.url.replace("127.0.0.1", "localhost") + "/rooms"
+    assert (await stage.probe.call("GET", reply.headers["Location"])).status == 401  # there, and without a token
+    await stage.sandbox.heal()
+    await stage.plant("redirect", service="room", to="http://elsewhere.example/")
+    reply = await stage.probe.call("GET", "/rooms?tag=x")
+    assert reply.headers["Location"] == "http://elsewhere.example/rooms?tag=x"
 
 
 async def endless(stage: Stage) -> None:
@@ -508,6 +513,7 @@ async def test_one_fault_is_healed_by_its_id(stage: Stage) -> None:
         {"fault": "delay", "service": "weather", "seconds": 1},
         {"fault": "delay", "service": "auth", "seconds": 1, "colour": "red"},
         {"fault": "gift_twice", "times": 0},
+        {"fault": "redirect", "service": "auth", "to": "elsewhere"},
         {"fault": "refuse", "service": "auth", "status": True},
     ],
 )
