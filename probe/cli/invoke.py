@@ -25,6 +25,7 @@ from probe.cli.serve import environment
 from probe.cli.signals import Interrupted, cancelling
 from probe.clock import SystemClock
 from probe.drivers.table import table
+from probe.errors import ConfigError
 from probe.export.results import Cause, Evaluation, JudgedRun
 from probe.judge.fold import fold
 from probe.judge.verdict import Judgement, join, judge
@@ -55,6 +56,7 @@ class _Work:
     sandbox: Sandbox | None = None
     judged: list[JudgedRun] = field(default_factory=list)
     judgements: list[Judgement] = field(default_factory=list)
+    broken: bool = False  # a bug of ours ended a run
 
 
 async def invoke(kind: str, files: Sequence[Path], options: Options, console: Console) -> int:
@@ -95,7 +97,7 @@ async def invoke(kind: str, files: Sequence[Path], options: Options, console: Co
         outputs.show(evaluation, console)
         if signals.number:
             raise Interrupted(signals.number)
-        return exits.of_verdict(evaluation.verdict)
+        return exits.INTERNAL_ERROR if work.broken else exits.of_verdict(evaluation.verdict)
 
 
 def _placeholder_environment() -> dict[str, str]:
@@ -126,6 +128,11 @@ async def _run_all(work: _Work, todo: Sequence[Plan]) -> None:
             assert task is not None
             task.uncancel()
             outcome = Cancelled()
+        except ConfigError:
+            raise
+        except Exception:
+            _log.exception("run %s broke; what it measured is kept", plan.run_id)
+            work.broken = True
         if facts:
             _judge(work, plan, facts)
         if isinstance(outcome, Cancelled):
