@@ -16,7 +16,7 @@ from rich.console import Console
 
 from probe.cli import exits
 from probe.cli.invoke import invoke
-from probe.cli.options import Options
+from probe.cli.options import PORT, Options
 from probe.cli.scenarios import find, vocabulary
 from probe.cli.serve import serve_sandbox
 from probe.cli.signals import Interrupted
@@ -128,7 +128,7 @@ def schema(what: Annotated[str, Parameter(help="scenario or verdict")] = "scenar
 @app.command
 def sandbox(
     *,
-    port: Annotated[int, Parameter(help="Port of the platform; its edges and admin take others. 0: any.")] = 0,
+    port: Annotated[int, Parameter(help="Port of the platform; its edges and admin take others. 0: any.", validator=PORT)] = 0,
     state: Annotated[Path | None, Parameter(help="Directory of its database. Default: a temporary one.")] = None,
 ) -> int:
     """Run the embedded live platform until Ctrl-C, and print how to reach it.

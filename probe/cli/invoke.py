@@ -25,7 +25,7 @@ from probe.cli.serve import environment
 from probe.cli.signals import Interrupted, cancelling
 from probe.clock import SystemClock
 from probe.drivers.table import table
-from probe.errors import ConfigError
+from probe.errors import ConfigError, Located
 from probe.export.results import Cause, Evaluation, JudgedRun
 from probe.judge.fold import fold
 from probe.judge.verdict import Judgement, join, judge
@@ -53,6 +53,7 @@ class _Work:
     redactor: Redactor
     outputs: Outputs
     progress: Progress
+    state: Path
     sandbox: Sandbox | None = None
     judged: list[JudgedRun] = field(default_factory=list)
     judgements: list[Judgement] = field(default_factory=list)
@@ -74,11 +75,12 @@ async def invoke(kind: str, files: Sequence[Path], options: Options, console: Co
                 redactor.add(sandbox.admin_token)
             mode = "smoke" if kind == "smoke" else "adhoc"
             todo = plans(load_all(files or _EMBEDDED, options, dict(os.environ)), options, mode, clock)
+            state = _state(options)
             await asyncio.to_thread(warm_up, clock)
             await warm()
             outputs = await stack.enter_async_context(Outputs.opened(options, redactor, todo))
             progress = Progress(console, quiet=options.quiet or options.json)
-            work = _Work(options, console, clock, redactor, outputs, progress, sandbox)
+            work = _Work(options, console, clock, redactor, outputs, progress, state, sandbox)
             with progress.showing():
                 await _run_all(work, todo)
             verdict, cause = join(work.judgements, [run.result for run in work.judged])
@@ -119,7 +121,7 @@ async def _run_all(work: _Work, todo: Sequence[Plan]) -> None:
             work.outputs.put(fact)
             work.progress.put(fact)
 
-        engine = Engine(plan, clock=work.clock, put=put, table=table(), state=_state(work.options), redactor=work.redactor)
+        engine = Engine(plan, clock=work.clock, put=put, table=table(), state=work.state, redactor=work.redactor)
         outcome = None
         try:
             outcome = await engine.run()
@@ -159,7 +161,14 @@ async def _platform_spans(work: _Work, run: JudgedRun) -> list[dict[str, object]
 
 
 def _state(options: Options) -> Path:
-    if options.state is not None:
-        return options.state
+    """Where the ledger is kept, made. Raises ConfigError where nothing can be written there."""
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(base) / "stream-probe"
+    state = options.state or Path(base) / "stream-probe"
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        usable = os.access(state, os.W_OK | os.X_OK)
+    except OSError as error:
+        raise ConfigError([Located(str(state), 0, 0, "--state", f"cannot be written: {error.strerror}")]) from error
+    if not usable:
+        raise ConfigError([Located(str(state), 0, 0, "--state", "cannot be written")])
+    return state

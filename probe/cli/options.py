@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Group, Parameter
+from cyclopts.validators import Number
 
 _RUN = Group("Running", sort_key=1)
 _OUT = Group("Output", sort_key=2)
@@ -20,6 +21,7 @@ def _out(text: str, **more: object) -> Parameter:
     return Parameter(group=_OUT, help=text, negative=(), **more)  # type: ignore[arg-type]  # passed on as they are
 
 
+PORT = Number(gte=0, lte=65535)  # the system would take 99999 for 34463
 _FILES = "Directory for verdict.json, report.html, junit.xml, observations.jsonl, metrics.prom, trace.json."
 
 
@@ -40,7 +42,8 @@ class Options:
         Path | None, _run("Where the ledger of what runs create is kept. Default: $XDG_STATE_HOME/stream-probe.")
     ] = None
     metrics_port: Annotated[
-        int | None, _run("Serve Prometheus metrics on 127.0.0.1 at this port meanwhile (0: any, told in the log).")
+        int | None,
+        _run("Serve Prometheus metrics on 127.0.0.1 at this port meanwhile (0: any, told in the log).", validator=PORT),
     ] = None
     out: Annotated[Path, _out(_FILES)] = Path("out")
     json: Annotated[bool, _out("Print the verdict as JSON, and nothing else.")] = False
