@@ -25,7 +25,7 @@ class Journey:
 
     ran: Ran
     collector: otlp.Collector
-    scraped: dict[str, Series]
+    scraped: Mapping[str, Series]
     exemplars: list[dict[str, Any]]
 
     @property

@@ -18,9 +18,11 @@ FILES = ("verdict.json", "junit.xml", "report.html", "observations.jsonl", "metr
 
 
 def command(out: Path, *arguments: str | Path) -> list[str]:
-    """`probe smoke …`, everything it writes under `out`."""
-    where = ["--out", str(out), "--state", str(out / "state")]
-    return [sys.executable, "-m", "probe", "smoke", *(str(argument) for argument in arguments), *where]
+    """`probe smoke …`, everything it writes under `out` unless `arguments` say otherwise."""
+    given = [str(argument) for argument in arguments]
+    for option, place in (("--out", out), ("--state", out / "state")):
+        given += [] if option in given else [option, str(place)]
+    return [sys.executable, "-m", "probe", "smoke", *given]
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""One run is one trace: what a collector was sent by the probe and by the platform is a single tree, and trace.json is that tree."""
+"""One run is one trace: what a collector is sent by probe and platform is a single tree, and trace.json is that tree."""
 
 from __future__ import annotations
 
