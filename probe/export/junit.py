@@ -108,12 +108,11 @@ def _outcome(case: ET.Element, outcome: Outcome | None, text: _Text, optional: b
 
 
 def _check(case: ET.Element, check: Check, text: _Text) -> None:
-    where = "/".join(filter(None, (check.phase, check.reason)))
     measured = "" if check.value is None else f"{check.value:g} {check.unit}".strip()
-    words = text("; ".join(filter(None, (where, measured, check.threshold, f"n={check.n}, needs {check.min_n}"))))
+    words = text("; ".join(filter(None, (check.reason, measured, check.threshold, f"n={check.n}, needs {check.min_n}"))))
     match check.result:
         case Verdict.FAIL:
-            ET.SubElement(case, "failure", type=text(where or "check"), message=words)
+            ET.SubElement(case, "failure", type=text(check.phase or "check"), message=words)
         case Verdict.INCONCLUSIVE:
             ET.SubElement(case, "error", type="inconclusive", message=words)
         case Verdict.WARN:

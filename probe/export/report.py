@@ -248,7 +248,7 @@ def _quiet(check: Check) -> bool:
 
 def _check(check: Check) -> CheckLine:
     about = "" if check.subject in check.name else check.subject
-    wrong = "" if check.result is Verdict.PASS else "/".join(filter(None, (check.phase, check.reason)))
+    wrong = "" if check.result is Verdict.PASS else check.reason
     wanted = check.threshold
     if wanted and check.window and "[" not in wanted:
         wanted += f" in {check.window}"

@@ -81,8 +81,7 @@ def measured(check: Check) -> str:
 
 def why(check: Check) -> str:
     """What is to be said of a check that did not pass."""
-    where = "/".join(filter(None, (check.phase, check.reason)))
-    return ": ".join(filter(None, (check.subject or check.name, where)))
+    return check.reason or check.subject or check.name
 
 
 def reason_of(evaluation: Evaluation) -> str:

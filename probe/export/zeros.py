@@ -21,7 +21,7 @@ Series = tuple[str, dict[str, str]]
 Protocols = Mapping[tuple[Role, str], Collection[Phase]]
 
 OUTCOMES = ("done", "failed", "skipped", "cancelled", "aborted")
-TAINTS = ("loop_lag", "decode_backlog", "cpu_starved", "cpu_throttled", "publisher_late", "clock_step")
+TAINTS = ("loop_lag", "decode_backlog", "cpu_starved", "cpu_throttled", "publisher_late", "clock_step", "machine_busy")
 SESSION_STEPS = frozenset({"publish", "view", "cut"})  # their failures are their sessions' failures
 CACHE_STATES = ("hit", "miss", "none")
 CLASSES = ("2xx", "3xx", "4xx", "5xx", "none")

@@ -463,8 +463,8 @@ def checks(healthy: bool) -> tuple[Check, ...]:
             min_n=1,
             region="eu",
             phase="" if healthy else "first_frame",
-            reason="" if healthy else "black",
-            subject="" if healthy else "viewer-5",
+            reason="" if healthy else "1 of 5: first_frame/black",
+            subject="" if healthy else "view",
         ),
         Check(
             name="gift",
@@ -472,7 +472,7 @@ def checks(healthy: bool) -> tuple[Check, ...]:
             n=1,
             region="eu",
             phase="" if healthy else "gift",
-            reason="" if healthy else "counted_twice",
+            reason="" if healthy else "gift/counted_twice",
             subject="gift",
         ),
         Check(

@@ -50,7 +50,7 @@ def test_the_verdict_line_says_go_or_no_go_and_why() -> None:
 
 def test_without_a_cause_the_first_failed_check_is_the_reason() -> None:
     line = verdict_line(replace(sample.failing(), cause=None), plain)
-    assert line.startswith("no-go (fail): viewer-5: first_frame/black, and 1 more;")
+    assert line.startswith("no-go (fail): 1 of 5: first_frame/black, and 1 more;")
 
 
 def test_the_log_names_every_failure_with_phase_and_reason() -> None:

@@ -439,7 +439,11 @@ async def test_a_real_prometheus_scrapes_openmetrics_with_exemplars(tmp_path: Pa
             found = await wait_until(exemplars, 30, "exemplars in Prometheus")
             traces = {e["labels"]["trace_id"] for s in found for e in s["exemplars"]}
             assert traces == {result.began.trace_id}
-            up = await ask("query", query=f'{PREFIX}outcomes_total{{outcome="failed",protocol="hls",tainted="false"}}')
-            assert [r["value"][1] for r in up["result"]] == ["1"]
+
+            async def failed() -> Any:  # a scrape's exemplars are visible a moment before its samples are
+                answer = await ask("query", query=f'{PREFIX}outcomes_total{{outcome="failed",protocol="hls",tainted="false"}}')
+                return answer and answer["result"]
+
+            assert [r["value"][1] for r in await wait_until(failed, 10, "the scrape's samples")] == ["1"]
             targets = await ask("targets")
             assert [t["lastError"] for t in targets["activeTargets"]] == [""]
