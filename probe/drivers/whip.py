@@ -14,12 +14,14 @@ from probe.drivers.base import SessionIO, Spec
 from probe.drivers.webrtc import connected
 from probe.errors import Failure
 from probe.media.programme import EncodedUnit, Programme, ProgrammeIds
+from probe.model.clock import MS
 from probe.model.frames import PublishRecord
 from probe.model.stage import Phase, Stage
 from probe.rtc.peer import new_peer, prefer
 from probe.rtc.sender import Report, UnitSender, UnitTrack, on_keyframe_request, on_report, ours
 
 EVERY = 1.0
+LATE = 50 * MS  # a picture later than this is told at once: it spoils what happens now, not the second to come
 
 
 class WhipPublisher:
@@ -103,6 +105,8 @@ class _Pump:
                 self._io.stages.enter(Stage.ACK, now)
             self._frames += 1
             self._late = max(self._late, now - item.due)
+            if self._late > LATE:
+                self._record()
 
     def _each_second(self) -> None:
         self._record()

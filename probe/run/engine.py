@@ -28,7 +28,7 @@ from probe.net.redact import Redactor
 from probe.plan import CutStep, FakeStep, HttpCall, HttpStep, Plan, PublishStep, Step, ViewStep, WaitStep, WebsocketStep
 from probe.run.context import Context, Put
 from probe.run.cuts import run_cut
-from probe.run.health import Bounds, Health, Sources
+from probe.run.health import Bounds, Health, Sources, on_this_machine
 from probe.run.ledger import Entry, Ledger, orphans
 from probe.run.sessions import Sessions
 from probe.run.step_io import RunStepIO
@@ -118,7 +118,8 @@ class Engine:
         async with asyncio.TaskGroup() as group:
             sessions = Sessions(self._ctx, self.vars, client, self._table, group, self._renew)
             self._client, self._ledger, self._sessions = client, ledger, sessions
-            health = Health(self._clock, self._on_health, Sources(sessions.backlog, sessions.late), self._bounds)
+            sources = Sources(sessions.backlog, sessions.late, shared=on_this_machine(self._plan.platform_url))
+            health = Health(self._clock, self._on_health, sources, self._bounds)
             watching = group.create_task(health.watch(), name="health")
             interrupted: asyncio.CancelledError | None = None
             try:

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from probe.clock import SystemClock
 from probe.model.observation import HealthSample
-from probe.run.health import Bounds, Health, Sources, assess
+from probe.run.health import Bounds, Health, Sources, assess, on_this_machine
 
 WELL = HealthSample(took=500_000_000, loop_lag=0.001, decode_backlog=0.0, run_delay=0.01, throttled=0.0)
 
@@ -23,6 +23,18 @@ def test_each_figure_out_of_bounds_is_its_own_taint() -> None:
     assert assess(sick, 9.0, -9.0, Bounds()) == (
         "loop_lag", "decode_backlog", "cpu_starved", "cpu_throttled", "publisher_late", "clock_step",
     )  # fmt: skip
+
+
+def test_other_peoples_work_matters_only_where_the_platform_shares_the_machine() -> None:
+    busy = HealthSample(took=1, loop_lag=0.0, pressure=1.0)
+    assert assess(busy, 0.0, 0.0, Bounds(), shared=True) == ("machine_busy",)
+    assert assess(busy, 0.0, 0.0, Bounds(), shared=False) == ()
+    here = [
+        url
+        for url in ("http://127.0.0.1:80", "http://[::1]/", "https://localhost/x", "https://live.example")
+        if on_this_machine(url)
+    ]
+    assert here == ["http://127.0.0.1:80", "http://[::1]/", "https://localhost/x"]
 
 
 def test_what_cannot_be_read_is_no_taint() -> None:
