@@ -89,6 +89,7 @@ class Outputs:
             "junit.xml": lambda: junit_xml(evaluation, redact),
             "report.html": lambda: report_html(evaluation, redact),
             "metrics.prom": lambda: exposition.classic(self.metrics.registry),
+            "metrics.openmetrics": lambda: exposition.openmetrics_text(self.metrics.registry),  # the same, with exemplars
             "trace.json": lambda: trace_json([run.result for run in evaluation.runs], platform_spans, redact),
         }
         for name, render in files.items():
