@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,6 +92,26 @@ def test_a_planted_fault_is_named(row: Row, platform: Platform, tmp_path: Path, 
         f"failures {sorted(ran.failures())}, exit {ran.exit}, cause {ran.verdict.get('cause')}, health {health}\n"
         f"{ran.stderr[-2000:]}"
     )
+
+
+def test_a_starved_probe_blames_nobody(platform: Platform, tmp_path: Path, table: list[tuple[str, ...]]) -> None:
+    """Stopped four fifths of the time, it cannot know: inconclusive, and every attempt marked."""
+    began = time.monotonic()
+    process = subprocess.Popen(
+        platform.command(WHEP, tmp_path), env={**os.environ, **platform.environment}, stdout=subprocess.DEVNULL
+    )
+    while process.poll() is None:
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(0.4)
+        process.send_signal(signal.SIGCONT)
+        time.sleep(0.1)
+        assert time.monotonic() - began < 55
+    verdict = json.loads((tmp_path / "verdict.json").read_text())
+    table.append(("the probe is starved", str(process.returncode), "", "", f"{time.monotonic() - began:.1f}"))
+    assert (process.returncode, verdict["result"]) == (3, "inconclusive"), verdict["cause"]
+    assert "loop_lag" in verdict["probe"]["health"]["taints"]
+    attempts = verdict["runs"][0]["attempts"]
+    assert attempts["failed"]["untainted"] == 0
 
 
 def test_healthy_again_it_is_go(platform: Platform, tmp_path: Path, table: list[tuple[str, ...]]) -> None:
