@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from probe.export.records import RecordSink
-from probe.model.observation import Note, Window, from_json
+from probe.model.observation import Note, Observation, RunEnded, Window, from_json
+from probe.model.outcome import Done
+from probe.net.redact import Redactor
 from tests.export import sample
 from tests.tools import spawn, wait_until
 
@@ -133,6 +135,18 @@ def test_secrets_are_redacted_even_where_json_would_escape_them(tmp_path: Path) 
     sink.put(Note(text=f"token {secret}"))
     sink.close()
     assert json.loads((tmp_path / "o.jsonl").read_text())["text"] == "token •••"
+
+
+def test_a_secret_that_is_one_of_our_words_leaves_the_records_readable(tmp_path: Path) -> None:
+    secrets = ("viewer", "Note", "done", "Done")
+    facts: list[Observation] = [Note(text="the viewer is done"), RunEnded(outcome=Done())]
+    sink = RecordSink(tmp_path / "o.jsonl", Redactor(*secrets).redact)
+    for fact in facts:
+        sink.put(fact)
+    sink.close()
+    note, ended = (from_json(json.loads(line)) for line in (tmp_path / "o.jsonl").read_text().splitlines())
+    assert isinstance(note, Note) and "viewer" not in note.text and "done" not in note.text
+    assert ended == facts[1]
 
 
 def test_after_closing_facts_are_counted_as_dropped(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from probe.model.clock import NS
 from probe.model.outcome import Aborted, Cancelled, Failed
 from probe.model.stage import Phase
 from probe.model.verdict import Check, Verdict
+from probe.net.redact import Redactor
 from tests.export import sample
 
 SCHEMA_FILE = Path(export.__file__).parent / "verdict.schema.json"
@@ -169,6 +170,13 @@ def test_no_secret_leaves_in_any_text() -> None:
 
     assert secret not in json.dumps(verdict_document(dirty, redact), ensure_ascii=False)
     assert secret not in junit_xml(dirty, redact)
+
+
+@pytest.mark.parametrize("secret", ["done", "viewer", "pass", "fail", "smoke", "http_500", "ice"])
+def test_a_secret_that_is_one_of_our_words_leaves_the_verdict_readable(secret: str) -> None:
+    made = verdict_document(sample.failing(), Redactor(secret).redact)
+    jsonschema.validate(made, json_schema())
+    assert made["result"] == "fail" and {s["role"] for s in made["runs"][0]["sessions"]} == {"publisher", "viewer"}
 
 
 def test_a_number_that_is_none_never_reaches_the_file() -> None:
