@@ -223,7 +223,7 @@ class HealthSample(Fact):
     decode_backlog: float | None = None
     run_delay: float | None = None  # share of time our threads were runnable and not running
     throttled: float | None = None
-    pressure: float | None = None  # share of time in which anybody on this machine waited for a processor
+    pressure: float | None = None  # share of the last 2 s in which anybody on this machine waited for a processor
     taints: tuple[str, ...] = ()
 
 
