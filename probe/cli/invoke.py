@@ -30,6 +30,7 @@ from probe.export.results import Cause, Evaluation, JudgedRun
 from probe.judge.fold import fold
 from probe.judge.verdict import Judgement, join, judge
 from probe.media.decoder import warm_up
+from probe.model.ids import trace_id
 from probe.model.observation import Observation
 from probe.model.outcome import Cancelled
 from probe.net.redact import Redactor
@@ -54,6 +55,7 @@ class _Work:
     outputs: Outputs
     progress: Progress
     state: Path
+    about: dict[str, str]  # which run log lines are about
     sandbox: Sandbox | None = None
     judged: list[JudgedRun] = field(default_factory=list)
     judgements: list[Judgement] = field(default_factory=list)
@@ -64,7 +66,8 @@ async def invoke(kind: str, files: Sequence[Path], options: Options, console: Co
     """Returns the exit code. Raises ConfigError before anything is opened, Interrupted after everything is written."""
     clock, redactor = SystemClock(), Redactor()
     started = clock.wall().unix_ns
-    logs.set_up(redactor, verbose=options.verbose, fields={})
+    about: dict[str, str] = {}
+    logs.set_up(redactor, verbose=options.verbose, fields=about)
     with cancelling() as signals:
         async with AsyncExitStack() as stack:
             sandbox = None
@@ -80,7 +83,7 @@ async def invoke(kind: str, files: Sequence[Path], options: Options, console: Co
             await warm()
             outputs = await stack.enter_async_context(Outputs.opened(options, redactor, todo))
             progress = Progress(console, quiet=options.quiet or options.json)
-            work = _Work(options, console, clock, redactor, outputs, progress, state, sandbox)
+            work = _Work(options, console, clock, redactor, outputs, progress, state, about, sandbox)
             with progress.showing():
                 await _run_all(work, todo)
             verdict, cause = join(work.judgements, [run.result for run in work.judged])
@@ -115,6 +118,7 @@ def _placeholder_environment() -> dict[str, str]:
 async def _run_all(work: _Work, todo: Sequence[Plan]) -> None:
     for plan in todo:
         facts: list[Observation] = []
+        work.about.update(run_id=plan.run_id, trace_id=trace_id(plan.run_number, plan.trace_low), region=plan.region)
 
         def put(fact: Observation, facts: list[Observation] = facts) -> None:
             facts.append(fact)

@@ -55,8 +55,14 @@ def test_the_verdict_validates_against_the_published_schema(journey: Journey) ->
 def test_json_on_stdout_is_the_file_and_nothing_else(journey: Journey) -> None:
     assert journey.ran.stdout == journey.file("verdict.json")
     assert all((journey.ran.out / name).stat().st_size > 0 for name in FILES)
-    for line in journey.ran.stderr.splitlines():
-        assert {"time", "level", "logger", "message"} <= json.loads(line).keys()
+
+
+def test_log_lines_are_json_and_say_which_run_they_are_about(journey: Journey) -> None:
+    lines = [json.loads(line) for line in journey.ran.stderr.splitlines()]
+    assert len(lines) > 10 and all({"time", "level", "logger", "message"} <= line.keys() for line in lines)
+    (run,) = journey.ran.verdict["runs"]
+    about = {(line.get("run_id"), line.get("trace_id"), line.get("region")) for line in lines}
+    assert about == {(None, None, None), (run["run_id"], run["trace_id"], "local")}
 
 
 def test_junit_counts_what_it_lists(journey: Journey) -> None:
