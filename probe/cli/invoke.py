@@ -82,10 +82,11 @@ async def invoke(kind: str, files: Sequence[Path], options: Options, console: Co
             await asyncio.to_thread(warm_up, clock)
             await warm()
             outputs = await stack.enter_async_context(Outputs.opened(options, redactor, todo))
-            progress = Progress(console, quiet=options.quiet or options.json)
+            progress = Progress(console, redactor.redact, quiet=options.quiet or options.json)
             work = _Work(options, console, clock, redactor, outputs, progress, state, about, sandbox)
             with progress.showing():
                 await _run_all(work, todo)
+            await signals.settle()
             verdict, cause = join(work.judgements, [run.result for run in work.judged])
             evaluation = Evaluation(
                 kind=kind,
@@ -98,11 +99,12 @@ async def invoke(kind: str, files: Sequence[Path], options: Options, console: Co
                 probe_version=VERSION,
             )
             spans = [span for run in work.judged for span in await _platform_spans(work, run)]
-            await outputs.write(evaluation, spans)
+            unwritten = await outputs.write(evaluation, spans)
         outputs.show(evaluation, console)
         if signals.number:
             raise Interrupted(signals.number)
-        return exits.INTERNAL_ERROR if work.broken else exits.of_verdict(evaluation.verdict)
+        code = exits.of_verdict(evaluation.verdict)
+        return exits.INTERNAL_ERROR if work.broken or (unwritten and not code) else code
 
 
 def _placeholder_environment() -> dict[str, str]:
@@ -166,13 +168,16 @@ async def _platform_spans(work: _Work, run: JudgedRun) -> list[dict[str, object]
 
 def _state(options: Options) -> Path:
     """Where the ledger is kept, made. Raises ConfigError where nothing can be written there."""
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
     state = options.state or Path(base) / "stream-probe"
     try:
-        state.mkdir(parents=True, exist_ok=True)
+        state = state.expanduser()
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
         usable = os.access(state, os.W_OK | os.X_OK)
     except OSError as error:
         raise ConfigError([Located(str(state), 0, 0, "--state", f"cannot be written: {error.strerror}")]) from error
+    except RuntimeError as error:
+        raise ConfigError([Located("--state", 0, 0, "", "there is no home directory; say where: --state DIR")]) from error
     if not usable:
         raise ConfigError([Located(str(state), 0, 0, "--state", "cannot be written")])
     return state

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from probe.export.words import printable
 from probe.model.clock import NS
 from probe.model.observation import (
     CutBegan,
@@ -43,6 +44,7 @@ class Progress:
     """Takes observations as a sink and draws them. On a console that is no terminal it prints a line per step."""
 
     console: Console
+    redact: Callable[[str], str]
     quiet: bool = False
     _rows: dict[str, _Row] = field(default_factory=dict)
     _step: str = ""
@@ -94,12 +96,16 @@ class Progress:
 
     def _change(self, session: str, state: str = "", style: str = "", *, first: str = "", fps: str = "", delay: str = "") -> None:
         if (row := self._rows.get(session)) is not None:
-            row.state, row.style = state or row.state, style or row.style
+            row.state, row.style = self._shown(state) or row.state, style or row.style
             row.first, row.fps, row.delay = first or row.first, fps or row.fps, delay or row.delay
+
+    def _shown(self, text: str) -> str:
+        """What a server said is neither to give a secret away nor to be obeyed by a terminal."""
+        return printable(self.redact(text))
 
     def _line(self, text: str) -> None:
         if not self.quiet and not self.console.is_terminal:
-            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self.console.print(self._shown(text), markup=False, highlight=False, soft_wrap=True)
 
     def _render(self) -> Table:
         table = Table(

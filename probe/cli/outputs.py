@@ -32,6 +32,7 @@ from probe.net.redact import Redactor
 from probe.plan import Plan
 
 _log = logging.getLogger("probe")
+FILES = ("verdict.json", "junit.xml", "report.html", "metrics.prom", "metrics.openmetrics", "trace.json")
 _OBJECTIVES: dict[str, ObjectiveOutcome] = {"good": "good", "bad": "bad", "none": "inconclusive"}
 
 
@@ -54,6 +55,8 @@ class Outputs:
                 metrics.declare(plan, table().phases())
             try:
                 options.out.mkdir(parents=True, exist_ok=True)
+                for name in FILES:  # what an earlier run left is not to be taken for this one's
+                    (options.out / name).unlink(missing_ok=True)
                 records = RecordSink(options.out / "observations.jsonl", redactor.redact)
             except OSError as error:
                 raise ConfigError([Located(str(options.out), 0, 0, "--out", f"cannot be written: {error.strerror}")]) from error
@@ -79,12 +82,12 @@ class Outputs:
             outcome: ObjectiveOutcome = _OBJECTIVES[run.outcome]
             self.metrics.count_objective(result.began, run.slo, outcome, run.protocol)
 
-    async def write(self, evaluation: Evaluation, platform_spans: Sequence[Mapping[str, Any]]) -> None:
-        """Every file; one that cannot be written is told and does not keep the others from being written."""
+    async def write(self, evaluation: Evaluation, platform_spans: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Every file; one that cannot be written is told, returned, and does not keep the others from being written."""
         redact = self.redactor.redact
         self.records.close()
         self.metrics.count_dropped("records", self.records.dropped)
-        files: dict[str, Callable[[], str]] = {
+        renderings: dict[str, Callable[[], str]] = {
             "verdict.json": lambda: verdict_json(evaluation, redact),
             "junit.xml": lambda: junit_xml(evaluation, redact),
             "report.html": lambda: report_html(evaluation, redact),
@@ -92,14 +95,20 @@ class Outputs:
             "metrics.openmetrics": lambda: exposition.openmetrics_text(self.metrics.registry),  # the same, with exemplars
             "trace.json": lambda: trace_json([run.result for run in evaluation.runs], platform_spans, redact),
         }
-        for name, render in files.items():
+        unwritten = []
+        for name in FILES:
             try:
-                _replace(self.options.out / name, render())
+                _replace(self.options.out / name, renderings[name]())
+            except OSError as error:
+                unwritten.append(name)
+                _log.error("%s could not be written: %s", name, error.strerror)
             except Exception:
+                unwritten.append(name)
                 _log.exception("%s could not be written", name)
         if otlp.wanted(os.environ):
             spans = [span for run in evaluation.runs for span in spans_of(run.result, redact)]
             await asyncio.to_thread(otlp.send, spans, os.environ)
+        return unwritten
 
     def show(self, evaluation: Evaluation, console: Console) -> None:
         """The verdict for whoever sits in front of it."""
@@ -119,5 +128,9 @@ class Outputs:
 def _replace(path: Path, text: str) -> None:
     """A reader never sees half a file."""
     part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    try:
+        part.write_text(text, encoding="utf-8", errors="replace")
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise

@@ -1,5 +1,5 @@
-"""Ctrl-C and SIGTERM: the first asks for a clean end (sessions ended, rooms undone, everything measured written), the second
-does not wait."""
+"""Ctrl-C, SIGTERM and a terminal that hung up: the first asks for a clean end (sessions ended, rooms undone, everything
+measured written), the second does not wait."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import asyncio
 import os
 import signal
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from probe.cli import exits
+from probe.cli.early import NUMBERS, leave_at_once
 
 
 class Interrupted(Exception):
@@ -24,36 +25,49 @@ class Interrupted(Exception):
 class Signals:
     """`number` is the first signal that came, 0 before."""
 
-    number = 0
+    def __init__(self, task: asyncio.Task[Any]) -> None:
+        self.number = 0
+        self._task: asyncio.Task[Any] | None = task
+
+    def came(self, number: int) -> None:
+        if self.number:
+            os._exit(exits.of_signal(number))
+        self.number = number
+        if self._task is not None:
+            self._task.cancel()
+
+    async def settle(self) -> None:
+        """The work is over: from here on a signal is only remembered, and one that came just now no longer cancels."""
+        task, self._task = self._task, None
+        if task is not None and task.cancelling():
+            task.uncancel()
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
 
 
 @contextmanager
 def cancelling() -> Iterator[Signals]:
-    """While inside, the first SIGINT or SIGTERM cancels the current task; the second ends the process at once."""
-    loop, task, seen = asyncio.get_running_loop(), asyncio.current_task(), Signals()
-
-    def on(number: int) -> None:
-        if seen.number:
-            os._exit(exits.of_signal(number))
-        seen.number = number
-        assert task is not None
-        task.cancel()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on, number)
+    """While inside, the first signal cancels the current task, as Interrupted where that ends it; the second ends the
+    process at once."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    signals = Signals(task)
+    taken = [number for number in NUMBERS if signal.getsignal(number) is not signal.SIG_IGN]
+    for number in taken:
+        loop.add_signal_handler(number, signals.came, number)
     try:
-        yield seen
+        yield signals
+    except asyncio.CancelledError:
+        if not signals.number:
+            raise
+        raise Interrupted(signals.number) from None
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in taken:
             loop.remove_signal_handler(number)
+        leave_at_once()
 
 
 async def until_signalled(work: Coroutine[Any, Any, Any]) -> None:
     """Await `work`; a signal ends it quietly, as Interrupted."""
-    with cancelling() as seen:
-        try:
-            await work
-        except asyncio.CancelledError:
-            if not seen.number:
-                raise
-            raise Interrupted(seen.number) from None
+    with cancelling():
+        await work
