@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from probe.model.metrics import LABELS, PREFIX
 from tests.e2e.conftest import Journey
 from tests.peers import prometheus
+from tests.tools import requires
 
 Key = tuple[tuple[str, str], ...]
 
@@ -56,6 +57,7 @@ def test_attempts_are_the_sum_of_their_outcomes(journey: Journey) -> None:
 
 
 def test_a_real_prometheus_saw_the_run_while_it_went_on_with_exemplars(journey: Journey) -> None:
+    requires("prometheus")
     # Outcomes are counted when the run is judged, after the last scrape of a lone run; what is live was seen live.
     assert sum(journey.scraped["attempts_total"].values()) == 6
     assert sum(journey.scraped["failures_total"].values()) == 0
