@@ -6,6 +6,9 @@ What is changed in aioice 0.13, each for a reason:
 - `connect` sleeps 20 ms after the first check before it looks at the answer, always. Here the first check leaves at
   once and `connect` goes on waiting for the result; further checks are paced by a timer, at the 5 ms that RFC 8445
   section 14.2 allows.
+- A check that arrives while ours on the same pair waits for its answer triggers nothing upstream. Whoever answers an
+  offer checks before the offerer knows its addresses: behind a relay, as behind a NAT, that first check is lost, and
+  the pair stood still until it was repeated after 500 ms. RFC 8445 section 7.3.1.4 wants a check at once.
 - What arrives before the handshake is queued without bound although anybody may send it. Bounded here.
 - Every packet wakes a task through a queue. Media goes straight from the socket to its receiver: a third of the work,
   and the arrival time is that of the read.
@@ -21,8 +24,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from aioice.candidate import Candidate
-from aioice.ice import Connection, StunProtocol, relayed_candidate
-from aioice.stun import TransactionError
+from aioice.ice import CandidatePair, Connection, StunProtocol, relayed_candidate
+from aioice.stun import Message, TransactionError
 from aioice.turn import TurnTransport
 
 __all__ = ["Agent", "TransactionError", "TurnServer"]
@@ -51,6 +54,7 @@ class Agent(Connection):
     loopback: bool
     media: Media | None
     _timer: asyncio.TimerHandle | None
+    _repeated: set[bytes]
 
     @staticmethod
     def adopt(connection: Connection, *, loopback: bool) -> Agent:
@@ -60,6 +64,7 @@ class Agent(Connection):
         connection.loopback = loopback
         connection.media = None
         connection._timer = None
+        connection._repeated = set()
         return connection
 
     @property
@@ -122,6 +127,20 @@ class Agent(Connection):
             return more
         self._timer = asyncio.get_running_loop().call_later(PACE, self._check_periodic)
         return False
+
+    def check_incoming(self, message: Message, addr: tuple[str, int], protocol: StunProtocol) -> None:
+        """Where our own check on this pair is under way, send it again: that this one came says the way is open now.
+
+        The same request, not a new one: an answer to either counts, as the RFC wants. Once each: two agents that did so
+        without end would keep each other busy where no answer gets through.
+        """
+        super().check_incoming(message, addr, protocol)
+        waiting = CandidatePair.State.IN_PROGRESS
+        if any(p.protocol is protocol and p.remote_addr == addr and p.state is waiting for p in self._check_list):
+            for number, transaction in protocol.transactions.items():
+                if transaction._Transaction__addr == addr and number not in self._repeated:  # type: ignore[attr-defined]
+                    self._repeated.add(number)
+                    protocol.send_stun(transaction._Transaction__request, addr)  # type: ignore[attr-defined]
 
     def data_received(self, data: bytes, component: int) -> None:
         """Media directly, in order: as long as anything waits in the queue the rest goes there too."""

@@ -36,6 +36,9 @@ RELIED: dict[str, dict[str, str]] = {
         "aioice.ice.Connection.connect": "da51be461901",
         "aioice.ice.Connection.close": "25dcfac536f5",
         "aioice.ice.Connection._check_periodic": "ce421a512904",
+        "aioice.ice.Connection.request_received": "dcdc9a3862c1",
+        "aioice.ice.Connection.check_incoming": "cb3e32bd47e5",
+        "aioice.ice.Connection.check_start": "7de056d252f4",
         "aioice.ice.Connection._pair_remote_candidate": "bf264fc1c676",
         "aioice.ice.Connection.get_component_candidates": "118597a9fcb7",
         "aioice.ice.Connection.data_received": "5631b17fab71",
@@ -46,6 +49,7 @@ RELIED: dict[str, dict[str, str]] = {
         "aioice.turn.TurnTransport": "c0fe18d7d58e",
         "aioice.turn.TurnClientMixin": "b475c70f7a66",
         "aioice.ice.CandidatePair": "774b28dfe5e6",
+        "aioice.stun.Transaction": "7a9c44cb879b",
     },
     "dtls.py": {
         "aiortc.rtcdtlstransport.RTCDtlsTransport": "b58d6b50d0f9",
