@@ -84,7 +84,10 @@ class _Task:
             if not self._counted(data):
                 raise Failure(self.phase, too_few, f"{self.step.once} is 0")
         for name, path in self.step.keep.items():
-            self.io.keep(name, self._present(path, data))
+            try:
+                self.io.keep(name, self._present(path, data))
+            except ValueError as error:
+                raise Failure(self.phase, "unexpected", f"{path} cannot be kept: {error}") from error
 
     async def _ask(self, request_id: str | None = None) -> Any:
         """One request, answered as expected; its JSON where the step looks at it."""
@@ -135,10 +138,19 @@ class _Task:
         """False at 0, True at 1. Raises Failure for more, and for what is no count."""
         assert self.step.once is not None
         value = self._present(self.step.once, data)
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0 or value != int(value):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or value < 0
+            or (isinstance(value, float) and not value.is_integer())
+        ):
             raise Failure(self.phase, "unexpected", f"{self.step.once} is {_shown(self.step.once, value)}, which is no count")
         if value > 1:
-            raise Failure(self.phase, reason_of(self.phase, "counted_twice", "charged_twice"), f"{self.step.once} is {value}")
+            raise Failure(
+                self.phase,
+                reason_of(self.phase, "counted_twice", "charged_twice"),
+                f"{self.step.once} is {_shown(self.step.once, value)}",
+            )
         return value == 1
 
     def _present(self, path: str, data: Any) -> Any:
@@ -163,7 +175,7 @@ def _equal(value: Any, expected: Any) -> bool:
 def _shown(path: str, value: Any) -> str:
     """A value for people: short, and nothing that may be a secret."""
     if isinstance(value, bool | int | float) or value is None:
-        return str(value)
+        return str(value)[:_SHOWN]
     if (
         isinstance(value, str)
         and len(value) <= _SHOWN

@@ -31,6 +31,7 @@ _GOODBYE_SECONDS = 1.0
 _PING_SECONDS = 10.0
 _ERROR_BODY = 8 * 1024
 _ERROR_BODY_SECONDS = 1.0
+_QUOTED = 160  # of it, for people; cut when its secrets are out, for half a one would not be known any more
 _SPACE = re.compile(r"[\s\x00-\x1f\x7f]+")
 _BROKEN = re.compile(r"[\x00-\x20\x7f]")  # no control character in a header: it would begin another
 
@@ -160,7 +161,7 @@ class Call:
         exchange.size = len(body)
         response.release()
         said = "" if "Content-Encoding" in response.headers else _said(body, response.headers.get("Content-Type", ""))
-        return self._refusal(response.status, response.headers, self.redactor.redact(said)[:160])
+        return self._refusal(response.status, response.headers, self.redactor.redact(said)[:_QUOTED])
 
     def _refusal(self, status: int, headers: Mapping[str, str], said: str) -> Failure:
         if status in (401, 403):
@@ -189,4 +190,4 @@ def _said(body: bytes, content_type: str) -> str:
         text = next((v for k in ("title", "error", "code", "message", "detail") if isinstance(v := members.get(k), str)), "")
     elif kind != "text/plain":
         return ""
-    return _SPACE.sub(" ", text).strip()[:300]
+    return _SPACE.sub(" ", text).strip()

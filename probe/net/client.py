@@ -30,6 +30,7 @@ from probe.net.credential import Credential, origin_of
 from probe.net.exchange import Answer, Streaming
 from probe.net.redact import Redactor
 from probe.net.redirects import STATUSES, Hop, parse
+from probe.net.sockets import goodbye
 
 __all__ = ["AddressPolicy", "Answer", "Client", "Credential", "Dial", "Streaming", "origin_of"]
 
@@ -268,7 +269,7 @@ class Client:
         try:
             yield socket
         finally:
-            await socket.close()
+            await goodbye(socket)
 
     def _call(
         self, hop: Hop, purpose: str, phase: Phase, stages: StageTimer | None, stage: Stage | None, deadline: float,

@@ -21,12 +21,12 @@ def _forms(secret: str) -> frozenset[str]:
     forms = {secret}
     if len(secret) < _SHORTEST_ENCODED:
         return frozenset(forms)
-    for escaped in (quote(secret, safe=""), quote(secret), quote_plus(secret)):
+    raw = secret.encode("utf-8", "surrogatepass")
+    for escaped in (quote(raw, safe=""), quote(raw), quote_plus(raw)):
         forms |= {escaped, _lower_escapes(escaped)}
     for ascii_only in (True, False):
         text = json.dumps(secret, ensure_ascii=ascii_only)[1:-1]
         forms |= {text, text.replace("/", "\\/")}
-    raw = secret.encode("utf-8", "surrogatepass")
     for shift in range(3):
         # Characters that hold bits of the neighbours as well are left out: 8 × shift bits in front, the rest behind.
         encoded = base64.b64encode(b"\0" * shift + raw).rstrip(b"=")

@@ -1,6 +1,9 @@
-"""Reading a WebSocket: the next text, or the reason there is none."""
+"""Reading a WebSocket: the next text, or the reason there is none. And leaving it."""
 
 from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
 
 import aiohttp
 from aiohttp import WSMsgType
@@ -10,6 +13,7 @@ from probe.model.stage import Phase
 from probe.net import errors
 
 _TOO_BIG = 1009  # RFC 6455 §7.4.1
+_GOODBYE_SECONDS = 1.0
 
 
 async def next_text(socket: aiohttp.ClientWebSocketResponse, phase: Phase) -> str:
@@ -37,6 +41,13 @@ async def send_text(socket: aiohttp.ClientWebSocketResponse, text: str, phase: P
     """Send one text message. Raises Failure(phase, closed | reset)."""
     with errors.mapped(phase):
         await socket.send_str(text)
+
+
+async def goodbye(socket: aiohttp.ClientWebSocketResponse) -> None:
+    """Close it, within a second altogether: the library's own limit begins anew with every message that still comes."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_GOODBYE_SECONDS):
+            await socket.close()
 
 
 def _of(error: BaseException | object, phase: Phase) -> Failure:

@@ -19,12 +19,15 @@ from probe.model.stage import StageTimer
 from probe.net.client import Client
 from probe.plan import PublishStep, ViewSpec, ViewStep
 from probe.run.context import Context
+from probe.run.health import on_this_machine
 from probe.run.stay import AttemptIO, Stay
 from probe.run.vars import Vars
 from probe.run.watch import PublisherWatch, ViewerWatch, Watch
 from probe.wire.playback import Expected, Playback
 
 _SCOUT_PAUSE = 0.25
+_LOOPBACK = "127.0.0.1"
+_AVAILABLE_WITHIN = NS  # how closely "could start" must be known to be told: between the last look that said no and the first yes
 
 
 @dataclass(slots=True)
@@ -38,7 +41,8 @@ class Sessions:
     group: asyncio.TaskGroup
     refresh: Callable[[str | None], Awaitable[None]]  # renews an account's credentials
     stays: list[Stay] = field(default_factory=list)
-    published_at: int | None = None
+    published_at: int | None = None  # when the newest publisher started
+    _available: set[str] = field(default_factory=set)  # protocols of which it is told, or can no longer be
     _paths: list[Path] = field(default_factory=list)
 
     def publishers(self) -> list[Stay]:
@@ -84,6 +88,7 @@ class Sessions:
         await stay.started.wait()
         if isinstance(stay.outcome, Done):
             self.published_at = self.ctx.clock.now()
+            self._available.clear()
         return stay
 
     async def view(self, step: ViewStep) -> list[Stay]:
@@ -138,21 +143,27 @@ class Sessions:
 
     async def _scout(self, view: ViewSpec) -> None:
         """Wait until a first viewer of this protocol could start, and say how long that took; a viewer in mid-stream is not
-        to be charged for a playlist that did not exist yet. If it never comes, the viewers will say so themselves."""
+        to be charged for a playlist that did not exist yet. If it never comes, the viewers will say so themselves. Where nobody
+        looked until it had long been there, since when is not known and not told."""
         row = self._row(Role.VIEWER, view.protocol)
-        if row.scout is None or view.join == "at_go_live" or self.published_at is None:
+        if row.scout is None or view.join == "at_go_live" or self.published_at is None or view.protocol in self._available:
             return
+        self._available.add(view.protocol)
         spec = self._spec(row, view.url, view.account)
         quiet = self.client.using(service="", parent_span=self.ctx.root_span, on_request=lambda request: self.ctx.emit(request))
         io = AttemptIO(self.ctx.clock, quiet, StageTimer(0), Feed(self.ctx.clock), None, {}, self.ctx.emit, "")
         deadline = self.ctx.clock.now() + (view.start or row.start)
-        while self.ctx.clock.now() < deadline:
+        not_yet = self.published_at
+        while (looked := self.ctx.clock.now()) < deadline:
             try:
                 if await row.scout(spec, io):
-                    self.ctx.emit(Available(protocol=view.protocol, took=self.ctx.clock.now() - self.published_at))
+                    now = self.ctx.clock.now()
+                    if now - not_yet <= _AVAILABLE_WITHIN:
+                        self.ctx.emit(Available(protocol=view.protocol, took=now - self.published_at))
                     return
             except Failure:
                 pass  # not yet: what it is worth is told by the viewers
+            not_yet = looked
             await asyncio.sleep(_SCOUT_PAUSE)
 
     def _row(self, role: Role, protocol: str) -> SessionRow:
@@ -215,6 +226,7 @@ class Sessions:
             protocol=row.protocol,
             url=self.vars.url(url),
             credential=self.vars.credential(account),
+            loopback=on_this_machine(self.vars.url(url)) or self.client.allow.refusal(_LOOPBACK, _LOOPBACK) is None,
             ice_servers=plan.ice_servers,
             run_number=plan.run_number,
             trace_low=plan.trace_low,

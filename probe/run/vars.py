@@ -2,25 +2,36 @@
 
 A secret's value leaves this file in two ways only: inside a request that goes to an origin the scenario names, and inside
 a Credential, whose repr hides it.
+
+What a server answered is a value, never a template: it is filled in once and not looked at again. Inside an address it
+stays the piece it stands for: it begins no query, fragment or other directory, for the request may go to another service
+than the one that answered, and with somebody's token.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from probe.errors import ConfigError, DriverBug, Located, ProbeError
 from probe.net.client import Credential, origin_of
 from probe.net.redact import Redactor
-from probe.plan import HttpCall, Plan, SecretRef
+from probe.plan import CutStep, HttpCall, HttpStep, Plan, PublishStep, SecretRef, ViewStep, WebsocketStep
 
 _REFERENCE = re.compile(r"\$\{([^{}]+)\}")
 _SECRET_NAME = re.compile(r"token|secret|password|passwd|credential|api_?key", re.IGNORECASE)
 _MAX_SECRET = 64 * 1024
+_MAX_VALUE = 16 * 1024
+_SHORTEST_SECRET = 4
+_ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_IN_PATH, _IN_QUERY = "/:@!$&'()*+,;=%", "/:@!$&'()*+,;=%?"
+_DOTS = re.compile(r"(?:^|/)(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
 
 
 class SecretMisplaced(ProbeError):
@@ -42,7 +53,8 @@ class Vars:
             "publish_region": plan.publish_region,
             "platform.url": plan.platform_url,
         }
-        self.kept_secret: set[str] = set()
+        self._in_urls = {name for url in _urls(plan) for name in _REFERENCE.findall(url)}
+        self._tokens = {name for token in plan.accounts.values() for name in _REFERENCE.findall(token)}
 
     def load_secrets(self) -> None:
         """Read every secret the plan names. Raises ConfigError naming all that are missing."""
@@ -77,13 +89,21 @@ class Vars:
 
     def url(self, template: str) -> str:
         """Absolute: a path is taken under the platform's URL."""
-        url = self.text(template)
-        return url if "://" in url else self.text(self._plan.platform_url).rstrip("/") + "/" + url.lstrip("/")
+
+        def piece(match: re.Match[str]) -> str:
+            value = str(self._value(match[1]))
+            if match.start() == 0 or "." in match[1]:
+                return value  # an address or path of its own; what the run provides
+            return quote(value, safe=_IN_QUERY if "?" in template[: match.start()] else _IN_PATH)
+
+        url = _REFERENCE.sub(piece, template)
+        return url if _ABSOLUTE.match(url) else self.text(self._plan.platform_url).rstrip("/") + "/" + url.lstrip("/")
 
     def guard(self, call: HttpCall) -> None:
         """Raises SecretMisplaced where the call would carry a secret to an origin that the scenario did not give it."""
-        target = origin_of(self.url(call.url))
-        for name in self._secret_names((call.url, call.json, dict(call.headers))):
+        names = self._secret_names((call.url, call.json, dict(call.headers)))
+        target = origin_of(self.url(call.url)) if names else ""
+        for name in names:
             if target not in {origin_of(self.text(origin)) for origin in self._plan.secrets[name].origins}:
                 raise SecretMisplaced(f"secret {name} is not for {target}; name that origin in platform.secrets.{name}.for")
 
@@ -99,13 +119,20 @@ class Vars:
                 return set()
 
     def keep(self, name: str, value: Any) -> None:
-        """Remember what a step kept; a name that sounds like a secret is treated as one."""
+        """Remember what a step kept; an account's token, and a name that sounds like a secret, are treated as one.
+
+        Raises ValueError for what no text, or no part of an address where it is to be one, can hold."""
+        secret = name in self._tokens or _SECRET_NAME.search(name) is not None
+        for text in _strings(value) if secret else ():
+            if len(text) >= _SHORTEST_SECRET:
+                self._redactor.add(text)
         if not isinstance(value, str | int | float | bool):
-            value = json.dumps(value)
+            try:
+                value = json.dumps(value)
+            except RecursionError:
+                raise ValueError("nested too deeply") from None
+        _check_value(value, in_url=name in self._in_urls)
         self._values[name] = value
-        if _SECRET_NAME.search(name) and isinstance(value, str) and len(value) >= 4:
-            self.kept_secret.add(name)
-            self._redactor.add(value)
 
     def has(self, name: str) -> bool:
         return name in self._values
@@ -151,6 +178,49 @@ class Vars:
             raise DriverBug(f"nothing has provided ${{{name}}} yet") from None
 
 
+def _urls(plan: Plan) -> Iterator[str]:
+    """Every address of the plan, as written."""
+    for step in (*plan.journey, *plan.final):
+        match step:
+            case HttpStep():
+                yield from (url for url in (step.call.url, step.undo.url if step.undo else None, step.socket) if url)
+            case WebsocketStep() | PublishStep():
+                yield step.url
+            case ViewStep():
+                yield from (view.url for view in step.views)
+            case CutStep():
+                yield from (call.url for call in (step.call,) if call)
+            case _:
+                pass
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """What a kept secret consists of; as deep as a secret may lie."""
+    match value:
+        case bool() | None:
+            pass
+        case str() | int() | float():
+            yield str(value)
+        case Mapping():
+            yield from (text for item in value.values() if isinstance(item, str) for text in _strings(item))
+        case list():
+            yield from (text for item in value if isinstance(item, str) for text in _strings(item))
+        case _:
+            pass
+
+
+def _check_value(value: str | int | float | bool, *, in_url: bool) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("a number beyond all numbers")
+    text = str(value)
+    if len(text) > _MAX_VALUE:
+        raise ValueError(f"longer than {_MAX_VALUE} characters")
+    if any("\ud800" <= c <= "\udfff" for c in text):
+        raise ValueError("half a character")
+    if in_url and (not text or not text.isprintable() or _DOTS.search(text)):
+        raise ValueError("nothing that may stand in an address")
+
+
 def read_secret(ref: SecretRef) -> str:
     """The secret's value, trailing newline removed. Raises OSError where there is none."""
     kind, argument = ref.source
@@ -160,4 +230,7 @@ def read_secret(ref: SecretRef) -> str:
             raise OSError(0, "not set")
         return value
     with Path(argument).open(encoding="utf-8") as file:
-        return file.read(_MAX_SECRET).rstrip("\n")
+        try:
+            return file.read(_MAX_SECRET).rstrip("\n")
+        except UnicodeDecodeError:
+            raise OSError(0, "not a text in UTF-8") from None

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -21,15 +22,9 @@ DEAD = {"PLATFORM_URL": "http://127.0.0.1:1"}  # nobody listens there: a no-go w
 SCENARIO = "bare-whip-whep"
 
 
-def smoke(out: Path, *more: str, stdout: int | None = subprocess.PIPE, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(out, SCENARIO, *more),
-        env=environment(**DEAD, **env),
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=30,
-    )
+def smoke(out: Path, stdout: int = subprocess.PIPE, env: Mapping[str, str] = {}) -> subprocess.CompletedProcess[str]:
+    told = environment(**DEAD, **env)
+    return subprocess.run(command(out, SCENARIO), env=told, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=30)
 
 
 def catching(pid: int, number: int) -> bool:
@@ -71,7 +66,7 @@ def test_a_closed_stdout_is_not_lent_to_a_socket(tmp_path: Path) -> None:
 
 def test_a_locale_without_our_characters_narrow_and_dumb(tmp_path: Path) -> None:
     plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "COLUMNS": "40", "TERM": "dumb"}
-    ran = smoke(tmp_path, **plain)
+    ran = smoke(tmp_path, env=plain)
     assert (ran.returncode, ran.stderr) == (1, "")
     assert "no-go (fail)" in ran.stdout and "connect/refused" in ran.stdout
     assert ran.stdout.isascii()
