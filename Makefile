@@ -20,10 +20,10 @@ test: $(VENV)/.dev system peers  ## Linters, every test, coverage of the pure fo
 lint: $(VENV)/.dev  ## Linters, types and layers only.
 	$(BIN)/python -m tests.suite --lint
 
-bench: $(VENV)/.dev system peers  ## Costs and latencies, as ratios of one machine.
+bench: $(VENV)/.dev  ## Costs and latencies, as ratios of one machine.
 	$(BIN)/python -m tests.bench
 
-soak: $(VENV)/.dev system peers  ## Repetition: many healthy runs, and runs on a starved machine.
+soak: $(VENV)/.dev system  ## Repetition: many healthy runs, and runs on a starved machine.
 	$(BIN)/python -m tests.soak
 
 system:  ## Debian packages that tests use (as root; says what is missing otherwise).

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.bench import bench_code
-from tests.bench.runs import Measured, run, scenario, starts, watched
+from tests.bench.runs import Measured, run, scenario, starts, stock, watched
 from tests.faults.platform import Platform, Ran
 
 PROBE_SHARE_MS = 15.0  # of a WHEP start, at the median
@@ -78,6 +78,8 @@ async def cost(platform: Platform, folder: Path, seconds: float) -> str:
     live = await measure("live", {})
     ends = {p: (await measure(f"{p}-few", {p: FEW}), await measure(f"{p}-many", {p: MANY})) for p in ("whep", "hls")}
 
+    stocks = [await stock(platform, folder / f"stock-{n}", n, seconds) for n in (FEW, MANY)]
+
     def line(name: str, probe: tuple[float, float], sandbox: tuple[float, float]) -> Row:
         return (name, f"{probe[0]:.4f}", f"{probe[1]:.1f}", f"{sandbox[0]:.4f}", f"{sandbox[1]:.1f}")
 
@@ -91,6 +93,10 @@ async def cost(platform: Platform, folder: Path, seconds: float) -> str:
         name = f"+ a {protocol.upper()} viewer, everything decoded (slope {FEW}→{MANY})"
         by = MANY - FEW
         rows.append(line(name, less(many.probe, few.probe, by), less(many.sandbox, few.sandbox, by)))
+    each = less(stocks[1], stocks[0], MANY - FEW)
+    rows.append(
+        (f"aiortc's own WHEP viewer, everything decoded (slope {FEW}→{MANY})", f"{each[0]:.4f}", f"{each[1]:.1f}", "", "")
+    )
     return table(f"cost, over {seconds:g} s each", rows)
 
 

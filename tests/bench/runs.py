@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import sys
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +16,7 @@ import psutil
 
 from tests.e2e.support import command, environment, explained, verdict_in
 from tests.faults.platform import Platform, Ran
+from tests.tools import ROOT, wait_until
 
 EVERY = 0.05  # s between looks at a process
 SETTLED = 0.5  # s of a watch left out at its beginning: the last start may still be at work
@@ -100,8 +103,13 @@ async def run(platform: Platform, folder: Path, text: str) -> tuple[Ran, Usage, 
         stderr=asyncio.subprocess.PIPE,
     )
     probe, sandbox = Usage(), Usage()
-    async with _looking(psutil.Process(child.pid), probe), _looking(_server(platform), sandbox):
-        _, said = await child.communicate()
+    try:
+        async with _looking(psutil.Process(child.pid), probe), _looking(_server(platform), sandbox):
+            _, said = await child.communicate()
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
     assert child.returncode is not None
     ran = Ran(child.returncode, "", said.decode(), verdict_in(folder / "out"), folder / "out")
     assert ran.exit in (0, 3), explained(ran)  # inconclusive: tainted, which the caller tells
@@ -113,6 +121,55 @@ async def watched(platform: Platform, folder: Path, text: str) -> Measured:
     ran, probe, sandbox = await run(platform, folder, text)
     began, ended = _watch(ran.out / "observations.jsonl")
     return Measured(probe.between(began, ended), sandbox.between(began, ended))
+
+
+async def stock(platform: Platform, folder: Path, count: int, seconds: float) -> tuple[float, float]:
+    """CPU-seconds per second and MiB of `count` viewers of aiortc's own, beside a run that publishes for long enough."""
+    usage = Usage()
+    async with asyncio.TaskGroup() as group:
+        publishing = group.create_task(run(platform, folder, scenario({}, watch=seconds + 8)))
+        (room,) = await wait_until(lambda: _live(platform), 20, "a publisher")
+        command = [
+            sys.executable,
+            "-m",
+            "tests.bench.stock",
+            f"{platform.ready['url']}/rooms/{room}/whep",
+            _token(platform),
+            str(count),
+        ]
+        pipe = asyncio.subprocess.PIPE
+        child = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, cwd=ROOT)
+        assert child.stdin is not None
+        assert child.stdout is not None
+        try:
+            assert (await child.stdout.readline()).strip() == b"playing"
+            began = time.monotonic_ns()
+            async with _looking(psutil.Process(child.pid), usage):
+                await asyncio.sleep(seconds)
+            ended = time.monotonic_ns()
+            child.stdin.close()
+            await child.wait()
+        finally:
+            if child.returncode is None:
+                child.kill()
+                await child.wait()
+        await publishing
+    return usage.between(began + round(SETTLED * 1e9), ended)
+
+
+def _live(platform: Platform) -> list[str]:
+    """Rooms somebody publishes to."""
+    sessions = platform.admin("GET", "/admin/state")["sessions"]
+    return [one["room"] for one in sessions if one["role"] == "publisher" and one["state"] == "up"]
+
+
+def _token(platform: Platform) -> str:
+    body = {"user": "viewer", "password": platform.ready["accounts"]["viewer"]["password"]}
+    request = urllib.request.Request(
+        platform.ready["url"] + "/auth/login", data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return str(json.loads(answer.read())["token"])
 
 
 def _watch(records: Path) -> tuple[int, int]:
