@@ -170,11 +170,12 @@ class Playback:
         newest = self._newest
         if newest is not None and newest.publish == code.publish:
             delta = (code.sequence - newest.sequence) % SEQUENCE_MODULUS
-            if delta == 0:
-                return Sight.DUPLICATE
-            if delta > SEQUENCE_MODULUS // 2:
-                return Sight.REORDERED
-            self._count_loss(delta)
+            behind = delta == 0 or delta > SEQUENCE_MODULUS // 2
+            # Ordinals go round after 15 publish sessions: sent later with no later number, it is of a new session.
+            if behind and code.stamp_ms <= newest.stamp_ms:
+                return Sight.REORDERED if delta else Sight.DUPLICATE
+            if not behind:
+                self._count_loss(delta)
         elif newest is not None and code.stamp_ms < newest.stamp_ms:
             return Sight.REORDERED
         self._newest = code

@@ -80,11 +80,20 @@ def test_what_is_not_this_broadcast_now_does_not_progress(record: FrameRecord, s
 
 def test_the_same_picture_again_is_a_duplicate_and_an_older_one_reordered() -> None:
     machine = playback()
-    for at, sequence in ((0, 10), (33, 11), (66, 11), (100, 9)):
-        machine.on_record(frame(at, sequence))
+    for at, sequence, age in ((0, 10, 50), (33, 11, 50), (66, 11, 83), (100, 9, 183)):
+        machine.on_record(frame(at, sequence, age_ms=age))
     assert machine.tally == {Sight.VERIFIED: 2, Sight.DUPLICATE: 1, Sight.REORDERED: 1}
     assert machine.progress is not None
     assert machine.progress.shown == 33 * MS
+
+
+def test_a_16th_publish_session_has_the_firsts_ordinal_and_is_new_by_its_stamps() -> None:
+    machine = playback()
+    steady(machine, 40, start=500)
+    steady(machine, 40, start=0, from_ms=5000)
+    window = machine.tick(7 * NS)
+    assert window is not None
+    assert (window.verified, window.duplicate, window.reordered, window.lost) == (80, 0, 0, 0)
 
 
 def test_sequence_wraps_without_loss() -> None:
