@@ -113,13 +113,25 @@ def orphans(directory: Path) -> Iterator[list[Orphan]]:
 
 
 def _locked(path: Path, *, create: bool) -> IO[str]:
-    file = path.open("a+" if create else "r+", encoding="utf-8")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    """The file, ours alone. To `create` one is to wait for a sweeper that has just looked into it, and to begin again where it
+    took the still empty file away: a lock on what has no name protects nothing."""
+    while True:
+        file = path.open("a+" if create else "r+", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if create else fcntl.LOCK_NB))
+            if not create or _is(path, file):
+                return file
+        except OSError:
+            file.close()
+            raise
         file.close()
-        raise
-    return file
+
+
+def _is(path: Path, file: IO[str]) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def _read(file: IO[str]) -> list[Entry]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from probe.run.ledger import Ledger, orphans
 
@@ -79,3 +83,24 @@ def test_the_file_is_private(tmp_path: Path) -> None:
     directory = tmp_path / "ledger"
     Ledger(directory, "run-1").close()
     assert os.stat(directory).st_mode & 0o077 == 0
+
+
+def test_a_sweeper_that_looks_into_a_file_just_made_does_not_take_it_from_its_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = fcntl.flock
+    raced: list[str] = []
+
+    def flock(file: Any, how: int) -> None:
+        if not raced:
+            raced.append(file.name)
+            with orphans(tmp_path) as found:  # between our open and our lock: an empty file that nobody holds
+                assert found == []
+        real(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    ledger = Ledger(tmp_path, "run-1")
+    will(ledger)
+    ledger.close()
+    with orphans(tmp_path) as (orphan,):
+        assert len(orphan.entries) == 1
