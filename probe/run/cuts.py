@@ -12,8 +12,9 @@ from contextlib import suppress
 
 from probe.drivers.base import StepIO
 from probe.drivers.http import HttpDriver
+from probe.errors import Failure
 from probe.model.clock import NS
-from probe.model.outcome import Done, Failed, Outcome, Skipped
+from probe.model.outcome import Done, Outcome, Skipped
 from probe.plan import CutStep, HttpStep
 from probe.run.sessions import Sessions
 from probe.run.stay import Stay
@@ -22,35 +23,36 @@ _OURS = ("flap", "rebind")
 
 
 async def run_cut(step: CutStep, sessions: Sessions, io: StepIO) -> Outcome:
-    """Returns Done when every session hit came back; the first failure otherwise. The sessions tell their own story."""
+    """Done: it was made, and everybody hit has settled or run out of time; whether they came back they tell themselves.
+    Failed: the platform's own switch did not work, so nothing was cut. Skipped: there was nobody to hit."""
     hit = _targets(step, sessions)
     if not hit:
         return Skipped("nothing_to_cut", f"no session of {step.of} is playing")
     for stay in hit:
         stay.cut_began(step.cut, step.name)
+    outcome: Outcome = Done()
+    observable = True
     if step.cut in _OURS:
         at = await _cut_paths(step, hit, sessions)
     elif step.cut == "drop":
-        at = await _drop(step, sessions)
+        at, observable = await _drop(step, sessions)
     else:
-        failed = await _switch(step, io)
+        outcome, observable = await _switch(step, io), False
         at = sessions.ctx.clock.now()
-        if isinstance(failed, Failed):
-            for stay in hit:
-                stay.restored(at=at, observable=False)
-            return failed
     for stay in hit:
-        stay.restored(at=at, observable=step.cut in (*_OURS, "drop"))
-    return await _wait_for(hit, sessions)
+        stay.restored(at=at, observable=observable)
+    if isinstance(outcome, Done):
+        await _wait_for(hit, sessions)
+    return outcome
 
 
 def _targets(step: CutStep, sessions: Sessions) -> list[Stay]:
-    """Every session that this cut touches: a dropped publisher or a restarted platform touches its viewers too."""
-    viewers = sessions.viewers(None if step.of in ("viewers", "publisher", "platform") else step.of)
-    stays = [stay for stay in viewers if stay.playing]
-    if step.cut in _OURS:
-        return [stay for stay in stays if stay.path is not None]
-    return stays
+    """Every session that this cut touches: a dropped publisher touches its viewers too (it is cut apart, for its return is
+    what they wait for), and a platform's own switch everybody that the platform serves."""
+    stays = sessions.viewers(None if step.of in ("viewers", "publisher", "platform") else step.of)
+    if step.of == "platform" or step.cut == "restart":
+        stays = [*sessions.publishers(), *stays]
+    return [stay for stay in stays if stay.playing and (stay.path is not None or step.cut not in _OURS)]
 
 
 async def _cut_paths(step: CutStep, hit: list[Stay], sessions: Sessions) -> int:
@@ -69,8 +71,9 @@ async def _cut_paths(step: CutStep, hit: list[Stay], sessions: Sessions) -> int:
     return sessions.ctx.clock.now()
 
 
-async def _drop(step: CutStep, sessions: Sessions) -> int:
-    """The publisher leaves and returns; the path is back when its media is acknowledged again."""
+async def _drop(step: CutStep, sessions: Sessions) -> tuple[int, bool]:
+    """The publisher leaves and returns; the path is back when its media is acknowledged again: that instant, and whether it
+    came to it."""
     publishers = [stay for stay in sessions.publishers() if stay.playing]
     for stay in publishers:
         stay.cut_began(step.cut, step.name)
@@ -81,19 +84,22 @@ async def _drop(step: CutStep, sessions: Sessions) -> int:
         stay.come_back()
         stay.restored(at=at)
     await _wait_for(publishers, sessions)
-    return sessions.ctx.clock.now()
+    return sessions.ctx.clock.now(), all(stay.playing for stay in publishers)
 
 
 async def _switch(step: CutStep, io: StepIO) -> Outcome:
-    """The platform's own switch, then the time it is given to come back."""
+    """The platform's own switch, then the time it is given to come back. One that fails was never thrown."""
     if step.call is None:
         return Done()
-    outcome = await HttpDriver().run(HttpStep(name=step.name, service=step.service, call=step.call, deadline=step.deadline), io)
+    try:
+        await HttpDriver().run(HttpStep(name=step.name, service=step.service, call=step.call, deadline=step.deadline), io)
+    except Failure as failure:
+        return failure.outcome
     await asyncio.sleep(step.duration / NS)
-    return outcome
+    return Done()
 
 
-async def _wait_for(hit: list[Stay], sessions: Sessions) -> Outcome:
+async def _wait_for(hit: list[Stay], sessions: Sessions) -> None:
     """Until each has settled. The longest is the reconnect deadline and one more start, for an attempt under way then; a
     session that has not settled by that time ends in its own name, not in the step's."""
     limit = max((sessions.ctx.plan.reconnect_deadline + stay.start_deadline for stay in hit), default=0) / NS
@@ -101,4 +107,3 @@ async def _wait_for(hit: list[Stay], sessions: Sessions) -> Outcome:
         async with asyncio.timeout(limit):
             for stay in hit:
                 await stay.settled.wait()
-    return Done()

@@ -2,7 +2,9 @@
 
 Section 2 of the design: `outage` is the longest time without a new verified picture that touches the cut; `reconnect` runs
 from the return of the path to the first verified picture whose bytes arrived after it, and exists only where that return
-was seen. A buffered player that fetched media after the return without its picture having stopped was unaffected.
+was seen. A buffered player that fetched media after the return without its picture having stopped was unaffected. A publisher's
+progress is what the receiver acknowledges, about once a second: it was affected where that stayed away for as long as its
+stall timer.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ NOTICEABLE = 500 * MS
 
 @dataclass(slots=True, kw_only=True)
 class Cutting:
-    """`attempt` is the transport alive when the cut began; `last` the newest picture shown then."""
+    """`attempt` is the transport alive when the cut began; `last` the newest picture shown then; `noticeable` the shortest
+    gap between pictures (ns) that is one."""
 
     kind: str
     step: str
@@ -28,6 +31,7 @@ class Cutting:
     last: int
     restored: int | None = None
     observable: bool = True
+    noticeable: int = NOTICEABLE
     _worst: int = 0
 
     def on_step(self, step: Step, attempt: int) -> Resumed | None:
@@ -40,7 +44,7 @@ class Cutting:
         reconnect = step.decoded - self.restored if self.observable else None
         if attempt != self.attempt:
             outcome = CutOutcome.RESTARTED
-        elif self._worst >= NOTICEABLE:
+        elif self._worst >= self.noticeable:
             outcome = CutOutcome.RESUMED
         else:
             return self._end(CutOutcome.UNAFFECTED, None, None, attempt)
@@ -50,7 +54,7 @@ class Cutting:
         """A buffered player fetched media; unaffected if that was after the return and its picture never stopped."""
         if self.restored is None or at <= self.restored or attempt != self.attempt:
             return None
-        if max(self._worst, now - self.last) >= NOTICEABLE:
+        if max(self._worst, now - self.last) >= self.noticeable:
             return None
         return self._end(CutOutcome.UNAFFECTED, None, None, attempt)
 

@@ -2,7 +2,8 @@
 
 What ends the journey early (a failed step, the run's deadline, Ctrl-C) never ends the run early: sessions are ended as
 planned, `finally` steps run, what the ledger still holds is undone, and every step that was not reached says so. Only then
-does a cancellation go on its way. Everything after the journey has one bound of its own, so that it cannot hang either.
+does a cancellation go on its way: one that comes while all that is under way waits for it too. Everything after the journey
+has one bound of its own, and the sessions' leaving half of it, so that it cannot hang either.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import assert_never
 
@@ -29,7 +30,7 @@ from probe.plan import CutStep, FakeStep, HttpCall, HttpStep, Plan, PublishStep,
 from probe.run.context import Context, Put
 from probe.run.cuts import run_cut
 from probe.run.health import Bounds, Health, Sources, on_this_machine
-from probe.run.ledger import Entry, Ledger, orphans
+from probe.run.ledger import Entry, Ledger, Orphan, orphans
 from probe.run.sessions import Sessions
 from probe.run.step_io import RunStepIO
 from probe.run.vars import SecretMisplaced, Vars
@@ -38,6 +39,8 @@ from probe.version import VERSION
 _log = logging.getLogger(__name__)
 _STEP_DEADLINE = 10 * NS
 _FINISH_SECONDS = 20.0
+_LEAVE_SECONDS = _FINISH_SECONDS / 2
+_SWEEP_SECONDS = 10.0
 _SERVICE_PHASE = {
     p.value: p for p in (Phase.AUTH, Phase.ROOM, Phase.PAYMENT, Phase.GIFT, Phase.CHAT, Phase.MODERATION, Phase.ENDING)
 }
@@ -130,10 +133,7 @@ class Engine:
             except asyncio.CancelledError as error:
                 interrupted, outcome = error, Cancelled()
             try:
-                async with asyncio.timeout(_FINISH_SECONDS):
-                    await self._finish(outcome)
-            except TimeoutError:
-                self._ctx.note(f"ending took longer than {_FINISH_SECONDS:g} s and was given up")
+                interrupted = await self._finish_undisturbed(outcome) or interrupted
             finally:
                 for stay in sessions.stays:
                     stay.end()
@@ -146,13 +146,53 @@ class Engine:
     async def _journey(self) -> Outcome:
         for step in self._plan.journey:
             outcome = await self._step(step)
-            if isinstance(outcome, Failed | Aborted | Cancelled) and not step.optional:
+            # Where nobody publishes there is nothing to see, and no viewer is to be charged for it.
+            unpublished = isinstance(step, PublishStep) and isinstance(outcome, Skipped)
+            if (isinstance(outcome, Failed | Aborted | Cancelled) or unpublished) and not step.optional:
                 return outcome
         return Done()
 
+    async def _finish_undisturbed(self, outcome: Outcome) -> asyncio.CancelledError | None:
+        """`_finish`, within its bound; a cancellation that came meanwhile is returned instead of raised."""
+        interrupted: asyncio.CancelledError | None = None
+
+        async def within() -> None:
+            try:
+                async with asyncio.timeout(_FINISH_SECONDS):
+                    await self._finish(outcome)
+            except TimeoutError:
+                self._ctx.note(f"ending took longer than {_FINISH_SECONDS:g} s and was given up")
+
+        async with asyncio.TaskGroup() as group:
+            finishing = group.create_task(within(), name="ending")
+            while not finishing.done():
+                try:
+                    await asyncio.wait({finishing})
+                except asyncio.CancelledError as error:
+                    interrupted = error
+        return interrupted
+
     async def _finish(self, outcome: Outcome) -> None:
         """End the sessions, run the `finally` steps, undo what is left, and name what was never reached."""
-        for step in self._plan.journey:
+        self._tell_unreached(self._plan.journey)
+        if not isinstance(outcome, Cancelled):
+            self._progress("ending")
+        try:
+            async with asyncio.timeout(_LEAVE_SECONDS):
+                await self._sessions.end()
+        except TimeoutError:
+            self._ctx.note(f"sessions had not all left after {_LEAVE_SECONDS:g} s")
+        try:
+            for step in self._plan.final:
+                await self._step(step, final=True)
+        finally:
+            self._tell_unreached(self._plan.final, final=True)
+        for entry in self._ledger.open_entries():
+            if await self._undo(entry):
+                self._ledger.undone(entry.number)
+
+    def _tell_unreached(self, steps: Sequence[Step], *, final: bool = False) -> None:
+        for step in steps:
             if step.name not in self._reached:
                 self._ctx.emit(
                     StepDone(
@@ -162,24 +202,17 @@ class Engine:
                         outcome=Skipped("not_reached"),
                         took=0,
                         optional=step.optional,
+                        final=final,
                     )
                 )
-        if not isinstance(outcome, Cancelled):
-            self._progress("ending")
-        await self._sessions.end()
-        for step in self._plan.final:
-            await self._step(step, final=True)
-        for entry in self._ledger.open_entries():
-            if await self._undo(entry):
-                self._ledger.undone(entry.number)
 
     # -- one step
 
     async def _step(self, step: Step, *, final: bool = False) -> Outcome:
-        self._reached.add(step.name)
         if not self._swept and step.service != "auth":
             self._swept = True
             await self._sweep()
+        self._reached.add(step.name)
         self._progress(step.name)
         span = self._ctx.new_span()
         began = self._clock.now()
@@ -209,8 +242,10 @@ class Engine:
     async def _guarded(self, step: Step, io: RunStepIO) -> Outcome:
         """The step, with every way it can end turned into an outcome. Cancellation alone goes on."""
         try:
-            if final_variables := self._missing(step):
-                return Skipped("not_reached", f"{final_variables} was never provided")
+            if missing := self.vars.unknown(_templates(step)):
+                return Skipped("not_reached", f"{', '.join(dict.fromkeys(missing))} was never provided")
+            for call in _calls(step):
+                self.vars.guard(call)
             return await self._dispatch(step, io)
         except Failure as failure:
             return failure.outcome
@@ -224,12 +259,6 @@ class Engine:
         except Exception as bug:
             _log.exception("step %s broke", step.name)
             return Aborted(f"{type(bug).__name__}: {bug}")
-
-    def _missing(self, step: Step) -> str:
-        """A `finally` step may need what the journey never came to keep."""
-        if not isinstance(step, HttpStep):
-            return ""
-        return ", ".join(self.vars.unknown((step.call.url, step.call.json, dict(step.call.headers))))
 
     async def _dispatch(self, step: Step, io: RunStepIO) -> Outcome:
         match step:
@@ -254,7 +283,6 @@ class Engine:
         return self._table.steps[kind]
 
     async def _http(self, step: HttpStep, io: RunStepIO) -> Outcome:
-        self.vars.guard(step.call)
         if step.undo is not None:
             self._promise(step.name, step.undo)
         async with asyncio.timeout((step.deadline or _STEP_DEADLINE) / NS + 1):
@@ -289,11 +317,18 @@ class Engine:
     async def _sweep(self) -> None:
         """Undo what a killed run left on this platform, with this run's credentials."""
         with orphans(self._state) as dead:
-            for orphan in dead:
-                for entry in list(orphan.entries):
-                    if entry.platform == self._plan.platform_url and await self._undo(entry):
-                        orphan.undone(entry)
-                        self._ctx.note(f"swept what step {entry.step} of run {orphan.path.stem} had left")
+            try:
+                async with asyncio.timeout(_SWEEP_SECONDS):
+                    for orphan in dead:
+                        await self._sweep_one(orphan)
+            except TimeoutError:
+                self._ctx.note(f"what earlier runs left was not all swept within {_SWEEP_SECONDS:g} s; the next run goes on")
+
+    async def _sweep_one(self, orphan: Orphan) -> None:
+        for entry in list(orphan.entries):
+            if entry.platform == self._plan.platform_url and await self._undo(entry):
+                orphan.undone(entry)
+                self._ctx.note(f"swept what step {entry.step} of run {orphan.path.stem} had left")
 
     async def _renew(self, account: str | None) -> None:
         """Run again the step that kept this account's token."""
@@ -325,3 +360,28 @@ def _of_viewers(outcomes: list[Outcome]) -> Outcome:
         return Done()
     failed = [outcome for outcome in outcomes if isinstance(outcome, Failed)]
     return failed[0] if failed else outcomes[0] if outcomes else Skipped("no_viewers")
+
+
+def _calls(step: Step) -> list[HttpCall]:
+    """What a step sends beside its sessions' own requests, as calls."""
+    match step:
+        case HttpStep():
+            return [step.call, *([step.undo] if step.undo is not None else [])]
+        case CutStep():
+            return [step.call] if step.call is not None else []
+        case WebsocketStep():
+            return [HttpCall(method="GET", url=step.url, json=step.send)]
+        case _:
+            return []
+
+
+def _templates(step: Step) -> list[object]:
+    """Every template that must be filled in before the step can begin; one may need what the journey never came to keep."""
+    called = [part for call in _calls(step) for part in (call.url, call.json, dict(call.headers))]
+    match step:
+        case PublishStep():
+            return [step.url]
+        case ViewStep():
+            return [view.url for view in step.views]
+        case _:
+            return called

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from probe.drivers.base import SessionRow, Spec
-from probe.errors import Failure, Unsupported
+from probe.errors import Failure, ProbeError, Unsupported
 from probe.link.path import Path
 from probe.media.feed import Feed
 from probe.model.clock import NS, Clock
@@ -29,6 +29,7 @@ from probe.model.observation import (
     Observation,
     Restored,
     Resumed,
+    Role,
     SessionBegan,
     SessionEnded,
     SessionStarted,
@@ -39,7 +40,7 @@ from probe.model.stage import Phase, Stage, StageTimer
 from probe.net.client import Client
 from probe.run.attempt import at_deadline
 from probe.run.context import Context
-from probe.run.cutting import Cutting
+from probe.run.cutting import NOTICEABLE, Cutting
 from probe.run.watch import Watch
 
 _log = logging.getLogger(__name__)
@@ -147,7 +148,14 @@ class Stay:
         self.ctx.emit(CutBegan(at=now, kind=kind, step=step), self.session)
         if self.over:
             return
-        self._cut = Cutting(kind=kind, step=step, began=now, attempt=self._attempt, last=self._last_shown)
+        self._cut = Cutting(
+            kind=kind,
+            step=step,
+            began=now,
+            attempt=self._attempt,
+            last=self._last_shown,
+            noticeable=NOTICEABLE if self.began.role is Role.VIEWER else self.row.stall,
+        )
         self.settled.clear()
 
     def restored(self, *, at: int, observable: bool = True) -> None:
@@ -171,7 +179,9 @@ class Stay:
             self._away.set()
 
     def tick(self, now: int, *, force: bool = False) -> None:
-        """Emit the window that ended, if a second has passed."""
+        """Emit the window that ended, if a second has passed; none before the intent."""
+        if self._task is None:
+            return
         window = self.watch.window(now, force=force)
         if window is not None:
             self.ctx.emit(window, self.session)
@@ -248,7 +258,7 @@ class Stay:
         try:
             async with asyncio.timeout(5):
                 await self.refresh()
-        except (Failure, TimeoutError) as error:
+        except (ProbeError, TimeoutError) as error:
             self.ctx.note(f"credentials could not be renewed: {error}", self.session)
 
     async def _pause(self) -> None:
@@ -277,6 +287,8 @@ class Stay:
             if not timer.ended:
                 timer.finish(self.ctx.clock.now())
                 self._emit_slices(timer)
+            if self.feed is feed:
+                self.feed = None  # what still comes nobody is to read, and its age says nothing of this machine
             if not ended.done():
                 ended.set_result(outcome)
 

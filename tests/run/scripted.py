@@ -86,8 +86,8 @@ def make_stay(
     facts: list[Observation] = []
     plan = Plan(
         scenario="s", description="", owner="o", mode="adhoc", seed=1, region="r", publish_region="r", run_id="run",
-        run_number=RUN, trace_low=TRACE, platform_url="http://127.0.0.1", allow=(), ice_servers=(), accounts={}, secrets={}, journey=(), final=(),
-        run_deadline=10 * NS, reconnect_deadline=reconnect,
+        run_number=RUN, trace_low=TRACE, platform_url="http://127.0.0.1", allow=(), ice_servers=(), accounts={}, secrets={},
+        journey=(), final=(), run_deadline=10 * NS, reconnect_deadline=reconnect,
     )  # fmt: skip
     clock = SystemClock()
     ctx = Context(plan, clock, facts.append, random.Random(1))

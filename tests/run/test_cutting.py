@@ -80,3 +80,11 @@ def test_a_buffered_player_that_had_stopped_is_not_unaffected_by_a_fetch() -> No
 def test_failure_carries_its_reason() -> None:
     end = cutting().failed(Failed(Phase.RECONNECTING, "timeout"), attempt=4)
     assert (end.outcome, end.attempts, end.failure) == (CutOutcome.FAILED, 4, Failed(Phase.RECONNECTING, "timeout"))
+
+
+def test_a_publisher_acknowledged_once_a_second_was_not_affected_by_a_second_without() -> None:
+    cut = Cutting(kind="restart", step="cut", began=1000 * MS, attempt=0, last=600 * MS, noticeable=4000 * MS)
+    cut.restored, cut.observable = 1200 * MS, False
+    end = cut.on_step(step(1700), attempt=0)
+    assert end is not None
+    assert (end.outcome, end.outage) == (CutOutcome.UNAFFECTED, None)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import pytest
 
-from probe.drivers.base import SessionIO
-from probe.errors import Failure, Unsupported
+from probe.drivers.base import SessionIO, Spec
+from probe.errors import DriverBug, Failure, Unsupported
 from probe.model.clock import MS, NS
-from probe.model.observation import CutOutcome, Observation, Resumed, SessionBegan, SessionEnded, SessionStarted, StageDone
+from probe.model.observation import CutOutcome, Note, Observation, Resumed, SessionBegan, SessionEnded, SessionStarted, StageDone
 from probe.model.outcome import Aborted, Cancelled, Done, Failed, Skipped
 from probe.model.stage import Phase, Stage
 from tests.run.scripted import Scripted, Source, make_stay
@@ -286,3 +288,60 @@ async def test_cancelled_before_it_could_end_is_cancelled_and_leaves_the_driver(
         await task
     assert isinstance(only(facts, SessionEnded).outcome, Cancelled)
     assert driver.left == 1
+
+
+async def test_pictures_that_come_while_an_attempt_is_being_left_are_not_called_a_decode_backlog() -> None:
+    source = Source()
+
+    @asynccontextmanager
+    async def open_slowly(spec: Spec, io: SessionIO) -> AsyncIterator[None]:
+        driver.entered += 1
+        io.stages.enter(Stage.KEYFRAME, io.clock.now())
+        if driver.entered == 1:
+            io.feed.post(source.frame(io))
+        try:
+            yield
+        finally:
+            for _ in range(30):  # somebody else's pictures, while we say goodbye
+                io.feed.post(source.frame(io, run=77))
+                await asyncio.sleep(0.02)
+
+    driver = Scripted(forever)
+    driver.open = open_slowly  # type: ignore[method-assign]
+    stay, _ = make_stay(driver, start=NS // 4, reconnect=3 * NS)
+    worst = 0.0
+    async with asyncio.TaskGroup() as group:
+        group.create_task(stay.run())
+        while not stay.over:
+            worst = max(worst, stay.feed.backlog if stay.feed is not None else 0.0)
+            await asyncio.sleep(0.01)
+    assert driver.entered > 3
+    assert worst < 0.2
+
+
+async def test_a_renewal_that_breaks_is_noted_and_ends_nothing() -> None:
+    source = Source()
+
+    async def refresh() -> None:
+        raise DriverBug("nothing has provided ${token} yet")
+
+    async def connect(io: SessionIO, n: int) -> None:
+        if n == 1:
+            raise Failure(Phase.AUTH, "http_401")
+
+    async def script(io: SessionIO, n: int) -> None:
+        await source.play(io, frames=5 if n == 0 else 10_000)
+
+    stay, facts = make_stay(Scripted(script, connect), refresh=refresh)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(stay.run())
+        await wait_until(lambda: any(isinstance(f, Resumed) for f in facts))
+        stay.end()
+    assert only(facts, SessionEnded).ending == "planned"
+    assert any("could not be renewed" in note.text for note in facts if isinstance(note, Note))
+
+
+async def test_no_second_is_told_of_a_session_before_its_intent() -> None:
+    stay, facts = make_stay(Scripted(forever))
+    stay.tick(stay.ctx.clock.now() + 5 * NS)
+    assert facts == []
