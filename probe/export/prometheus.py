@@ -222,6 +222,7 @@ class MetricsSink:
         self._to.set("self_decode_backlog_seconds", region, fact.decode_backlog)
         self._to.set("self_run_delay_ratio", region, fact.run_delay)
         self._to.set("self_throttled_ratio", region, fact.throttled)
+        self._to.set("self_pressure_ratio", region, fact.pressure)
 
     # -- at the end
 

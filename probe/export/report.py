@@ -212,6 +212,7 @@ class _Page:
             ("Decode backlog, worst", _most(s.decode_backlog for s in samples), True),
             ("Ready but not running, worst share", _most(s.run_delay for s in samples), False),
             ("Throttled, worst share", _most(s.throttled for s in samples), False),
+            ("Machine busy, worst share", _most(s.pressure for s in samples), False),
         ]
         said = [(name, in_seconds(v) if time else f"{v * 100:.0f} %") for name, v, time in worst if v is not None]
         taints = Counter(taint for s in samples for taint in s.taints)

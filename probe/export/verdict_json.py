@@ -92,6 +92,7 @@ def _probe(evaluation: Evaluation) -> ProbeDoc:
             decode_backlog_seconds_max=_most(s.decode_backlog for s in samples),
             run_delay_ratio_max=_most(s.run_delay for s in samples),
             throttled_ratio_max=_most(s.throttled for s in samples),
+            pressure_ratio_max=_most(s.pressure for s in samples),
             taints=sorted({taint for s in samples for taint in s.taints}),
         ),
         clock=ClockDoc(error_seconds=seconds(worst)),

@@ -40,6 +40,7 @@ class HealthDoc(_Part):
     decode_backlog_seconds_max: Seconds | None = None
     run_delay_ratio_max: float | None = None
     throttled_ratio_max: float | None = None
+    pressure_ratio_max: float | None = None
     taints: list[str] = []
 
 

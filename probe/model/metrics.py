@@ -141,6 +141,7 @@ _ALL = (
     _gauge("self_decode_backlog_seconds", ("region",), "How far the probe's decoding is behind arrival.", "seconds"),
     _gauge("self_run_delay_ratio", ("region",), "Share of time the probe's threads were runnable and not running.", "ratio"),
     _gauge("self_throttled_ratio", ("region",), "Share of time the probe's CPU quota held it back.", "ratio"),
+    _gauge("self_pressure_ratio", ("region",), "Share of time anybody on the probe's machine waited for a CPU.", "ratio"),
     _counter("self_health_samples_total", ("region", "tainted"), "The probe's looks at itself."),
     _counter("self_observations_total", (), "Observations taken in."),
     _counter("self_observations_dropped_total", ("kind",), "Observations a sink could not take, by sink."),
