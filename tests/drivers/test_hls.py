@@ -165,9 +165,9 @@ def sequences(records: list[FrameRecord]) -> list[int]:
 @pytest.mark.parametrize("ts", [False, True], ids=["fmp4", "ts"])
 async def test_it_starts_at_the_live_position_and_shows_every_picture_when_it_is_due(io: FakeIO, ts: bool):
     async with Origin(ts=ts).running() as origin, viewing(origin, io):
-        got = await io.pictures(60)
+        got = await io.pictures(30)
     first = (12 - 6) * PER_SEGMENT  # three target durations of 1 s before the end
-    assert sequences(got) == list(range(first, first + 60))
+    assert sequences(got) == list(range(first, first + 30))
     gaps = [(b.shown - a.shown) / MS for a, b in pairwise(got[1:])]
     assert sum(gaps) / len(gaps) == pytest.approx(1000 / FPS, abs=2)
     assert got[0].keyframe and got[0].shown == got[0].decoded
@@ -411,9 +411,10 @@ async def test_a_list_that_never_moves_is_stale_while_nothing_has_started(io: Fa
 
 async def test_a_list_that_stops_is_frozen_once_everything_was_shown(io: FakeIO, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(hls, "_FROZEN", NS)
-    async with Origin(moving=False).running() as origin, viewing(origin, io):
+    monkeypatch.setattr(hls, "_STALE_TARGETS", 1)
+    async with Origin(listed=4, moving=False).running() as origin, viewing(origin, io):
         got, failure = await io.until_closed()
-    assert sequences(got) == list(range(60, 120))
+    assert sequences(got) == list(range(40))
     assert (failure.phase, failure.reason) == (Phase.PLAYING, "frozen")
 
 
@@ -421,17 +422,17 @@ async def test_an_edge_that_answers_503_for_a_while_costs_nothing(io: FakeIO):
     async with Origin().running() as origin, viewing(origin, io):
         await io.pictures(5)
         origin.broken = {"segment": status(503, times=2), "media": status(503, times=1)}
-        got = await io.pictures(80)
+        got = await io.pictures(70)
     failures = [request.failure.reason for request in io.of(RequestDone) if request.failure]
     assert failures == ["http_503"] * 3
-    assert sequences(got) == list(range(65, 145))
+    assert sequences(got) == list(range(65, 135))
     assert io.rebuffers == []
 
 
 async def test_a_segment_that_stays_broken_is_left_out_and_told(io: FakeIO, quick: None):
-    async with Origin(broken={"13": status(503), "14": body(b"garbage" * 100)}).running() as origin, viewing(origin, io):
-        got = await io.pictures(90)
-    assert sequences(got) == [*range(60, 130), *range(150, 170)]
+    async with Origin(broken={"9": status(503), "10": body(b"garbage" * 100)}).running() as origin, viewing(origin, io):
+        got = await io.pictures(50)
+    assert sequences(got) == [*range(60, 90), *range(110, 130)]
     assert sum("was left out" in note for note in io.notes) == 2
     assert io.facts["skipped_segments"] == "2"
 
@@ -443,8 +444,8 @@ async def test_a_short_cut_of_the_path_goes_unnoticed(make_io: Callable[..., Fak
         path.cut()
         got = await io.pictures(24)
         path.restore()
-        got += await io.pictures(60)
-    assert sequences(got) == list(range(70, 154))
+        got += await io.pictures(46)
+    assert sequences(got) == list(range(70, 140))  # past what the buffer held at the cut
     assert max(b.shown - a.shown for a, b in pairwise(got)) < 300 * MS
     assert io.rebuffers == []
     assert path.down.stream_bytes > 0
@@ -455,8 +456,8 @@ async def test_a_rebinding_goes_unnoticed(make_io: Callable[..., FakeIO], path: 
     async with Origin().running() as origin, viewing(origin, io):
         await io.pictures(10)
         await path.rebind()
-        got = await io.pictures(80)
-    assert sequences(got) == list(range(70, 150))
+        got = await io.pictures(70)
+    assert sequences(got) == list(range(70, 140))
     assert io.rebuffers == []
 
 
@@ -465,14 +466,14 @@ async def test_a_long_cut_stands_the_picture_and_then_resumes_near_live(make_io:
     async with Origin().running() as origin, viewing(origin, io):
         await io.pictures(10)
         path.cut()
-        await asyncio.sleep(7)
+        await asyncio.sleep(5)
         restored = path.restore()
         got = await io.pictures(80)
     after = [record for record in got if record.arrived > restored]
     assert after
     assert after[0].shown - restored < 2 * NS
     (rebuffer,) = io.rebuffers
-    assert rebuffer.took / NS == pytest.approx(4.0, abs=1.5)
+    assert rebuffer.took / NS == pytest.approx(2.5, abs=1.2)
     assert rebuffer.began < restored < rebuffer.began + rebuffer.took
     assert sequences(after)[0] > 120 + PER_SEGMENT
     assert any("segments were left out" in note for note in io.notes)
@@ -480,7 +481,7 @@ async def test_a_long_cut_stands_the_picture_and_then_resumes_near_live(make_io:
 
 
 async def test_a_token_that_expires_is_told_when_the_buffer_is_played_out(io: FakeIO):
-    async with Origin().running() as origin, viewing(origin, io):
+    async with Origin(listed=4).running() as origin, viewing(origin, io):
         await io.pictures(5)
         origin.broken = {"media": status(401), "segment": status(401)}
         got, failure = await io.until_closed()
@@ -489,7 +490,7 @@ async def test_a_token_that_expires_is_told_when_the_buffer_is_played_out(io: Fa
 
 
 async def test_a_stream_that_turns_unplayable_is_ended_when_the_buffer_is_played_out(io: FakeIO):
-    async with Origin().running() as origin, viewing(origin, io):
+    async with Origin(listed=4).running() as origin, viewing(origin, io):
         await io.pictures(5)
         origin.head = '#EXT-X-KEY:METHOD=AES-128,URI="key"'
         got, failure = await io.until_closed()
