@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, get_args
 
 from probe.model.clock import NS
-from probe.model.observation import CutOutcome, Freeze, Observation, RequestDone, Role, Window
+from probe.model.observation import CutOutcome, Freeze, HealthSample, Observation, RequestDone, Role, Window
 from probe.model.outcome import REASONS, Failed, Outcome, Skipped
 from probe.model.stage import Phase, Stage
 from probe.model.verdict import RunResult, SessionResult, Verdict
@@ -85,6 +85,11 @@ def phase_reason(outcome: Outcome | None) -> tuple[str, str, str]:
 def status_class(status: int) -> str:
     """`2xx`…`5xx`; `none` where no answer came."""
     return f"{status // 100}xx" if 100 <= status < 600 else "none"
+
+
+def unwell(health: Iterable[HealthSample], began: int, ended: int) -> bool:
+    """Whether any look at the probe's health that touches [began, ended] found something wanting."""
+    return any(sample.taints and sample.at > began and sample.at - sample.took < ended for sample in health)
 
 
 def counts_until(session: SessionResult) -> int | None:
@@ -161,8 +166,8 @@ def frames(session: SessionResult) -> dict[str, int] | None:
 
 
 def watched(session: SessionResult) -> int:
-    """ns of counted windows."""
-    return sum(w.took for w in counted_windows(session))
+    """ns of counted windows since the first picture; before it nobody watched."""
+    return sum(w.took for w in counted_windows(session) if session.started is not None and w.at > session.started)
 
 
 def edges(requests: Iterable[RequestDone]) -> list[tuple[str, str, str, int]]:

@@ -5,16 +5,18 @@ and the probe's own health; these move while a long run goes on. **At the end**,
 stages, reconnects, steps, failures, verdict; only then is it known what the probe's own health spoilt, since that needs the
 health samples on both sides of it.
 
-Kept out of distributions: clock faults (never in `latencies`), what a tainted probe measured (by the newest health sample),
-and everything of a session after our own link cut it, except how it came back. The sink never awaits, never raises, and holds a
-bounded number of open sessions; what it cannot take it counts.
+Kept out of distributions: clock faults (never in `latencies`), what a tainted probe measured, and everything of a session after
+our own link cut it, except how it came back. What the probe's health spoilt it says only afterwards, so a second of media and a
+freeze wait for the next look at it (half a second); both sides of frozen ÷ watched leave out what it found wanting. The sink
+never awaits, never raises, and holds a bounded number of open sessions; what it cannot take it counts.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from prometheus_client import CollectorRegistry
@@ -30,6 +32,7 @@ from probe.export.figures import (
     W3C,
     counts_until,
     status_class,
+    unwell,
 )
 from probe.export.zeros import CACHE_STATES, CLASSES, SESSION_STEPS, Protocols, series
 from probe.model.clock import NS
@@ -52,6 +55,7 @@ from probe.plan import Plan
 
 _log = logging.getLogger(__name__)
 MAX_OPEN = 10_000
+_SAMPLES = 64  # looks at the probe's health that are remembered: half a minute, longer than a freeze that ends
 
 ObjectiveOutcome = Literal["good", "bad", "inconclusive"]
 Labels = dict[str, str]
@@ -61,7 +65,8 @@ Labels = dict[str, str]
 class _Run:
     labels: Labels
     trace: str
-    tainted: bool = False
+    health: deque[HealthSample] = field(default_factory=lambda: deque(maxlen=_SAMPLES))
+    waiting: deque[_Watched] = field(default_factory=deque)
 
 
 @dataclass(slots=True)
@@ -70,6 +75,15 @@ class _Session:
     viewer: bool
     started: bool = False
     severed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """A fact of a viewer's media, and whether the session had started by then."""
+
+    fact: Window | Freeze
+    media: Labels
+    started: bool
 
 
 class MetricsSink:
@@ -128,7 +142,8 @@ class MetricsSink:
                 self._bounded(self._runs)
                 self._runs[fact.run] = _Run(_run_labels(fact), fact.trace_id)
             case RunEnded():
-                self._runs.pop(fact.run, None)
+                if run := self._runs.pop(fact.run, None):
+                    self._settle(run, fact.at)
                 for key in [key for key in self._sessions if key[0] == fact.run]:
                     del self._sessions[key]
             case SessionBegan():
@@ -164,35 +179,53 @@ class MetricsSink:
         session = self._sessions.get((fact.run, fact.session))
         if run is None or session is None or session.severed or not session.viewer:
             return
-        if isinstance(fact, Window):
-            self._window(run, session, fact)
-        elif fact.rule == W3C:
-            self._to.add("freezes_total", session.media, trace=run.trace)
-            self._to.add("frozen_seconds_total", {**session.media, "kind": "freeze"}, fact.took / NS)
-        elif fact.rule == FIXED:
-            self._to.add("freezes_fixed_total", session.media, trace=run.trace)
-        elif fact.rule == REBUFFER:
-            self._to.add("rebuffers_total", session.media, trace=run.trace)
-            self._to.add("frozen_seconds_total", {**session.media, "kind": "rebuffer"}, fact.took / NS)
+        run.waiting.append(_Watched(fact, session.media, session.started))
+        if not run.health:  # nobody looks at the probe's health: nothing to wait for
+            self._settle(run, fact.at)
+        elif len(run.waiting) > MAX_OPEN:
+            self._settle(run, run.waiting[0].fact.at)
 
-    def _window(self, run: _Run, session: _Session, window: Window) -> None:
+    def _settle(self, run: _Run, until: int) -> None:
+        """Count what waited and lies before `until`, now that it is known how the probe was."""
+        while run.waiting and run.waiting[0].fact.at <= until:
+            watched = run.waiting.popleft()
+            fact = watched.fact
+            tainted = unwell(run.health, fact.at - fact.took, fact.at)
+            if isinstance(fact, Window):
+                self._window(run, watched, fact, tainted)
+            elif not tainted:
+                self._freeze(run, watched.media, fact)
+
+    def _freeze(self, run: _Run, media: Labels, freeze: Freeze) -> None:
+        if freeze.rule == W3C:
+            self._to.add("freezes_total", media, trace=run.trace)
+            self._to.add("frozen_seconds_total", {**media, "kind": "freeze"}, freeze.took / NS)
+        elif freeze.rule == FIXED:
+            self._to.add("freezes_fixed_total", media, trace=run.trace)
+        elif freeze.rule == REBUFFER:
+            self._to.add("rebuffers_total", media, trace=run.trace)
+            self._to.add("frozen_seconds_total", {**media, "kind": "rebuffer"}, freeze.took / NS)
+
+    def _window(self, run: _Run, watched: _Watched, window: Window, tainted: bool) -> None:
+        media = watched.media
         for kind in FRAME_KINDS:
             if count := getattr(window, kind):
-                self._to.add("frames_total", {**session.media, "kind": kind}, count)
-        if session.started:
-            self._to.add("watched_seconds_total", session.media, window.took / NS)
+                self._to.add("frames_total", {**media, "kind": kind}, count)
         self._to.set("clock_error_seconds", run.labels, window.clock_error)
-        if run.tainted:
+        if tainted:
             return
+        if watched.started:
+            self._to.add("watched_seconds_total", media, window.took / NS)
         if window.latencies:
-            self._to.observe_all("e2e_latency_seconds", session.media, window.latencies, run.trace)
+            self._to.observe_all("e2e_latency_seconds", media, window.latencies, run.trace)
         for value in window.skews:
             kind = "early" if value < 0 else "late"
-            self._to.observe("av_skew_seconds", {**session.media, "kind": kind}, abs(value), run.trace)
+            self._to.observe("av_skew_seconds", {**media, "kind": kind}, abs(value), run.trace)
         if window.media_seconds > 0:
             rendition, _ = self._to.collapse(run.labels["scenario"], "rendition", window.rendition)
-            labels = {**session.media, "rendition": rendition}
-            self._to.observe("bitrate_bytes_per_second", labels, window.bytes / window.media_seconds, run.trace)
+            self._to.observe(
+                "bitrate_bytes_per_second", {**media, "rendition": rendition}, window.bytes / window.media_seconds, run.trace
+            )
 
     def _request(self, fact: RequestDone) -> None:
         run = self._runs.get(fact.run)
@@ -215,9 +248,10 @@ class MetricsSink:
         run = self._runs.get(fact.run)
         if run is None:
             return
-        run.tainted = bool(fact.taints)
+        run.health.append(fact)
+        self._settle(run, fact.at)
         region = {"region": run.labels["region"]}
-        self._to.add("self_health_samples_total", {**region, "tainted": _bool(run.tainted)})
+        self._to.add("self_health_samples_total", {**region, "tainted": _bool(bool(fact.taints))})
         self._to.observe("self_loop_lag_seconds", region, fact.loop_lag, run.trace)
         self._to.set("self_decode_backlog_seconds", region, fact.decode_backlog)
         self._to.set("self_run_delay_ratio", region, fact.run_delay)

@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from probe.judge.fold import came_back
+from probe.judge.fold import came_back, taints_between
 from probe.judge.sums import counts_until, crash_taints, crashed
 from probe.model.observation import RequestDone, Role
 from probe.model.outcome import Done, Failed, Outcome, Skipped
@@ -133,13 +133,15 @@ def seconds(result: RunResult, indicator: str, select: Select = EVERYTHING) -> l
         case "outage_seconds":
             return [c.outage / NS for s in found for c in s.cuts if c.outage is not None and not c.taints]
         case _:
-            return [latency for s in found if not s.taints for latency in latencies(s)]
+            return [latency for s in found if not s.taints for latency in latencies(result, s)]
 
 
-def latencies(session: SessionResult) -> list[float]:
-    """End-to-end latencies of a session in seconds, up to a cut of our own."""
+def latencies(result: RunResult, session: SessionResult) -> list[float]:
+    """End-to-end latencies of a session in seconds, up to a cut of our own and without the seconds in which the probe was
+    unwell: what it made of a picture then it made late itself."""
     until = counts_until(session)
-    return [value for w in session.windows if until is None or w.at <= until for value in w.latencies]
+    windows = [w for w in session.windows if w.latencies and (until is None or w.at <= until)]
+    return [value for w in windows if not taints_between(result.health, w.at - w.took, w.at) for value in w.latencies]
 
 
 def edge_requests(session: SessionResult) -> list[RequestDone]:
@@ -169,11 +171,12 @@ def room_start(result: RunResult, select: Select = EVERYTHING) -> tuple[Outcome 
             return Done(), frozenset() if clean else frozenset().union(*(s.taints for s in good))
     last = next(i for i, s in enumerate(path) if s.kind == "view")
     way: list[StepResult | SessionResult] = [*path[:last], *publishers, *found]
-    failed = [s for s in way if isinstance(s.outcome, Failed) and not s.optional]
+    # A step may be optional; somebody who goes live and somebody who sees it are what the start of a room is.
+    failed = [s for s in way if isinstance(s.outcome, Failed) and not (isinstance(s, StepResult) and s.optional)]
     if failed:
         first = next((s for s in failed if not s.taints), failed[0])
         return first.outcome, first.taints
-    ended = [s.outcome for s in way if s.outcome is not None and not isinstance(s.outcome, Done)]
+    ended = [s.outcome for s in way if s.outcome is not None and not isinstance(s.outcome, Done | Failed)]
     # Aborted and cancelled say more than the steps that were not reached because of them.
     ended.sort(key=lambda outcome: isinstance(outcome, Skipped))
     return (ended[0] if ended else result.outcome if result.outcome is not None else None), frozenset()

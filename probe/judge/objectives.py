@@ -62,7 +62,7 @@ def _goods(result: RunResult, objective: Objective, select: Select) -> list[bool
             tried = [s for s in found if isinstance(s.outcome, Done | Failed) and not s.taints]
             return [isinstance(s.outcome, Done) and s.took is not None and s.took <= within for s in tried]
         case "e2e_latency":
-            worst = [quantile(latencies(s), LATENCY_QUANTILE) for s in found if not s.taints]
+            worst = [quantile(latencies(result, s), LATENCY_QUANTILE) for s in found if not s.taints]
             return [value <= within / NS for value in worst if value is not None]
         case _:
             cuts = [cut for s in found for cut in s.cuts if not cut.taints]

@@ -26,7 +26,7 @@ from probe.judge.sums import OWN_CUTS as JUDGED_CUTS
 from probe.judge.sums import UNPLANNED as JUDGED_UNPLANNED
 from probe.model.clock import MS, NS
 from probe.model.metrics import LABELS, MAX_COLLAPSIBLE, METRICS, OTHER, PREFIX
-from probe.model.observation import CutOutcome, Freeze, HealthSample, RequestDone, Role, Window
+from probe.model.observation import CutOutcome, Freeze, HealthSample, RequestDone, Role, SessionStarted, Window
 from probe.model.outcome import REASONS, Failed
 from probe.model.stage import Phase
 from probe.model.verdict import RunResult, Verdict
@@ -34,6 +34,7 @@ from probe.plan import CutStep, FakeStep, HttpCall, HttpStep, Plan, PublishStep,
 from tests.export import sample
 from tests.tools import free_port, requires, spawn, wait_until
 
+BEGAN = 1000 * NS
 PROTOCOLS = {
     (Role.PUBLISHER, "whip"): (Phase.CONNECT, Phase.SIGNAL, Phase.ICE, Phase.ACK),
 }
@@ -236,15 +237,23 @@ def test_a_tainted_probe_adds_to_no_distribution_of_media() -> None:
     viewer = next(s for s in result.sessions if s.protocol == "hls")
     sink = MetricsSink()
     facts = list(sample.observations(replace(result, sessions=(viewer,), health=(), requests=())))
-    (began, intent, window) = (
-        next(f for f in facts if type(f).__name__ == kind) for kind in ("RunBegan", "SessionBegan", "Window")
-    )
+    began, intent = (next(f for f in facts if type(f).__name__ == kind) for kind in ("RunBegan", "SessionBegan"))
+    window = viewer.windows[0]
     sink.put(began)
     sink.put(intent)
-    for taints, expected in ((("loop_lag",), None), ((), 30)):
-        sink.put(HealthSample(run=began.run, at=1, took=NS, loop_lag=0.2, taints=taints))
-        sink.put(window)
+    sink.put(SessionStarted(run=began.run, session=viewer.session, at=BEGAN, took=NS))
+    health = HealthSample(run=began.run, took=NS // 2, loop_lag=0.001, at=BEGAN)
+    sink.put(health)
+    frozen = Freeze(run=began.run, session=viewer.session, began=0, took=NS // 2, rule="w3c")
+    for second, (taints, expected) in enumerate(((("loop_lag",), None), ((), 30)), start=1):
+        at = BEGAN + second * 2 * NS
+        sink.put(replace(frozen, at=at))
+        sink.put(replace(window, at=at, took=NS))
+        assert value(sink, "e2e_latency_seconds_count") is None  # how the probe was just now it has not said yet
+        sink.put(replace(health, at=at + 1, taints=taints))
         assert value(sink, "e2e_latency_seconds_count") == expected
+    assert (value(sink, "freezes_total"), value(sink, "frozen_seconds_total")) == (1, 0.5)
+    assert value(sink, "watched_seconds_total") == 1
     assert value(sink, "frames_total", kind="decoded") == 60  # frames are counted all the same
 
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probe import export
-from probe.export.figures import quantile, rfc3339
+from probe.export.figures import quantile, rfc3339, watched
 from probe.export.junit import junit_xml
 from probe.export.results import Evaluation, JudgedRun
 from probe.export.verdict_json import MANY, verdict_document, verdict_json
@@ -121,6 +121,14 @@ def test_a_reconnect_is_told_with_its_outage() -> None:
     assert bridged["outcome"] == "unaffected" and "outage_seconds" not in bridged
     (lost,) = session(made, "viewer-3")["reconnects"]
     assert (lost["outcome"], lost["phase"], lost["reason"]) == ("failed", "reconnecting", "timeout")
+
+
+def test_seconds_before_the_first_picture_are_not_watched() -> None:
+    viewer = next(s for s in sample.result(healthy=True).sessions if s.protocol == "hls")
+    viewer = replace(viewer, cuts=())
+    assert viewer.started is not None
+    before = replace(viewer.windows[0], at=viewer.started - 1, verified=0, latencies=())
+    assert watched(replace(viewer, windows=(before, *viewer.windows))) == watched(viewer) > 0
 
 
 def test_freezes_of_our_own_cut_are_not_the_platforms() -> None:

@@ -124,6 +124,11 @@ def test_latencies_count_up_to_our_own_cut():
     assert value(Story().begin("a").start("a").cut("a", "drop").window("a", 9.0), "e2e_latency", "max") == 9.0
 
 
+def test_latency_leaves_out_the_seconds_in_which_the_probe_was_unwell():
+    story = Story().begin("a").start("a").window("a", 0.1).wait(NS).window("a", 3.0).unwell(NS // 2, "loop_lag")
+    assert value(story.window("a", 0.2), "e2e_latency", "max") == 0.2
+
+
 def frozen(*, buffered: bool = False, rule: str = "w3c", taint: bool = False, cut: bool = False) -> float | None:
     """Ten seconds of viewing with one second frozen in the middle."""
     story = Story().begin("a", buffered=buffered).start("a").wait(5 * NS)
@@ -189,6 +194,9 @@ def viewed(story: Story) -> Story:
         (viewed(path(publisher=ICE)), "failed"),
         (viewed(path(Skipped("not_reached")).viewer("a", Aborted("bug"))), "aborted"),
         (viewed(path(publisher=Skipped("unsupported"))), "skipped"),
+        (viewed(path().step("extra", ICE, optional=True).viewer("a", Skipped("unsupported"))), "skipped"),
+        (viewed(path().viewer("a", ICE, optional=True)), "failed"),
+        (viewed(path().wait(NS).viewer("a", ICE, optional=True).unwell(NS // 10, "lag")), "failed~"),
         (path().begin("a").step("view", None, kind="view"), "in_flight"),
         (path().begin("a").start("a").step("view", None, kind="view"), "done"),
         (path(), "in_flight"),
