@@ -41,7 +41,7 @@ class WhepViewer:
         try:
             async with connected(peer, spec, io, sending=False) as accepted:
                 player.decoder(accepted.codec)
-                io.stages.enter(Stage.FIRST_PACKET, io.clock.now())
+                player.ready()
                 yield
         finally:
             player.close()
@@ -56,6 +56,7 @@ class _Player:
         self._receiver = receiver
         self._tap = _Tap(io.feed, io.clock, receiver.ask_keyframe)
         self._decoders: dict[str, DecoderThread] = {}
+        self._heard = False
         self._begun = False
         self._closed = False
 
@@ -65,7 +66,14 @@ class _Player:
             self._decoders[codec] = DecoderThread(codec, self._tap, self._io.clock)
         return self._decoders[codec]
 
+    def ready(self) -> None:
+        """The transport is up: we wait for media, unless some came before we looked."""
+        if not self._heard:
+            self._io.stages.enter(Stage.FIRST_PACKET, self._io.clock.now())
+
     def first_packet(self, at: int) -> None:
+        self._heard = True
+        self._io.stages.enter(Stage.FIRST_PACKET, at)
         self._io.stages.enter(Stage.KEYFRAME, at)
 
     def picture(self, unit: AccessUnit) -> None:

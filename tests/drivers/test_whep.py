@@ -7,17 +7,23 @@ import contextlib
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from aioice.ice import StunProtocol
 from aioice.stun import Message
 
-from probe.drivers.whep import WhepViewer
+from probe.clock import SystemClock
+from probe.drivers.base import SessionIO
+from probe.drivers.whep import WhepViewer, _Player
 from probe.drivers.whip import WhipPublisher
 from probe.errors import Failure, Unsupported
+from probe.media.feed import Feed
 from probe.model.frames import Reading
-from probe.model.stage import Phase, Stage
+from probe.model.stage import Phase, Stage, StageTimer
 from probe.net.client import AddressPolicy, Credential, origin_of
+from probe.rtc.receiver import UnitReceiver
 from tests.drivers.rtc_session import RUN, TRACE, Session, publisher, session, viewer
 from tests.drivers.signalling import only_codec, replaced, rogue, to, without, without_payload, without_video
 from tests.peers import pion
@@ -83,6 +89,17 @@ async def test_a_path_of_ours_carries_everything_and_can_be_cut() -> None:
                     assert (await io.frames(1, deadline=0.5))[0].arrived < cut + 50_000_000
             restored = io.path.restore()
             assert (await io.frames(1))[0].arrived >= restored
+
+
+async def test_media_that_comes_before_we_looked_was_not_waited_for_and_its_keyframe_is() -> None:
+    clock = SystemClock()
+    io = SimpleNamespace(clock=clock, feed=Feed(clock), stages=StageTimer(clock.now()))
+    player = _Player(cast(SessionIO, io), cast(UnitReceiver, SimpleNamespace(ask_keyframe=lambda: None)))
+    io.stages.enter(Stage.DTLS, clock.now())
+    player.first_packet(clock.now())
+    player.ready()
+    assert io.stages.current is Stage.KEYFRAME
+    assert [piece.stage for piece in io.stages.slices] == [Stage.PROBE, Stage.DTLS, Stage.FIRST_PACKET]
 
 
 async def test_nobody_publishing_is_the_servers_404_with_what_it_said() -> None:
