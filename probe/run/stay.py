@@ -283,9 +283,10 @@ class Stay:
         self.feed = feed = Feed(self.ctx.clock)
         limit = self._limit() / NS
 
-        def over(outcome: Outcome) -> None:
+        def over(outcome: Outcome, latest: int | None = None) -> None:
+            now = self.ctx.clock.now()
             if not timer.ended:
-                timer.finish(self.ctx.clock.now())
+                timer.finish(now if latest is None else min(now, latest))
                 self._emit_slices(timer)
             if self.feed is feed:
                 self.feed = None  # what still comes nobody is to read, and its age says nothing of this machine
@@ -300,7 +301,8 @@ class Stay:
                     start.reschedule(None)
                     over(await self._read(feed, timer, deadline, limit))
         except TimeoutError:
-            over(self._not_started(timer, limit))
+            # The driver has said goodbye by now; that time is no part of the stage which the deadline found open.
+            over(self._not_started(timer, limit), timer.intent + round(limit * NS))
         except (Failure, Unsupported) as error:
             over(error.outcome)
         except BaseExceptionGroup as group:

@@ -345,3 +345,22 @@ async def test_no_second_is_told_of_a_session_before_its_intent() -> None:
     stay, facts = make_stay(Scripted(forever))
     stay.tick(stay.ctx.clock.now() + 5 * NS)
     assert facts == []
+
+
+async def test_the_goodbye_after_a_deadline_is_no_part_of_the_stage_it_found_open() -> None:
+    @asynccontextmanager
+    async def open_and_hang(spec: Spec, io: SessionIO) -> AsyncIterator[None]:
+        io.stages.enter(Stage.ICE, io.clock.now())
+        try:
+            await asyncio.Event().wait()
+            yield
+        finally:
+            await asyncio.sleep(0.4)
+
+    driver = Scripted(forever)
+    driver.open = open_and_hang  # type: ignore[method-assign]
+    stay, facts = make_stay(driver, start=NS // 5)
+    await stay.run()
+    stages = [f for f in facts if isinstance(f, StageDone)]
+    assert [s.stage for s in stages] == [Stage.PROBE, Stage.ICE]
+    assert sum(s.took for s in stages) == NS // 5
