@@ -22,7 +22,7 @@ Protocols = Mapping[tuple[Role, str], Collection[Phase]]
 
 OUTCOMES = ("done", "failed", "skipped", "cancelled", "aborted")
 TAINTS = ("loop_lag", "decode_backlog", "cpu_starved", "cpu_throttled", "publisher_late", "clock_step", "machine_busy")
-SESSION_STEPS = frozenset({"publish", "view", "cut"})  # their failures are their sessions' failures
+SESSION_STEPS = frozenset({"publish", "view"})  # their failures are their sessions' failures
 CACHE_STATES = ("hit", "miss", "none")
 CLASSES = ("2xx", "3xx", "4xx", "5xx", "none")
 _SERVICES = {
@@ -122,6 +122,9 @@ def _of_step(run: dict[str, str], step: Step) -> Iterator[Series]:
     if isinstance(step, FakeStep):
         if step.outcome == "failed":
             yield "failures_total", {**failing, "phase": step.phase, "reason": step.reason}
+    elif isinstance(step, CutStep):
+        if step.call is not None:  # the platform's own switch, which may fail; all else that a cut fails is its sessions'
+            yield from _failures(failing, (*_REACH, Phase.ROOM))
     elif step.kind not in SESSION_STEPS and step.kind != "wait":
         own = [_SERVICES[step.service]] if step.service in _SERVICES else list(_SERVICES.values())
         yield from _failures(failing, dict.fromkeys([*_REACH, *own, Phase.ENDING]))

@@ -227,6 +227,19 @@ def test_a_failure_of_a_view_step_is_counted_for_its_sessions_and_not_again() ->
     assert value(sink, "steps_total", step="view", outcome="failed") == 1
 
 
+def test_a_platforms_own_switch_that_fails_is_a_failure_born_at_zero() -> None:
+    cut = CutStep(name="cut", of="platform", cut="restart", duration=NS, call=HttpCall(method="POST", url="/restart"))
+    sink = MetricsSink()
+    sink.declare(replace(plan(), journey=(cut,), final=()))
+    declared = series(sink)
+    result = sample.result(healthy=True)
+    step = next(s for s in result.steps if s.kind == "cut")
+    failed = replace(step, step="cut", service="", outcome=Failed(Phase.ROOM, "http_503"))
+    sink.count_result(replace(result, sessions=(), steps=(failed,), available={}), Verdict.FAIL)
+    assert value(sink, "failures_total", phase="room", reason="http_503") == 1
+    assert {n for n, _ in series(sink) - declared} <= {f"{PREFIX}runs_total"}
+
+
 def test_reasons_stand_on_failures_alone() -> None:
     assert [m.name for m in METRICS.values() if "reason" in m.labels] == [f"{PREFIX}failures_total"]
     assert sum(len(reasons) for reasons in REASONS.values()) < 1500
