@@ -2,7 +2,7 @@
 
 A platform's failure is `failure`; what could not be told (inconclusive, cancelled, aborted) is `error`, so that no
 dashboard counts it as passed; skipped is `skipped`, and so is what failed but was optional. Characters that XML 1.0
-cannot carry are replaced.
+cannot carry, or discourages because terminals obey them, are replaced.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from probe.model.observation import CutOutcome
 from probe.model.outcome import Aborted, Cancelled, Done, Failed, Outcome, Skipped
 from probe.model.verdict import Check, SessionResult, Verdict
 
-_UNSPEAKABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_UNSPEAKABLE = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def junit_xml(evaluation: Evaluation, redact: Redact) -> str:

@@ -7,6 +7,7 @@ through `redact` last of all, so that no field can be forgotten.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -46,6 +47,7 @@ from probe.model.outcome import Done
 from probe.model.verdict import Check, CutResult, RunResult, SessionResult, StepResult, Verdict
 
 MANY = 50
+_OBEYED = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")  # what a terminal obeys, and what no UTF-8 can hold
 
 
 def verdict_document(evaluation: Evaluation, redact: Redact) -> dict[str, Any]:
@@ -71,7 +73,8 @@ def verdict_document(evaluation: Evaluation, redact: Redact) -> dict[str, Any]:
 
 def verdict_json(evaluation: Evaluation, redact: Redact) -> str:
     """The file's text, indented, with a newline at its end."""
-    return json.dumps(verdict_document(evaluation, redact), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    text = json.dumps(verdict_document(evaluation, redact), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    return _OBEYED.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def schema() -> dict[str, Any]:

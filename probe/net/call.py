@@ -31,8 +31,9 @@ _GOODBYE_SECONDS = 1.0
 _PING_SECONDS = 10.0
 _ERROR_BODY = 8 * 1024
 _ERROR_BODY_SECONDS = 1.0
+_SHORTEST_TOKEN = 8
 _QUOTED = 160  # of it, for people; cut when its secrets are out, for half a one would not be known any more
-_SPACE = re.compile(r"[\s\x00-\x1f\x7f]+")
+_SPACE = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 _BROKEN = re.compile(r"[\x00-\x20\x7f]")  # no control character in a header: it would begin another
 
 T = TypeVar("T")
@@ -128,6 +129,8 @@ class Call:
             opening.reset(token)
             if mark.status:
                 exchange.answered(mark.status, mark.headers)
+                if self.redactor.redact(exchange.edge) != exchange.edge:
+                    exchange.edge = ""  # a label that quotes a token names no edge
 
     def _headers(self, hop: Hop, exchange: Exchange) -> dict[str, str]:
         headers = {**self.defaults, **hop.headers}
@@ -161,7 +164,8 @@ class Call:
         exchange.size = len(body)
         response.release()
         said = "" if "Content-Encoding" in response.headers else _said(body, response.headers.get("Content-Type", ""))
-        return self._refusal(response.status, response.headers, self.redactor.redact(said)[:_QUOTED])
+        said = Redactor(*_in_query(response.url)).redact(self.redactor.redact(said))
+        return self._refusal(response.status, response.headers, said[:_QUOTED])
 
     def _refusal(self, status: int, headers: Mapping[str, str], said: str) -> Failure:
         if status in (401, 403):
@@ -171,6 +175,11 @@ class Call:
         if status < 300:
             return Failure(self.phase, "protocol", f"{status} where another success was expected")
         return Failure(self.phase, http_reason(status), said)
+
+
+def _in_query(url: URL) -> list[str]:
+    """What of a query an answer may quote and nobody should read: signatures and tokens are long."""
+    return [part for part in (url.raw_query_string, *url.query.values()) if len(part) >= _SHORTEST_TOKEN]
 
 
 def _wanted(status: int, ok: Collection[int] | None) -> bool:
@@ -187,7 +196,8 @@ def _said(body: bytes, content_type: str) -> str:
         except (ValueError, RecursionError):
             return ""
         members = data if isinstance(data, dict) else {}
-        text = next((v for k in ("title", "error", "code", "message", "detail") if isinstance(v := members.get(k), str)), "")
+        said = next((v for k in ("title", "error", "code", "message", "detail") if isinstance(v := members.get(k), str)), "")
+        text = said.encode("utf-8", "replace").decode()  # JSON can say half a character, and nobody can write it down
     elif kind != "text/plain":
         return ""
     return _SPACE.sub(" ", text).strip()

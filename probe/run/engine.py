@@ -68,6 +68,7 @@ class Engine:
         self._bounds = bounds
         self._progress = progress
         self._ctx = Context(plan, clock, put, random.Random(plan.seed))
+        self._redact = redactor.redact
         self.vars = Vars(plan, redactor)
         self._swept = False
         self._reached: set[str] = set()
@@ -84,7 +85,7 @@ class Engine:
             on_request=self._ctx.emit,
             allow=AddressPolicy.for_platform(self._plan.platform_url, self._plan.allow),
         )
-        ledger = Ledger(self._state, self._plan.run_id)
+        ledger = Ledger(self._state, self._plan.run_id, self._redact)
         outcome: Outcome = Aborted("did not finish")
         try:
             outcome = await self._execute(client, ledger)

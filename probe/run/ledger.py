@@ -2,7 +2,8 @@
 
 One JSON-lines file per run, fsynced line by line and locked (flock) for as long as its process lives. A run killed -9
 leaves its file behind without a lock; the next run on the same platform takes the lock, undoes what is open with its own
-credentials, and removes the file. Entries hold requests with references, never secrets.
+credentials, and removes the file. Entries hold requests, never secrets: an address that carries one (a signed query) is
+remembered in this process only, and a kill leaves what it would have undone to be told of.
 
 Undo by tag (`DELETE /rooms?tag=${run.tag}`) is complete: it is known before the thing is. Undo by an id that the platform
 chooses is known only afterwards; a kill in between leaves an entry that can be told of but not undone.
@@ -13,7 +14,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,10 +38,11 @@ class Entry:
 class Ledger:
     """The file of one run, locked while open."""
 
-    def __init__(self, directory: Path, run_id: str) -> None:
+    def __init__(self, directory: Path, run_id: str, redact: Callable[[str], str] = str) -> None:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path = directory / f"{run_id}.jsonl"
         self._file = _locked(self.path, create=True)
+        self._redact = redact
         self._open: dict[int, Entry] = {}
         self._count = 0
 
@@ -49,7 +51,10 @@ class Ledger:
         self._count += 1
         entry = Entry(number=self._count, step=step, platform=platform, method=method, url=url, account=account)
         self._open[entry.number] = entry
-        self._append({"will": entry.number, "step": step, "platform": platform, "method": method, "url": url, "account": account})
+        known = None if url is None or self._redact(url) != url else url
+        self._append(
+            {"will": entry.number, "step": step, "platform": platform, "method": method, "url": known, "account": account}
+        )
         return entry.number
 
     def undone(self, number: int) -> None:
@@ -116,7 +121,7 @@ def _locked(path: Path, *, create: bool) -> IO[str]:
     """The file, ours alone. To `create` one is to wait for a sweeper that has just looked into it, and to begin again where it
     took the still empty file away: a lock on what has no name protects nothing."""
     while True:
-        file = path.open("a+" if create else "r+", encoding="utf-8")
+        file = path.open("a+" if create else "r+", encoding="utf-8", errors="replace")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if create else fcntl.LOCK_NB))
             if not create or _is(path, file):
@@ -135,23 +140,24 @@ def _is(path: Path, file: IO[str]) -> bool:
 
 
 def _read(file: IO[str]) -> list[Entry]:
-    """Open entries, newest first. A torn last line was never acted upon: what it announced had not begun."""
+    """Open entries, newest first. A torn last line was never acted upon: what it announced had not begun. What a disk made
+    of others cannot be acted upon."""
     entries: dict[int, Entry] = {}
     file.seek(0)
     for line in file.read(_MAX_FILE).splitlines():
         try:
             data = json.loads(line)
-        except ValueError:
+            if "will" in data:
+                entries[data["will"]] = Entry(
+                    number=data["will"],
+                    step=data["step"],
+                    platform=data["platform"],
+                    method=data["method"],
+                    url=data["url"],
+                    account=data["account"],
+                )
+            else:
+                entries.pop(data.get("undone"), None)
+        except (ValueError, TypeError, KeyError, AttributeError):
             continue
-        if "will" in data:
-            entries[data["will"]] = Entry(
-                number=data["will"],
-                step=data["step"],
-                platform=data["platform"],
-                method=data["method"],
-                url=data["url"],
-                account=data["account"],
-            )
-        else:
-            entries.pop(data.get("undone"), None)
     return sorted(entries.values(), key=lambda entry: -entry.number)

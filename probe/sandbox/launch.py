@@ -22,6 +22,7 @@ from probe.errors import ProbeError
 
 READY_WITHIN = 30.0
 STOPPED_WITHIN = 4.0
+_NEEDED = ("PATH", "HOME", "LANG", "LC_", "TZ", "TMPDIR", "LD_", "PYTHON", "VIRTUAL_ENV", "SSL_CERT", "OTEL_", "COVERAGE_")
 
 
 class SandboxError(ProbeError):
@@ -53,7 +54,7 @@ class Sandbox:
         env: Mapping[str, str] | None = None,
     ) -> AsyncIterator[Sandbox]:
         """Spawn one and wait until it is ready; end it on leaving. `logs`: file for its JSON lines (default: dropped).
-        `env`: added to ours. Raises SandboxError."""
+        `env`: added to what of ours it needs; our secrets are none of its business. Raises SandboxError."""
         command = [sys.executable, "-m", "probe.sandbox", "--parent-pipe", "--host", host, "--port", str(port)]
         command += ["--token-seconds", str(token_seconds)] + (["--state", str(state)] if state else [])
         with _log_file(logs) as stderr:
@@ -63,7 +64,7 @@ class Sandbox:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=stderr,
                 start_new_session=True,
-                env={**os.environ, **(env or {})},
+                env={**_inherited(os.environ), **(env or {})},
             )
         try:
             ready = await _ready(process)
@@ -121,6 +122,10 @@ class Sandbox:
                 return data
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise SandboxError(f"{method} {path}: {type(error).__name__}") from error
+
+
+def _inherited(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name.startswith(_NEEDED)}
 
 
 def _log_file(path: Path | None) -> BinaryIO:
