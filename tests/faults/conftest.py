@@ -7,23 +7,30 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.forks import Forks
 from tests.faults.platform import Platform
 
 ROWS = pytest.StashKey[list[tuple[str, ...]]]()
 
 
+@pytest.fixture(scope="package")
+def forks() -> Iterator[Forks]:
+    with Forks.started() as forks:
+        yield forks
+
+
 @pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    with Platform.started(tmp_path_factory.mktemp("sandbox")) as platform:
+def platform(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Iterator[Platform]:
+    with Platform.started(tmp_path_factory.mktemp("sandbox"), forks=forks) as platform:
         yield platform
 
 
 @pytest.fixture
-def own_platform(tmp_path: Path) -> Iterator[Platform]:
+def own_platform(tmp_path: Path, forks: Forks) -> Iterator[Platform]:
     """For tests that end its processes: nothing of it outlives them."""
     directory = tmp_path / "sandbox"
     directory.mkdir()
-    with Platform.started(directory) as platform:
+    with Platform.started(directory, forks=forks) as platform:
         yield platform
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.faults.forks import Forks
+
 HERE = Path(__file__).parent
 
 
@@ -49,21 +51,22 @@ class Ran:
 
 @dataclass(frozen=True)
 class Platform:
-    """A running sandbox."""
+    """A running sandbox; `forks`, where given, is what `smoke` runs in instead of a new interpreter."""
 
     ready: dict[str, Any]
     pid: int
+    forks: Forks | None = None
 
     @classmethod
     @contextmanager
-    def started(cls, directory: Path, *more: str) -> Iterator[Platform]:
+    def started(cls, directory: Path, *more: str, forks: Forks | None = None) -> Iterator[Platform]:
         command = [sys.executable, "-m", "probe.sandbox", "--parent-pipe", "--state", str(directory), *more]
         with (directory / "log").open("wb") as log:
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log)
             assert process.stdin is not None
             assert process.stdout is not None
             try:
-                yield cls(json.loads(process.stdout.readline()), process.pid)
+                yield cls(json.loads(process.stdout.readline()), process.pid, forks)
             finally:
                 process.stdin.close()
                 process.stdout.close()
@@ -95,18 +98,21 @@ class Platform:
         return json.loads(text) if text else None
 
     def command(self, scenario: Path | str, out: Path, *more: str) -> list[str]:
-        where = ["--out", str(out), "--state", str(out / "state")]
-        return [sys.executable, "-m", "probe", "smoke", str(scenario), "--json", *where, *more]
+        """The same run in a process of its own from its first import."""
+        return [sys.executable, "-m", "probe", *_arguments(scenario, out, *more)]
 
     def smoke(self, scenario: Path | str, out: Path, *more: str, env: dict[str, str] | None = None, timeout: float = 55) -> Ran:
         """`probe smoke SCENARIO --json`, to its end."""
-        done = subprocess.run(
-            self.command(scenario, out, *more),
-            env={**os.environ, **self.environment, **(env or {})},
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+        environment = {**os.environ, **self.environment, **(env or {})}
+        if self.forks is not None:
+            code, stdout, stderr = self.forks.run(_arguments(scenario, out, *more), environment, out, timeout)
+        else:
+            command = self.command(scenario, out, *more)
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
+            code, stdout, stderr = done.returncode, done.stdout, done.stderr
         file = out / "verdict.json"
-        return Ran(done.returncode, done.stdout, done.stderr, json.loads(file.read_text()) if file.exists() else {}, out)
+        return Ran(code, stdout, stderr, json.loads(file.read_text()) if file.exists() else {}, out)
+
+
+def _arguments(scenario: Path | str, out: Path, *more: str) -> list[str]:
+    return ["smoke", str(scenario), "--json", "--out", str(out), "--state", str(out / "state"), *more]
