@@ -384,5 +384,7 @@ def _templates(step: Step) -> list[object]:
             return [step.url]
         case ViewStep():
             return [view.url for view in step.views]
+        case HttpStep():
+            return [*called, step.socket, step.seen, dict(step.expect.json)]
         case _:
             return called

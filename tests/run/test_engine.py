@@ -43,6 +43,7 @@ from probe.model.stage import Phase, Stage
 from probe.net.redact import Redactor
 from probe.plan import (
     CutStep,
+    Expect,
     FakeStep,
     HttpCall,
     HttpStep,
@@ -305,6 +306,8 @@ async def test_the_runs_deadline_aborts_it_and_everything_is_still_put_back(worl
         http("x", "GET /${room}"),
         http("x", "POST /rooms", undo=HttpCall(method="DELETE", url="/rooms/${room}")),
         http("x", "POST /rooms", json={"of": ["${room}"]}),
+        http("x", "POST /gifts", seen_by="viewers", socket="/${room}/chat"),
+        http("x", "GET /state", expect=Expect(json={"room": "${room}"})),
         PublishStep(name="x", protocol="whip", url="/${room}/whip"),
         ViewStep(name="x", views=(ViewSpec(protocol="whep", url="/${room}/whep"),)),
         WebsocketStep(name="x", url="/${room}/chat", send="hello"),
