@@ -20,6 +20,7 @@ from probe.drivers.table import Table
 from probe.drivers.wait import WaitDriver
 from probe.drivers.websocket import WebsocketDriver
 from probe.errors import ConfigError, Failure, Unsupported
+from probe.judge import fold, sums
 from probe.link.path import Path as LinkPath
 from probe.model.clock import MS, NS
 from probe.model.frames import FrameCode, FrameRecord, PublishRecord, Reading
@@ -432,6 +433,30 @@ async def test_sessions_that_will_not_leave_do_not_keep_the_finally_steps_from_r
     await world.engine(PUBLISH, view(), final=(fake("end"),)).run()
     assert world.outcomes()["end"] == Done()
     assert "had not all left" in world.notes()
+
+
+@pytest.mark.parametrize("after", range(1, 26, 2))
+async def test_wherever_it_is_cancelled_every_beginning_has_one_end_and_nothing_is_left(after: int, world: World) -> None:
+    journey = (
+        ROOM,
+        PUBLISH,
+        view(2),
+        CutStep(name="cut", of="publisher", cut="drop", duration=NS // 10),
+        WaitStep(name="wait", duration=NS // 5),
+    )
+    await interrupt(world.engine(*journey, final=(fake("end", took=NS // 10),)), lambda: len(world.facts) >= after)
+    began = [fact.session for fact in world.all(SessionBegan)]
+    assert sorted(began) == sorted(fact.session for fact in world.all(SessionEnded))
+    assert len(began) == len(set(began))
+    assert set(world.outcomes()) == {*(step.name for step in journey), "end"}
+    assert world.outcomes()["end"] == Done()
+    assert world.viewer.entered == world.viewer.left
+    assert world.publisher.entered == world.publisher.left
+    assert world.ended() == Cancelled()
+    assert list((world.tmp / "ledger").iterdir()) == []
+    found = sums(fold(world.facts).sessions)
+    assert found.attempts == len(began)
+    assert found.clean["in_flight"] + found.tainted["in_flight"] == 0
 
 
 # -- the ledger
