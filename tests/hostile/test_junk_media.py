@@ -107,7 +107,7 @@ async def pour_control(peer: Peer) -> None:
 @pytest.mark.parametrize("name", [*JUNK, "control"])
 async def test_junk_in_an_established_session_is_no_picture_and_no_burden(name: str, tmp_path: Path) -> None:
     before = psutil.Process().memory_info().rss
-    journey = "  - view: {via: whep, url: /session, start: 2500ms, verify: moving}\n"
+    journey = "  - view: {via: whep, url: /session, start: 1500ms, verify: moving}\n"
     async with rogue() as server, asyncio.TaskGroup() as group:
         watching = group.create_task(run(journey, server.url, tmp_path))
         await wait_until(lambda: bool(server.peers), what="a peer")
