@@ -122,7 +122,12 @@ _ALL = (
     _counter(
         "frozen_seconds_total", (*MEDIA, "kind"), "Time spent frozen, by freezes of the W3C rule or by rebuffering.", "seconds"
     ),
-    _counter("watched_seconds_total", MEDIA, "Time sessions were watched: the denominator of frozen time.", "seconds"),
+    _counter(
+        "watched_seconds_total",
+        MEDIA,
+        "Time sessions were watched by a probe that was well: the denominator of frozen time.",
+        "seconds",
+    ),
     _counter("rebuffers_total", MEDIA, "Times a buffered player ran dry."),
     _histogram(
         "bitrate_bytes_per_second",
