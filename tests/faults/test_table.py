@@ -27,6 +27,7 @@ class Row:
     exit: int
     expected: tuple[str, str]
     params: dict[str, Any] = field(default_factory=dict)
+    more: tuple[str, ...] = ()  # further arguments
 
     def __str__(self) -> str:
         return f"{self.fault} {' '.join(f'{k}={v}' for k, v in self.params.items())}".strip()
@@ -64,7 +65,7 @@ ROWS = [
     Row("media_black", WHEP, 1, ("whep", "first_frame/black"), {"of": "whep"}),
     Row("media_foreign", WHEP, 1, ("whep", "first_frame/foreign"), {"of": "whep"}),
     Row("media_stale", WHEP, 1, ("whep", "first_frame/stale"), {"of": "whep", "seconds": 2.3}),
-    Row("media_stalls", WHEP, 1, ("whep", "playing/frozen"), {"of": "whep", "after": 1}),
+    Row("media_stalls", WHEP, 1, ("whep", "playing/frozen"), {"of": "whep", "after": 1}, ("--set", "journey.stay.wait=8s")),
     Row("media_frozen", WHEP, 1, ("whep", "playing/frozen"), {"of": "whep"}),
     Row("media_ends", WHEP, 1, ("whep", "playing/ended"), {"of": "whep", "after": 1}),
     # HLS
@@ -82,7 +83,7 @@ def test_a_planted_fault_is_named(row: Row, platform: Platform, tmp_path: Path, 
     fault = platform.admin("POST", "/admin/faults", {"fault": row.fault, **row.params})["id"]
     began = time.monotonic()
     try:
-        ran = platform.smoke(row.scenario, tmp_path)
+        ran = platform.smoke(row.scenario, tmp_path, *row.more)
     finally:
         platform.admin("DELETE", f"/admin/faults/{fault}")
     took = time.monotonic() - began
