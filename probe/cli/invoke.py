@@ -103,7 +103,7 @@ async def invoke(kind: str, files: Sequence[Path], options: Options, console: Co
             spans = [span for run in work.judged for span in await _platform_spans(work, run)]
             unwritten = await outputs.write(evaluation, spans)
         outputs.show(evaluation, console)
-        if signals.number:
+        if await signals.last():
             raise Interrupted(signals.number)
         code = exits.of_verdict(evaluation.verdict)
         return exits.INTERNAL_ERROR if work.broken or (unwritten and not code) else code

@@ -44,6 +44,11 @@ class Signals:
             with suppress(asyncio.CancelledError):
                 await asyncio.sleep(0)
 
+    async def last(self) -> int:
+        """`number`, once the loop has had a turn: what came while files were written is told of nowhere else."""
+        await asyncio.sleep(0.001)
+        return self.number
+
 
 @contextmanager
 def cancelling() -> Iterator[Signals]:
