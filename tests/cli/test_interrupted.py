@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from tests.faults.conftest import forks
 from tests.faults.conftest import own_platform as platform
 from tests.faults.platform import HERE, Platform
 
-__all__ = ["platform"]
+__all__ = ["forks", "platform"]
 
 LONG = HERE / "watch-whep.yaml"
 
