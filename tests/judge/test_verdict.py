@@ -7,7 +7,7 @@ import pytest
 from probe.judge import fold, judge
 from probe.judge.verdict import join
 from probe.model.clock import NS, Wall
-from probe.model.observation import CutOutcome, Observation
+from probe.model.observation import CutOutcome, Observation, Role
 from probe.model.outcome import Aborted, Cancelled, Done, Failed, Outcome, Skipped
 from probe.model.stage import Phase
 from probe.model.verdict import Check, Verdict
@@ -176,3 +176,14 @@ def test_several_runs_have_the_worst_verdict_and_one_cause():
     assert joined(good, unknown)[1].words == "the run was cancelled"
     assert joined(good, warned)[1].words == "1 of 4 whep viewers failed: ice/timeout"
     assert join([], []) == (Verdict.INCONCLUSIVE, None)
+
+
+def test_a_publishers_tainted_return_is_proven_by_its_viewers_and_a_viewers_by_nobody():
+    def returned(role: Role) -> Verdict:
+        story = Story().begin("x", "whip" if role is Role.PUBLISHER else "whep", role=role).start("x").wait(NS)
+        story.cut("x", "restart").wait(NS).resumed("x", kind="restart", reconnect=None).unwell(NS // 2, "machine_busy").end("x")
+        judged = judge(fold(story.finish()), [], Wall(0, None))
+        return next(check.result for check in judged.checks if check.name.startswith("reconnect"))
+
+    assert returned(Role.PUBLISHER) is Verdict.PASS
+    assert returned(Role.VIEWER) is Verdict.INCONCLUSIVE
