@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from aioice.candidate import Candidate
@@ -154,7 +154,9 @@ class Agent(Connection):
 
     async def close(self) -> None:
         self._stop_timer()
+        protocols = list(self._protocols)
         await super().close()
+        _end_requests(protocols)
 
     def abort(self) -> None:
         """Everything shut without a goodbye and without waiting: after `close` did not end in time."""
@@ -169,6 +171,7 @@ class Agent(Connection):
             self._check_list_state.put_nowait(2)  # aioice.ice.ICE_FAILED: lets connect() end
             self._check_list_done = True
         self._nominated.clear()
+        _end_requests(self._protocols)
         for protocol in self._protocols:
             if isinstance(protocol.transport, TurnTransport):
                 _abort_turn(protocol.transport)
@@ -186,6 +189,15 @@ class Agent(Connection):
 def _is_loopback(pair: object) -> bool:
     host: str = pair.local_candidate.host  # type: ignore[attr-defined]
     return ipaddress.ip_address(host).is_loopback
+
+
+def _end_requests(protocols: Iterable[StunProtocol]) -> None:
+    """A request nobody answered would be sent once more by its timer, on a socket that is closed by then."""
+    for protocol in protocols:
+        inner = getattr(protocol.transport, "_TurnTransport__inner_protocol", None)
+        for holder in filter(None, (protocol, inner)):
+            for transaction in list(holder.transactions.values()):
+                transaction._Transaction__future.cancel()
 
 
 def _abort_turn(transport: TurnTransport) -> None:
