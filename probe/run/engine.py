@@ -71,6 +71,7 @@ class Engine:
         self._redact = redactor.redact
         self.vars = Vars(plan, redactor)
         self._swept = False
+        self._next_turn = 0
         self._reached: set[str] = set()
 
     async def run(self) -> Outcome:
@@ -243,7 +244,8 @@ class Engine:
     async def _guarded(self, step: Step, io: RunStepIO) -> Outcome:
         """The step, with every way it can end turned into an outcome. Cancellation alone goes on."""
         try:
-            if missing := self.vars.unknown(_templates(step)):
+            own = step.keep if isinstance(step, HttpStep) else ()  # what undoes a step may need the id it is given
+            if missing := [name for name in self.vars.unknown(_templates(step)) if name not in own]:
                 return Skipped("not_reached", f"{', '.join(dict.fromkeys(missing))} was never provided")
             for call in _calls(step):
                 self.vars.guard(call)
@@ -284,16 +286,31 @@ class Engine:
         return self._table.steps[kind]
 
     async def _http(self, step: HttpStep, io: RunStepIO) -> Outcome:
+        promised = None
         if step.undo is not None:
-            self._promise(step.name, step.undo)
-        async with asyncio.timeout((step.deadline or _STEP_DEADLINE) / NS + 1):
-            return await self._driver("http").run(step, io)
+            await self._take_turn()
+            promised = self._promise(step.name, step.undo)
+        try:
+            async with asyncio.timeout((step.deadline or _STEP_DEADLINE) / NS + 1):
+                return await self._driver("http").run(step, io)
+        finally:
+            if step.undo is not None and promised is not None and not self.vars.unknown(step.undo.url):
+                self._ledger.named(promised, self.vars.url(step.undo.url))
 
     # -- what is put back
 
-    def _promise(self, step: str, undo: HttpCall) -> None:
+    async def _take_turn(self) -> None:
+        """Hold the rate cap: what creates something on the platform is spaced out."""
+        now = self._clock.now()
+        at = max(now, self._next_turn)
+        self._next_turn = at + round(NS / self._plan.rate_cap)
+        await asyncio.sleep((at - now) / NS)
+
+    def _promise(self, step: str, undo: HttpCall) -> int | None:
+        """Write down what undoes the step. Returns the entry's number where its address is still to be named."""
         url = None if self.vars.unknown(undo.url) else self.vars.url(undo.url)
-        self._ledger.will(step=step, platform=self._plan.platform_url, method=undo.method, url=url, account=undo.account)
+        number = self._ledger.will(step=step, platform=self._plan.platform_url, method=undo.method, url=url, account=undo.account)
+        return number if url is None else None
 
     async def _undo(self, entry: Entry) -> bool:
         """True once the thing is gone: deleted now, or not there."""

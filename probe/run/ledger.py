@@ -16,7 +16,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -56,6 +56,12 @@ class Ledger:
             {"will": entry.number, "step": step, "platform": platform, "method": method, "url": known, "account": account}
         )
         return entry.number
+
+    def named(self, number: int, url: str) -> None:
+        """What it takes is known now: the platform has chosen the id."""
+        self._open[number] = replace(self._open[number], url=url)
+        if self._redact(url) == url:
+            self._append({"named": number, "url": url})
 
     def undone(self, number: int) -> None:
         self._open.pop(number, None)
@@ -156,6 +162,8 @@ def _read(file: IO[str]) -> list[Entry]:
                     url=data["url"],
                     account=data["account"],
                 )
+            elif "named" in data:
+                entries[data["named"]] = replace(entries[data["named"]], url=data["url"])
             else:
                 entries.pop(data.get("undone"), None)
         except (ValueError, TypeError, KeyError, AttributeError):

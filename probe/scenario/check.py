@@ -128,7 +128,10 @@ class _Scope:
             if inside[:1] and inside[0] in _QUERIES:
                 continue
             url = (bool(inside) and inside[-1] in _URLS) or inside == ("undo",)
+            own = entry.kept if inside[:1] == ("undo",) else ()  # what undoes a step may need the id it was given
             for reference in references(text):
+                if reference.name in own:
+                    continue
                 message = self.problem(reference.name, reference.written, entry, url=url)
                 if message:
                     yield Finding(path, message, offset=reference.at)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -466,6 +466,39 @@ async def test_what_is_gone_already_counts_as_undone(world: World) -> None:
     world.platform.answers["DELETE /rooms"] = 404
     await world.engine(ROOM).run()
     assert list((world.tmp / "ledger").iterdir()) == []
+
+
+BY_ID = http("room", "POST /rooms", keep={"room": "id"}, undo=HttpCall(method="DELETE", url="/rooms/${room}"))
+
+
+async def test_what_the_platform_has_named_is_undone_by_that_name(world: World) -> None:
+    await world.engine(BY_ID).run()
+    assert world.platform.asked == ["POST /rooms", "DELETE /rooms/r1"]
+    assert list((world.tmp / "ledger").iterdir()) == []
+
+
+async def test_a_name_that_came_before_the_kill_is_known_to_the_sweeper(world: World) -> None:
+    world.platform.answers["DELETE /rooms/r1"] = 500
+    await world.engine(BY_ID).run()
+    world.platform.answers.clear()
+    world.platform.asked.clear()
+    await World(world.platform, world.tmp).engine(fake("a"), run_id="run-2").run()
+    assert world.platform.asked == ["DELETE /rooms/r1"]
+
+
+async def test_what_was_never_named_is_told_and_not_undone(world: World) -> None:
+    world.platform.answers["POST /rooms"] = 500
+    await world.engine(BY_ID).run()
+    assert world.platform.asked == ["POST /rooms"]
+    assert "cannot be named" in world.notes()
+
+
+async def test_what_creates_something_is_spaced_out_by_the_rate_cap(world: World) -> None:
+    rooms = [replace(ROOM, name=f"room-{n}") for n in range(4)]
+    await world.engine(*rooms, rate_cap=10.0).run()
+    began = [fact.at for fact in world.all(StepBegan)]
+    done = [fact.at for fact in world.all(StepDone)]
+    assert done[-1] - began[0] >= 3 * NS // 10
 
 
 async def test_what_could_not_be_undone_is_swept_by_the_next_run(world: World) -> None:
