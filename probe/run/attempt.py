@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from probe.errors import Failure, Unsupported
 from probe.model.outcome import Aborted, Failed, Outcome
 from probe.model.stage import Phase, Stage
 from probe.wire.playback import Sight
@@ -53,3 +54,14 @@ def at_deadline(open_stage: Stage, tally: Counter[Sight], undecodable: int, seco
         phase, reason = _SILENT[open_stage]
         return Failed(phase, reason, detail)
     return Failed(Phase(open_stage.value), "timeout", detail)
+
+
+def of_group(group: BaseExceptionGroup[BaseException]) -> Outcome:
+    """What a driver's TaskGroup raised: the first error that is ours names it, a bug is a bug."""
+    leaf: BaseException = group
+    while isinstance(leaf, BaseExceptionGroup):
+        ours = leaf.subgroup((Failure, Unsupported))
+        leaf = (ours or leaf).exceptions[0]
+    if isinstance(leaf, Failure | Unsupported):
+        return leaf.outcome
+    return Aborted(f"{type(leaf).__name__}: {leaf}")

@@ -30,7 +30,8 @@ from probe.plan import CutStep, FakeStep, HttpCall, HttpStep, Plan, PublishStep,
 from probe.run.context import Context, Put
 from probe.run.cuts import run_cut
 from probe.run.health import Bounds, Health, Sources, on_this_machine
-from probe.run.ledger import Entry, Ledger, Orphan, orphans
+from probe.run.ledger import Ledger
+from probe.run.leftovers import Leftovers
 from probe.run.sessions import Sessions
 from probe.run.step_io import RunStepIO
 from probe.run.vars import SecretMisplaced, Vars
@@ -40,7 +41,6 @@ _log = logging.getLogger(__name__)
 _STEP_DEADLINE = 10 * NS
 _FINISH_SECONDS = 20.0
 _LEAVE_SECONDS = _FINISH_SECONDS / 2
-_SWEEP_SECONDS = 10.0
 _SERVICE_PHASE = {
     p.value: p for p in (Phase.AUTH, Phase.ROOM, Phase.PAYMENT, Phase.GIFT, Phase.CHAT, Phase.MODERATION, Phase.ENDING)
 }
@@ -71,7 +71,6 @@ class Engine:
         self._redact = redactor.redact
         self.vars = Vars(plan, redactor)
         self._swept = False
-        self._next_turn = 0
         self._reached: set[str] = set()
 
     async def run(self) -> Outcome:
@@ -122,7 +121,8 @@ class Engine:
         outcome: Outcome = Done()
         async with asyncio.TaskGroup() as group:
             sessions = Sessions(self._ctx, self.vars, client, self._table, group, self._renew)
-            self._client, self._ledger, self._sessions = client, ledger, sessions
+            self._client, self._sessions = client, sessions
+            self._leftovers = Leftovers(self._ctx, self.vars, client, ledger, self._state)
             sources = Sources(sessions.backlog, sessions.late, shared=on_this_machine(self._plan.platform_url))
             health = Health(self._clock, self._on_health, sources, self._bounds)
             watching = group.create_task(health.watch(), name="health")
@@ -189,9 +189,7 @@ class Engine:
                 await self._step(step, final=True)
         finally:
             self._tell_unreached(self._plan.final, final=True)
-        for entry in self._ledger.open_entries():
-            if await self._undo(entry):
-                self._ledger.undone(entry.number)
+        await self._leftovers.undo_all()
 
     def _tell_unreached(self, steps: Sequence[Step], *, final: bool = False) -> None:
         for step in steps:
@@ -213,7 +211,7 @@ class Engine:
     async def _step(self, step: Step, *, final: bool = False) -> Outcome:
         if not self._swept and step.service != "auth":
             self._swept = True
-            await self._sweep()
+            await self._leftovers.sweep()
         self._reached.add(step.name)
         self._progress(step.name)
         span = self._ctx.new_span()
@@ -286,67 +284,9 @@ class Engine:
         return self._table.steps[kind]
 
     async def _http(self, step: HttpStep, io: RunStepIO) -> Outcome:
-        promised = None
-        if step.undo is not None:
-            await self._take_turn()
-            promised = self._promise(step.name, step.undo)
-        try:
+        async with self._leftovers.promised(step):
             async with asyncio.timeout((step.deadline or _STEP_DEADLINE) / NS + 1):
                 return await self._driver("http").run(step, io)
-        finally:
-            if step.undo is not None and promised is not None and not self.vars.unknown(step.undo.url):
-                self._ledger.named(promised, self.vars.url(step.undo.url))
-
-    # -- what is put back
-
-    async def _take_turn(self) -> None:
-        """Hold the rate cap: what creates something on the platform is spaced out."""
-        now = self._clock.now()
-        at = max(now, self._next_turn)
-        self._next_turn = at + round(NS / self._plan.rate_cap)
-        await asyncio.sleep((at - now) / NS)
-
-    def _promise(self, step: str, undo: HttpCall) -> int | None:
-        """Write down what undoes the step. Returns the entry's number where its address is still to be named."""
-        url = None if self.vars.unknown(undo.url) else self.vars.url(undo.url)
-        number = self._ledger.will(step=step, platform=self._plan.platform_url, method=undo.method, url=url, account=undo.account)
-        return number if url is None else None
-
-    async def _undo(self, entry: Entry) -> bool:
-        """True once the thing is gone: deleted now, or not there."""
-        if entry.url is None:
-            self._ctx.note(f"what step {entry.step} created cannot be named, so it cannot be undone")
-            return True
-        try:
-            async with asyncio.timeout(5):
-                await self._client.request(
-                    entry.method,
-                    entry.url,
-                    purpose="undo",
-                    phase=Phase.ENDING,
-                    credential=self.vars.credential(entry.account),
-                    ok=(*range(200, 300), 404, 410),
-                )
-        except (Failure, TimeoutError) as error:
-            self._ctx.note(f"step {entry.step} could not be undone: {error}")
-            return False
-        return True
-
-    async def _sweep(self) -> None:
-        """Undo what a killed run left on this platform, with this run's credentials."""
-        with orphans(self._state) as dead:
-            try:
-                async with asyncio.timeout(_SWEEP_SECONDS):
-                    for orphan in dead:
-                        await self._sweep_one(orphan)
-            except TimeoutError:
-                self._ctx.note(f"what earlier runs left was not all swept within {_SWEEP_SECONDS:g} s; the next run goes on")
-
-    async def _sweep_one(self, orphan: Orphan) -> None:
-        for entry in list(orphan.entries):
-            if entry.platform == self._plan.platform_url and await self._undo(entry):
-                orphan.undone(entry)
-                self._ctx.note(f"swept what step {entry.step} of run {orphan.path.stem} had left")
 
     async def _renew(self, account: str | None) -> None:
         """Run again the step that kept this account's token."""

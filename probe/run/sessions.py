@@ -18,9 +18,10 @@ from probe.model.outcome import Done
 from probe.model.stage import StageTimer
 from probe.net.client import Client
 from probe.plan import PublishStep, ViewSpec, ViewStep
+from probe.run.attempt_io import AttemptIO
 from probe.run.context import Context
 from probe.run.health import on_this_machine
-from probe.run.stay import AttemptIO, Stay
+from probe.run.stay import Stay
 from probe.run.vars import Vars
 from probe.run.watch import PublisherWatch, ViewerWatch, Watch
 from probe.wire.playback import Expected, Playback

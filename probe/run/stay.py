@@ -20,13 +20,11 @@ from probe.drivers.base import SessionRow, Spec
 from probe.errors import Failure, ProbeError, Unsupported
 from probe.link.path import Path
 from probe.media.feed import Feed
-from probe.model.clock import NS, Clock
+from probe.model.clock import NS
 from probe.model.frames import FrameRecord, Record, Refill
 from probe.model.observation import (
     CutBegan,
     CutOutcome,
-    Note,
-    Observation,
     Restored,
     Resumed,
     Role,
@@ -38,7 +36,8 @@ from probe.model.observation import (
 from probe.model.outcome import Aborted, Cancelled, Done, Failed, Outcome
 from probe.model.stage import Phase, Stage, StageTimer
 from probe.net.client import Client
-from probe.run.attempt import at_deadline
+from probe.run.attempt import at_deadline, of_group
+from probe.run.attempt_io import AttemptIO
 from probe.run.context import Context
 from probe.run.cutting import NOTICEABLE, Cutting
 from probe.run.watch import Watch
@@ -47,26 +46,6 @@ _log = logging.getLogger(__name__)
 UNPLANNED = "unplanned"
 _BACKOFF_FIRST, _BACKOFF_MAX = 0.1, 2.0
 _STEADY = 2 * NS  # progress must last this long before a session counts as back; a picture now and then is no recovery
-
-
-@dataclass(slots=True)
-class AttemptIO:
-    """The SessionIO of one attempt."""
-
-    clock: Clock
-    http: Client
-    stages: StageTimer
-    feed: Feed
-    path: Path | None
-    facts: dict[str, str]
-    _emit: Callable[[Observation, str], None]
-    _session: str
-
-    def emit(self, fact: Observation) -> None:
-        self._emit(fact, self._session)
-
-    def note(self, text: str) -> None:
-        self._emit(Note(text=text), self._session)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -306,7 +285,7 @@ class Stay:
         except (Failure, Unsupported) as error:
             over(error.outcome)
         except BaseExceptionGroup as group:
-            over(_first_of(group))
+            over(of_group(group))
         except asyncio.CancelledError:
             over(Failed(Phase.PLAYING, "ended", "left on purpose"))
             raise
@@ -401,14 +380,3 @@ class Stay:
         self.started.set()
         self.settled.set()
         self.done.set()
-
-
-def _first_of(group: BaseExceptionGroup[BaseException]) -> Outcome:
-    """What a driver's TaskGroup raised: the first error that is ours names it, a bug is a bug."""
-    leaf: BaseException = group
-    while isinstance(leaf, BaseExceptionGroup):
-        ours = leaf.subgroup((Failure, Unsupported))
-        leaf = (ours or leaf).exceptions[0]
-    if isinstance(leaf, Failure | Unsupported):
-        return leaf.outcome
-    return Aborted(f"{type(leaf).__name__}: {leaf}")

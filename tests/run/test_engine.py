@@ -58,6 +58,7 @@ from probe.plan import (
     WebsocketStep,
 )
 from probe.run import engine as module
+from probe.run import leftovers
 from probe.run.engine import Engine
 from tests.tools import wait_until
 
@@ -535,8 +536,8 @@ async def test_a_platform_that_hangs_when_it_is_swept_costs_a_run_a_bounded_time
         await asyncio.sleep(5)
         return False
 
-    monkeypatch.setattr(module, "_SWEEP_SECONDS", 0.2)
-    monkeypatch.setattr(Engine, "_undo", hang)
+    monkeypatch.setattr(leftovers, "_SWEEP_SECONDS", 0.2)
+    monkeypatch.setattr(leftovers.Leftovers, "undo", hang)
     world.facts.clear()
     async with asyncio.timeout(3):
         await world.engine(fake("a"), run_id="new").run()
@@ -553,7 +554,7 @@ async def test_a_step_cancelled_while_leftovers_are_swept_is_told_as_not_reached
         sweeping.set()
         await asyncio.sleep(5)
 
-    monkeypatch.setattr(Engine, "_sweep", hang)
+    monkeypatch.setattr(leftovers.Leftovers, "sweep", hang)
     await interrupt(world.engine(fake("a")), sweeping.is_set)
     assert world.outcomes()["a"] == Skipped("not_reached")
 
