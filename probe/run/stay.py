@@ -124,6 +124,8 @@ class Stay:
     def cut_began(self, kind: str, step: str) -> None:
         """The path, or what stands behind it, is about to be broken."""
         now = self.ctx.clock.now()
+        if self.playing:
+            self.tick(now, force=True)  # what was seen before the cut is not to share a second with what the cut did
         self.ctx.emit(CutBegan(at=now, kind=kind, step=step), self.session)
         if self.over:
             return

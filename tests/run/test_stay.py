@@ -12,7 +12,18 @@ import pytest
 from probe.drivers.base import SessionIO, Spec
 from probe.errors import DriverBug, Failure, Unsupported
 from probe.model.clock import MS, NS
-from probe.model.observation import CutOutcome, Note, Observation, Resumed, SessionBegan, SessionEnded, SessionStarted, StageDone
+from probe.model.observation import (
+    CutBegan,
+    CutOutcome,
+    Note,
+    Observation,
+    Resumed,
+    SessionBegan,
+    SessionEnded,
+    SessionStarted,
+    StageDone,
+    Window,
+)
 from probe.model.outcome import Aborted, Cancelled, Done, Failed, Skipped
 from probe.model.stage import Phase, Stage
 from tests.run.scripted import Scripted, Source, make_stay
@@ -205,6 +216,20 @@ async def test_a_cut_that_heals_before_the_stall_is_resumed_by_the_same_session(
     assert resumed.outage is not None
     assert resumed.reconnect is not None
     assert resumed.outage > 600 * MS > resumed.reconnect
+
+
+async def test_a_second_ends_where_a_cut_begins() -> None:
+    source = Source()
+    stay, facts = make_stay(Scripted(lambda io, n: source.play(io)))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(stay.run())
+        await wait_until(lambda: source.sequence > 10)
+        stay.cut_began("flap", "cut")
+        stay.end()
+    cut = only(facts, CutBegan)
+    before = [f for f in facts if isinstance(f, Window) and f.at <= cut.at]
+    assert sum(window.verified for window in before) >= 9
+    assert all(window.latencies for window in before)
 
 
 async def test_under_a_cut_the_deadline_waits_for_the_return() -> None:
