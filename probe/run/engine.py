@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import assert_never
 
@@ -59,14 +59,12 @@ class Engine:
         state: Path,
         redactor: Redactor,
         bounds: Bounds | None = None,
-        progress: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._plan = plan
         self._clock = clock
         self._table = table
         self._state = state / "ledger"
         self._bounds = bounds
-        self._progress = progress
         self._ctx = Context(plan, clock, put, random.Random(plan.seed))
         self._redact = redactor.redact
         self.vars = Vars(plan, redactor)
@@ -177,8 +175,6 @@ class Engine:
     async def _finish(self, outcome: Outcome) -> None:
         """End the sessions, run the `finally` steps, undo what is left, and name what was never reached."""
         self._tell_unreached(self._plan.journey)
-        if not isinstance(outcome, Cancelled):
-            self._progress("ending")
         try:
             async with asyncio.timeout(_LEAVE_SECONDS):
                 await self._sessions.end()
@@ -213,7 +209,6 @@ class Engine:
             self._swept = True
             await self._leftovers.sweep()
         self._reached.add(step.name)
-        self._progress(step.name)
         span = self._ctx.new_span()
         began = self._clock.now()
         self._ctx.emit(StepBegan(at=began, step=step.name, kind=step.kind, service=step.service, span_id=span), step.name)

@@ -6,7 +6,6 @@ import asyncio
 import io
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterable
 from fractions import Fraction
@@ -22,6 +21,7 @@ from probe.media.picture import Painter
 from probe.media.source import AudioSource, ProgrammeIds, VideoSource
 from probe.wire.fmp4 import AudioTrack, split_annexb
 from tests.media.clips import code_of
+from tests.tools import requires
 
 ORIGIN_NS = 1_795_244_028_000_000_000
 Unit = tuple[str, bytes, int, bool]
@@ -150,14 +150,14 @@ def test_any_segment_can_be_read_first_and_init_is_remembered():
     assert demuxer.feed(None, segments[3].data)[0].pts == pytest.approx(3.0)
 
 
-@pytest.mark.skipif(not shutil.which("ffprobe"), reason="needs ffprobe")
 @pytest.mark.parametrize("name", ["360p30", "portrait30"])
 def test_ffprobe_reads_it_without_a_warning(name, tmp_path):
+    ffprobe = requires("ffprobe", package="ffmpeg")
     muxer, segments = muxed(live(65, name))
     path = tmp_path / "x.mp4"
     path.write_bytes((muxer.init or b"") + b"".join(segment.data for segment in segments))
     done = subprocess.run(
-        ["ffprobe", "-v", "warning", "-count_frames", "-show_streams", "-of", "json", path],
+        [ffprobe, "-v", "warning", "-count_frames", "-show_streams", "-of", "json", path],
         capture_output=True,
         text=True,
         check=True,
