@@ -73,26 +73,92 @@ class WebsocketStep(StepBase):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IceServer:
+    """`stun:host`, `turn:host?transport=tcp`, `turns:host`; `username` and `credential` are templates."""
+
+    url: str
+    username: str = ""
+    credential: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """What the path between us and the platform does to everything on it, each way. Delay and jitter in ns one way (jitter:
+    standard deviation); loss, reorder and duplicate are shares of packets; `burst` is the mean length of a run of losses;
+    rates in bit/s, None: unlimited. TCP feels loss as a retransmission's wait, since bytes of a stream are never lost."""
+
+    delay: int = 0
+    jitter: int = 0
+    loss: float = 0.0
+    burst: float = 1.0
+    rate_up: int | None = None
+    rate_down: int | None = None
+    reorder: float = 0.0
+    duplicate: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """How a session gets to its media beside its address: all templates. `key`: an RTMP stream key; `streamid`, `passphrase`,
+    `latency` (ns) are SRT's."""
+
+    key: str = ""
+    streamid: str = ""
+    passphrase: str = ""
+    latency: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """What a device can do. `codecs` of the picture in its order of preference; `max_height` in px of the shorter side's
+    rendition; `cores` for decoding."""
+
+    name: str = "default"
+    codecs: tuple[str, ...] = ("h264", "vp8")
+    max_height: int | None = None
+    user_agent: str = ""
+    cores: int = 1
+    network: Network | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PublishStep(StepBase):
+    """`stream` (a template) names what is published, as `${stream}` in the addresses of its viewers."""
+
     kind: str = "publish"
     protocol: str
     url: str
     account: str | None = None
     programme: str = "360p30"
     bitrate: int = 800_000
-    device: str = "default"
+    device: Device = Device()
     audio: bool = True
+    codec: str = "h264"
+    stream: str = ""
+    access: Access = Access()
+    ice: str = "all"  # all | relay | direct
+    family: str = "any"  # any | ipv4 | ipv6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ViewSpec:
-    """`count` viewers alike. `phase` spreads their starts over that many ns at random (keyframe phase)."""
+    """`count` viewers alike. `of`: the publish steps whose code they expect, empty for rooms that are not ours. `over`: the
+    variable that holds a list; one group of viewers for each of its items, `${item}` in the address, at most `at_most`.
+    `edges`: `any` address of the host's name, or `each` of them with viewers of its own."""
 
     protocol: str
     url: str
     account: str | None = None
     count: int = 1
-    device: str = "default"
+    of: tuple[str, ...] = ()
+    device: Device = Device()
+    access: Access = Access()
+    ice: str = "all"  # all | relay | direct
+    family: str = "any"  # any | ipv4 | ipv6
+    edges: str = "any"  # any | each
+    cmcd: bool = True
+    over: str = ""
+    at_most: int = 5
     verify: str = "code"  # code | moving
     join: str = "mid_stream"  # mid_stream | at_go_live
     max_age: int | None = None
@@ -164,7 +230,7 @@ class Plan:
     trace_low: int
     platform_url: str
     allow: tuple[str, ...]  # hosts or networks a server may name although private
-    ice_servers: tuple[str, ...]
+    ice_servers: tuple[IceServer, ...]
     accounts: Mapping[str, str]  # account → template of its bearer token
     secrets: Mapping[str, SecretRef]
     journey: tuple[Step, ...]

@@ -15,11 +15,14 @@ from typing import Any
 from probe.errors import ConfigError, Located
 from probe.model.ids import RunIds
 from probe.plan import (
+    Access,
     CutStep,
+    Device,
     Expect,
     FakeStep,
     HttpCall,
     HttpStep,
+    IceServer,
     Plan,
     PublishStep,
     SecretRef,
@@ -68,7 +71,9 @@ def make_plan(
         trace_low=ids.trace_low,
         platform_url=making.platform.url,
         allow=making.platform.allow,
-        ice_servers=making.platform.ice_servers,
+        ice_servers=tuple(
+            IceServer(url=s.url, username=s.username, credential=s.credential) for s in making.platform.ice_servers
+        ),
         accounts=making.accounts,
         secrets={name: _secret(name, s.env, s.file, s.origins) for name, s in scenario.platform.secrets.items()},
         journey=tuple(making.step(step, i) for i, step in enumerate(scenario.journey)),
@@ -107,6 +112,7 @@ class _Making:
         self._socket = next((s for s in (*scenario.journey, *scenario.final) if isinstance(s, Websocket)), None)
         self.accounts = self._accounts()
         self._sofar: set[str] = set()
+        self._published: list[Publish] = []
 
     def _accounts(self) -> Mapping[str, str]:
         named = {DEFAULT_ACCOUNT, VIEWER_ACCOUNT}
@@ -139,6 +145,8 @@ class _Making:
         made = self._step(step, index)
         if isinstance(step, Http):
             self._sofar.update(step.keep)
+        elif isinstance(step, Publish):
+            self._published.append(step)
         return made
 
     def _step(self, step: AnyStep, index: int | None) -> Step:
@@ -160,7 +168,7 @@ class _Making:
                 return self._publish(step, base)
             case View():
                 base["optional"] = step.optional or all(view.optional for view in step.view)
-                return ViewStep(**base, phase=step.phase, views=tuple(self._view(v, step, index) for v in step.view))
+                return ViewStep(**base, phase=step.phase, views=tuple(s for v in step.view for s in self._views(v, step, index)))
             case Cut():
                 call = self._call(step.call, None) if step.call is not None else None
                 return CutStep(**base, of=step.of, cut=step.cut, duration=step.duration or 0, call=call)
@@ -202,23 +210,47 @@ class _Making:
             account=self._account(step.account),
             programme=step.programme,
             bitrate=step.bitrate,
-            device=step.device,
+            device=Device(name=step.device),
             audio=step.audio,
+            codec=step.codec,
+            stream=step.stream,
+            access=Access(key=step.key, streamid=step.streamid, passphrase=step.passphrase, latency=step.latency),
+            ice=step.ice,
+            family=step.family,
         )
 
-    def _view(self, view: Viewers, step: View, index: int | None) -> ViewSpec:
+    def _views(self, view: Viewers, step: View, index: int | None) -> list[ViewSpec]:
+        """A group for each protocol, and where the address differs by publisher for each of those."""
+        declared = self.platform.views or DEFAULT_VIEWS
+        made = []
+        for protocol in declared if view.via == "all" else (view.via,):
+            url = view.url or declared.get(protocol) or DEFAULT_VIEWS[protocol]
+            whom = () if view.verify == "moving" else view.of or tuple(p.name for p in self._published)
+            apart = [(name,) for name in whom] if "${stream}" in url + view.streamid else [whom]
+            made += [self._view(view, step, index, protocol, url, of) for of in apart]
+        return made
+
+    def _view(self, view: Viewers, step: View, index: int | None, protocol: str, url: str, of: tuple[str, ...]) -> ViewSpec:
         return ViewSpec(
-            protocol=view.via,
-            url=view.url or self.platform.views.get(view.via) or DEFAULT_VIEWS[view.via],
+            protocol=protocol,
+            url=url,
             account=self._account(view.account),
             count=view.count,
-            device=view.device,
+            of=of,
+            device=Device(name=view.device),
+            access=Access(streamid=view.streamid, passphrase=view.passphrase, latency=view.latency),
+            ice=view.ice,
+            family=view.family,
+            edges=view.edges,
+            cmcd=view.cmcd,
+            over=view.over or "",
+            at_most=view.at_most,
             verify=view.verify,
             join=view.join,
             max_age=view.max_age,
-            start=view.start or self._scenario.deadlines.start.get(view.via),
+            start=view.start or self._scenario.deadlines.start.get(protocol),
             optional=view.optional or step.optional,
-            impaired=self._impaired(view.via, index),
+            impaired=self._impaired(protocol, index),
         )
 
     def _impaired(self, protocol: str, index: int | None) -> frozenset[str]:

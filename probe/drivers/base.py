@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from probe.link.path import Path
@@ -24,18 +24,31 @@ from probe.model.observation import Observation, Role
 from probe.model.outcome import Outcome
 from probe.model.stage import Phase, Stage, StageTimer
 from probe.net.client import Client, Credential
-from probe.plan import Step
+from probe.plan import Device, IceServer, Step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """One session, concrete: `url` absolute, `credential` bound to origins. The code fields are for publishers."""
+    """One session, concrete: `url` absolute, `credential` bound to origins. The code fields are for publishers.
+
+    `key`, `streamid`, `passphrase` and `latency` (ns) as plan.Access, filled in. `family`: any, ipv4 or ipv6; `pin`: the one
+    address of the host's name to use."""
 
     role: Role
     protocol: str
     url: str
     credential: Credential | None = None
-    ice_servers: tuple[str, ...] = ()
+    session: str = ""  # our own id of it
+    device: Device = field(default_factory=Device)
+    key: str = field(default="", repr=False)
+    streamid: str = ""
+    passphrase: str = field(default="", repr=False)
+    latency: int | None = None
+    ice: str = "all"  # all | relay | direct
+    ice_servers: tuple[IceServer, ...] = ()
+    family: str = "any"
+    pin: str = ""
+    cmcd: bool = True
     loopback: bool = True  # gather 127.0.0.1 as well: the platform is on this machine
     run_number: int = 0
     trace_low: int = 0
@@ -43,6 +56,7 @@ class Spec:
     programme: str = "360p30"
     bitrate: int = 800_000
     audio: bool = True
+    codec: str = "h264"  # h264 | vp8
 
 
 class SessionIO(Protocol):

@@ -15,10 +15,11 @@ from probe.drivers.base import SessionIO
 from probe.drivers.hls_source import Piece
 from probe.errors import Failure, Unsupported
 from probe.media.decoder import DecoderThread
-from probe.media.demux import Demuxer, EncodedPacket
+from probe.media.demux import Demuxer
 from probe.model.clock import MS, NS
 from probe.model.observation import Freeze
 from probe.model.stage import Phase
+from probe.wire.packet import EncodedPacket
 from probe.wire.player import Player
 from probe.wire.playlist import LONGEST
 

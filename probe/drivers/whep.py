@@ -30,7 +30,7 @@ class WhepViewer:
 
     @asynccontextmanager
     async def open(self, spec: Spec, io: SessionIO) -> AsyncIterator[None]:
-        peer = new_peer(loopback=spec.loopback, ice_servers=spec.ice_servers)
+        peer = new_peer(loopback=spec.loopback, ice_servers=[server.url for server in spec.ice_servers])
         video = peer.addTransceiver("video", direction="recvonly")
         prefer(video, "h264", "vp8")
         audio = peer.addTransceiver("audio", direction="recvonly")

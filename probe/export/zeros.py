@@ -79,10 +79,10 @@ def series(plan: Plan, protocols: Protocols) -> Iterator[Series]:
 def _sessions(journey: Iterable[Step]) -> Iterator[_Session]:
     for step in journey:
         if isinstance(step, PublishStep):
-            yield _Session(Role.PUBLISHER, step.protocol, "", step.device, "code")
+            yield _Session(Role.PUBLISHER, step.protocol, "", step.device.name, "code")
         elif isinstance(step, ViewStep):
             for view in step.views:
-                yield _Session(Role.VIEWER, view.protocol, view.join, view.device, view.verify)
+                yield _Session(Role.VIEWER, view.protocol, view.join, view.device.name, view.verify)
 
 
 def _of_session(run: dict[str, str], session: _Session, cuts: set[str]) -> Iterator[Series]:

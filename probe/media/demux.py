@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import av
 from av.bitstream import BitStreamFilterContext
 
 from probe.errors import Failure
 from probe.model.stage import Phase
+from probe.wire.packet import EncodedPacket
 
 _PACKETS = 20_000  # per segment
 _STREAMS = 16
@@ -25,25 +25,6 @@ _WRAP = 1 << 33
 _BOXES = frozenset({b"ftyp", b"styp", b"moov", b"moof", b"sidx", b"emsg", b"prft", b"free", b"skip", b"uuid", b"mdat"})
 _TO_ANNEXB = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
 _NOTHING_OPENS = {"protocol_whitelist": "none", "enable_drefs": "0", "use_absolute_path": "0"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncodedPacket:
-    """One packet in decoding order. `data` is Annex B for H.264 and HEVC, parameter sets within and `extradata` empty;
-    `pts` in the stream's own seconds; `size` as it was in the segment."""
-
-    kind: str  # video | audio
-    codec: str  # FFmpeg's name
-    extradata: bytes
-    data: bytes
-    pts: float | None
-    duration: float | None
-    keyframe: bool
-    size: int
-    width: int = 0
-    height: int = 0
-    rate: int = 0
-    channels: int = 0
 
 
 class Demuxer:

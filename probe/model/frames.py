@@ -50,6 +50,7 @@ class FrameRecord:
     code: FrameCode | None
     black: bool
     changed: bool  # differs from the picture before it, band excluded
+    intact: bool | None = None  # the picture below the band is the programme's, and moves with the code; None: cannot be told
     rendition: str = ""
 
 

@@ -79,6 +79,9 @@ class SessionBegan(Fact):
     buffered: bool
     optional: bool
     span_id: str
+    ingest: str = ""  # protocol of the publisher that is watched, or its own; empty: several, or none of ours
+    of: str = ""  # name of that publisher's step
+    sound: bool = False  # sound is to be heard: its publisher sends some
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +160,10 @@ class Window(Fact):
     clock_faults: int = 0
     skews: tuple[float, ...] = ()
     rendition: str = ""
+    broken: int = 0
+    width: int = 0  # of the last picture
+    height: int = 0
+    sounds: int = 0  # sound marks heard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +173,50 @@ class Freeze(Fact):
     began: int
     took: int
     rule: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rung:
+    """One rendition as declared. `name` is its label; what is not declared is None. Bits and frames a second."""
+
+    name: str
+    codecs: str = ""
+    width: int | None = None
+    height: int | None = None
+    bandwidth: int | None = None
+    frame_rate: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ladder(Fact):
+    """The renditions a manifest declares, as first seen."""
+
+    rungs: tuple[Rung, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Switched(Fact):
+    """From one rendition to another, at its first picture shown."""
+
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery(Fact):
+    """One second of a segmented player's life: counts within it. Seconds; None where nothing told them.
+
+    `live_latency`: the wall clock the platform puts on its media (PROGRAM-DATE-TIME, prft) against ours, for what is on screen.
+    `buffered`: media not shown yet. `unmoved`: how long the manifest has stood still. `part_gap`: the longest wait for the
+    next part or segment beyond its own duration. `backwards`: media sequence numbers that went back."""
+
+    reloads: int = 0
+    discontinuities: int = 0
+    backwards: int = 0
+    unmoved: float = 0.0
+    part_gap: float | None = None
+    live_latency: float | None = None
+    buffered: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,9 +287,10 @@ class Note(Fact):
 
 Observation = (
     RunBegan | RunEnded | SessionBegan | StageDone | SessionStarted | SessionEnded | Available | RequestDone | Window | Freeze
+    | Ladder | Switched | Delivery
     | CutBegan | Restored | Resumed | StepBegan | StepDone | HealthSample | Note
 )  # fmt: skip
-_KINDS: dict[str, type] = {t.__name__: t for t in (*get_args(Observation), Done, Failed, Skipped, Cancelled, Aborted)}
+_KINDS: dict[str, type] = {t.__name__: t for t in (*get_args(Observation), Rung, Done, Failed, Skipped, Cancelled, Aborted)}
 
 
 def to_json(fact: Observation) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from yarl import URL
 
-_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443, "rtmp": 1935, "rtmps": 443, "srt": None}
 _WEB = {"ws": "http", "wss": "https"}
 
 
@@ -21,7 +21,7 @@ def origin_of(url: str | URL) -> str:
     parsed = URL(url)
     host = (parsed.raw_host or "").lower().rstrip(".")
     if parsed.scheme not in _PORTS or not host:
-        raise ValueError("not an absolute http, https, ws or wss URL")
+        raise ValueError("not an absolute http, https, ws, wss, rtmp, rtmps or srt URL")
     scheme = _WEB.get(parsed.scheme, parsed.scheme)
     name = f"[{host}]" if ":" in host else host
     port = parsed.port

@@ -23,6 +23,7 @@ _SEEN: tuple[tuple[Sight, str], ...] = (
     (Sight.FOREIGN, "foreign"),
     (Sight.STALE, "stale"),
     (Sight.BLACK, "black"),
+    (Sight.BROKEN, "broken"),
     (Sight.STILL, "still"),
     (Sight.CORRUPT, "undecodable"),
     (Sight.UNCODED, "uncoded"),

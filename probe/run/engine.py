@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import assert_never
@@ -144,13 +145,18 @@ class Engine:
         return outcome
 
     async def _journey(self) -> Outcome:
+        first: Outcome = Done()
+        hopes = {step.name for step in self._plan.journey if isinstance(step, PublishStep)}  # broadcasts on air, or to come
         for step in self._plan.journey:
             outcome = await self._step(step)
             # Where nobody publishes there is nothing to see, and no viewer is to be charged for it.
             unpublished = isinstance(step, PublishStep) and isinstance(outcome, Skipped)
             if (isinstance(outcome, Failed | Aborted | Cancelled) or unpublished) and not step.optional:
-                return outcome
-        return Done()
+                hopes.discard(step.name)
+                if not isinstance(step, PublishStep) or not hopes or isinstance(outcome, Cancelled):
+                    return outcome
+                first = first if not isinstance(first, Done) else outcome  # the other broadcasts go on
+        return first
 
     async def _finish_undisturbed(self, outcome: Outcome) -> asyncio.CancelledError | None:
         """`_finish`, within its bound; a cancellation that came meanwhile is returned instead of raised."""
@@ -333,9 +339,10 @@ def _templates(step: Step) -> list[object]:
     called = [part for call in _calls(step) for part in (call.url, call.json, dict(call.headers))]
     match step:
         case PublishStep():
-            return [step.url]
+            return [step.url, step.stream, step.access.key, step.access.streamid]
         case ViewStep():
-            return [view.url for view in step.views]
+            own = re.compile(r"\$\{(stream|item)\}")  # each viewer's, when it begins
+            return [own.sub("", view.url + view.access.streamid) for view in step.views]
         case HttpStep():
             return [*called, step.socket, step.seen, dict(step.expect.json)]
         case _:

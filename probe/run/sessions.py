@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 
 from probe.drivers.base import SessionRow, Spec
@@ -14,10 +15,10 @@ from probe.media.feed import Feed
 from probe.model.clock import NS
 from probe.model.ids import uuid7
 from probe.model.observation import Available, Role, SessionBegan
-from probe.model.outcome import Done
-from probe.model.stage import StageTimer
+from probe.model.outcome import Done, Skipped
+from probe.model.stage import Phase, StageTimer
 from probe.net.client import Client
-from probe.plan import PublishStep, ViewSpec, ViewStep
+from probe.plan import IceServer, PublishStep, ViewSpec, ViewStep
 from probe.run.attempt_io import AttemptIO
 from probe.run.context import Context
 from probe.run.health import on_this_machine
@@ -32,6 +33,31 @@ _AVAILABLE_WITHIN = NS  # how closely "could start" must be known to be told: be
 
 
 @dataclass(slots=True)
+class _Broadcast:
+    """One publish step as its viewers need it. `ordinals`: of its publish sessions so far."""
+
+    step: PublishStep
+    stay: Stay | None = None
+    ordinals: list[int] = field(default_factory=list)
+
+
+class _Ordinals(Collection[int]):
+    """Those of several broadcasts, as they grow."""
+
+    def __init__(self, broadcasts: list[_Broadcast]) -> None:
+        self._broadcasts = broadcasts
+
+    def __contains__(self, ordinal: object) -> bool:
+        return any(ordinal in b.ordinals for b in self._broadcasts)
+
+    def __iter__(self) -> Iterator[int]:
+        return (o for b in self._broadcasts for o in b.ordinals)
+
+    def __len__(self) -> int:
+        return sum(len(b.ordinals) for b in self._broadcasts)
+
+
+@dataclass(slots=True)
 class Sessions:
     """Every stay of the run. `client` is the run's; each stay signs with its own span."""
 
@@ -42,8 +68,9 @@ class Sessions:
     group: asyncio.TaskGroup
     refresh: Callable[[str | None], Awaitable[None]]  # renews an account's credentials
     stays: list[Stay] = field(default_factory=list)
-    published_at: int | None = None  # when the newest publisher started
-    _available: set[str] = field(default_factory=set)  # protocols of which it is told, or can no longer be
+    _broadcasts: dict[str, _Broadcast] = field(default_factory=dict)  # by publish step
+    _published_at: dict[str, int] = field(default_factory=dict)  # when each publisher started
+    _available: set[tuple[str, str]] = field(default_factory=set)  # (publish step, protocol) told, or no longer to be
     _paths: list[Path] = field(default_factory=list)
 
     def publishers(self) -> list[Stay]:
@@ -73,35 +100,76 @@ class Sessions:
     async def publish(self, step: PublishStep) -> Stay:
         """Begin to publish and wait until the start has ended, well or not."""
         row = self._row(Role.PUBLISHER, step.protocol)
-        began = self._began(step.name, step.name, row, step.device, join="", verify="code", optional=step.optional)
+        broadcast = self._broadcasts[step.name] = _Broadcast(step)
+        began = self._began(
+            step.name, step.name, row, step.device.name, join="", verify="code", optional=step.optional, ingest=step.protocol,
+            of=step.name, sound=step.audio,
+        )  # fmt: skip
 
         def spec() -> Spec:
+            broadcast.ordinals.append(ordinal := self.ctx.new_publish())
             return replace(
-                self._spec(row, step.url, step.account),
+                self._spec(row, step, began.session, {}),
                 programme=step.programme,
                 bitrate=step.bitrate,
                 audio=step.audio,
-                publish=self.ctx.new_publish(),
+                codec=step.codec,
+                publish=ordinal,
             )
 
         stay = self._stay(row, began, spec, PublisherWatch(), step.account, step.deadline, None)
+        broadcast.stay = stay
         self.group.create_task(stay.run(), name=f"publisher {stay.session}")
         await stay.started.wait()
         if isinstance(stay.outcome, Done):
-            self.published_at = self.ctx.clock.now()
-            self._available.clear()
+            self._published_at[step.name] = self.ctx.clock.now()
         return stay
 
     async def view(self, step: ViewStep) -> list[Stay]:
-        """Begin every viewer of the step at its own random moment, and wait until each start has ended."""
+        """Begin every viewer of the step at its own random moment, and wait until each start has ended. One whose publisher
+        never came to be is skipped."""
         for view in step.views:
             await self._scout(view)
-        stays = [await self._viewer(step, view, n) for view in step.views for n in range(view.count)]
-        delays = [0.0 if s.began.join == "at_go_live" else self.ctx.rng.uniform(0, step.phase / NS) for s in stays]
+        stays: list[Stay] = []
+        begun: list[Stay] = []
+        numbers: Counter[str] = Counter()
+        for view in step.views:
+            nobody = bool(view.of) and not any(self._is_on(name) for name in view.of)
+            for own in self._each(view):
+                for _ in range(view.count):
+                    numbers[view.protocol] += 1
+                    stay = self._viewer(step, view, own, numbers[view.protocol])
+                    stays.append(stay)
+                    if nobody:
+                        stay.skip(Skipped("no_publisher", f"{' and '.join(view.of)} never went live"))
+                    else:
+                        begun.append(stay)
+        delays = [0.0 if s.began.join == "at_go_live" else self.ctx.rng.uniform(0, step.phase / NS) for s in begun]
         async with asyncio.TaskGroup() as starts:
-            for stay, delay in zip(stays, delays, strict=True):
+            for stay, delay in zip(begun, delays, strict=True):
                 starts.create_task(self._start(stay, delay))
         return stays
+
+    def _watched(self, view: ViewSpec) -> list[_Broadcast]:
+        """Whose code is expected: those it names, else everybody's."""
+        return [b for name, b in self._broadcasts.items() if not view.of or name in view.of]
+
+    def _is_on(self, name: str) -> bool:
+        stay = self._broadcasts[name].stay if name in self._broadcasts else None
+        return stay is not None and isinstance(stay.outcome, Done)
+
+    def _each(self, view: ViewSpec) -> list[dict[str, str]]:
+        """The values each group of a view's viewers has to itself: the stream it watches, the item of its list."""
+        stream = {"stream": self.vars.text(self._broadcasts[view.of[0]].step.stream)} if self._names_stream(view) else {}
+        if not view.over:
+            return [stream]
+        try:
+            return [{**stream, "item": item} for item in self.vars.items(view.over, view.at_most)]
+        except ValueError as error:
+            raise Failure(Phase.ROOM, "unexpected", str(error)) from error
+
+    def _names_stream(self, view: ViewSpec) -> bool:
+        return "${stream}" in view.url + view.access.streamid and len(view.of) == 1 and view.of[0] in self._broadcasts
 
     async def end(self) -> None:
         """The planned end of every session: viewers first, as people leave before the broadcaster does."""
@@ -120,16 +188,20 @@ class Sessions:
         self.group.create_task(stay.run(), name=f"viewer {stay.session}")
         await stay.started.wait()
 
-    async def _viewer(self, step: ViewStep, view: ViewSpec, n: int) -> Stay:
+    def _viewer(self, step: ViewStep, view: ViewSpec, own: dict[str, str], number: int) -> Stay:
         row = self._row(Role.VIEWER, view.protocol)
-        name = f"{view.protocol}-{n + 1}"
+        watched = self._watched(view)
         began = self._began(
-            step.name, name, row, view.device, join=view.join, verify=view.verify, optional=view.optional or step.optional
-        )
+            step.name, f"{view.protocol}-{number}", row, view.device.name, join=view.join, verify=view.verify,
+            optional=view.optional or step.optional,
+            ingest=watched[0].step.protocol if len({b.step.protocol for b in watched}) == 1 else "",
+            of=watched[0].step.name if len(watched) == 1 else "",
+            sound=any(b.step.audio for b in watched),
+        )  # fmt: skip
         expected = Expected(
             run=self.ctx.plan.run_number,
             trace=self.ctx.plan.trace_low,
-            publishes=self.ctx.publishes,
+            publishes=_Ordinals(watched),
             max_age=view.max_age or row.max_age,
             verify=view.verify,
         )
@@ -140,27 +212,29 @@ class Sessions:
         if view.impaired & {"flap", "rebind"}:
             path = Path(self.ctx.clock)
             self._paths.append(path)
-        return self._stay(row, began, lambda: self._spec(row, view.url, view.account), watch, view.account, view.start, path)
+        return self._stay(row, began, lambda: self._spec(row, view, began.session, own), watch, view.account, view.start, path)
 
     async def _scout(self, view: ViewSpec) -> None:
         """Wait until a first viewer of this protocol could start, and say how long that took; a viewer in mid-stream is not
         to be charged for a playlist that did not exist yet. If it never comes, the viewers will say so themselves. Where nobody
         looked until it had long been there, since when is not known and not told."""
         row = self._row(Role.VIEWER, view.protocol)
-        if row.scout is None or view.join == "at_go_live" or self.published_at is None or view.protocol in self._available:
+        name = next((b.step.name for b in self._watched(view) if b.step.name in self._published_at), None)
+        if row.scout is None or view.join == "at_go_live" or name is None or (name, view.protocol) in self._available:
             return
-        self._available.add(view.protocol)
-        spec = self._spec(row, view.url, view.account)
+        self._available.add((name, view.protocol))
+        published_at = self._published_at[name]
+        spec = self._spec(row, view, "", self._each(view)[0])
         quiet = self.client.using(service="", parent_span=self.ctx.root_span, on_request=lambda request: self.ctx.emit(request))
         io = AttemptIO(self.ctx.clock, quiet, StageTimer(0), Feed(self.ctx.clock), None, {}, self.ctx.emit, "")
         deadline = self.ctx.clock.now() + (view.start or row.start)
-        not_yet = self.published_at
+        not_yet = published_at
         while (looked := self.ctx.clock.now()) < deadline:
             try:
                 if await row.scout(spec, io):
                     now = self.ctx.clock.now()
                     if now - not_yet <= _AVAILABLE_WITHIN:
-                        self.ctx.emit(Available(protocol=view.protocol, took=now - self.published_at))
+                        self.ctx.emit(Available(protocol=view.protocol, took=now - published_at))
                     return
             except Failure:
                 pass  # not yet: what it is worth is told by the viewers
@@ -174,8 +248,9 @@ class Sessions:
             raise DriverBug(f"no driver for a {role} of {protocol}") from None
 
     def _began(
-        self, step: str, name: str, row: SessionRow, device: str, *, join: str, verify: str, optional: bool
-    ) -> SessionBegan:
+        self, step: str, name: str, row: SessionRow, device: str, *, join: str, verify: str, optional: bool, ingest: str, of: str,
+        sound: bool,
+    ) -> SessionBegan:  # fmt: skip
         plan = self.ctx.plan
         return SessionBegan(
             session=uuid7(self.ctx.clock.wall().unix_ns // 1_000_000, self.ctx.ids),
@@ -191,6 +266,9 @@ class Sessions:
             buffered=row.buffered,
             optional=optional,
             span_id=self.ctx.new_span(),
+            ingest=ingest,
+            of=of,
+            sound=sound,
         )
 
     def _stay(
@@ -220,15 +298,29 @@ class Sessions:
         self.stays.append(stay)
         return stay
 
-    def _spec(self, row: SessionRow, url: str, account: str | None) -> Spec:
-        plan = self.ctx.plan
+    def _spec(self, row: SessionRow, what: PublishStep | ViewSpec, session: str, own: dict[str, str]) -> Spec:
+        """Everything filled in. Raises SecretMisplaced where a secret beside the address is not for it."""
+        plan, access, fill = self.ctx.plan, what.access, self.vars
+        url = fill.url(what.url, own)
+        fill.guard_media(url, access.key, access.streamid, access.passphrase)
         return Spec(
             role=row.role,
             protocol=row.protocol,
-            url=self.vars.url(url),
-            credential=self.vars.credential(account),
-            loopback=on_this_machine(self.vars.url(url)) or self.client.allow.refusal(_LOOPBACK, _LOOPBACK) is None,
-            ice_servers=plan.ice_servers,
+            url=url,
+            credential=fill.credential(what.account),
+            session=session,
+            device=what.device,
+            key=fill.text(access.key),
+            streamid=fill.text(access.streamid, own),
+            passphrase=fill.text(access.passphrase),
+            latency=access.latency,
+            loopback=on_this_machine(url) or self.client.allow.refusal(_LOOPBACK, _LOOPBACK) is None,
+            ice=what.ice,
+            ice_servers=tuple(
+                IceServer(url=s.url, username=fill.text(s.username), credential=fill.text(s.credential)) for s in plan.ice_servers
+            ),
+            family=what.family,
+            cmcd=isinstance(what, ViewSpec) and what.cmcd,
             run_number=plan.run_number,
             trace_low=plan.trace_low,
         )

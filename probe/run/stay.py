@@ -33,7 +33,7 @@ from probe.model.observation import (
     SessionStarted,
     StageDone,
 )
-from probe.model.outcome import Aborted, Cancelled, Done, Failed, Outcome
+from probe.model.outcome import Aborted, Cancelled, Done, Failed, Outcome, Skipped
 from probe.model.stage import Phase, Stage, StageTimer
 from probe.net.client import Client
 from probe.run.attempt import at_deadline, of_group
@@ -112,6 +112,12 @@ class Stay:
                         raise
         finally:
             self._close(ended_by)
+
+    def skip(self, outcome: Skipped) -> None:
+        """It never comes to try, and says so. Instead of `run`."""
+        self.ctx.emit(self.began)
+        self.outcome = outcome
+        self._close(None)
 
     def end(self) -> None:
         """Ask for the planned end; `run` returns soon after."""

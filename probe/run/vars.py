@@ -29,6 +29,8 @@ _SECRET_NAME = re.compile(r"token|secret|password|passwd|credential|api_?key", r
 _MAX_SECRET = 64 * 1024
 _MAX_VALUE = 16 * 1024
 _SHORTEST_SECRET = 4
+_SECRET_PART = 12
+_ADDRESS_PARTS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*|[/?#&=]")
 _ABSOLUTE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _IN_PATH, _IN_QUERY = "/:@!$&'()*+,;=%", "/:@!$&'()*+,;=%?"
 _DOTS = re.compile(r"(?:^|/)(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
@@ -63,6 +65,9 @@ class Vars:
             try:
                 self._secrets[name] = value = read_secret(ref)
                 self._redactor.add(value)
+                for part in _ADDRESS_PARTS.split(value) if _ABSOLUTE.match(value) else ():
+                    if len(part) >= _SECRET_PART:  # of an address that is a secret, its paths are
+                        self._redactor.add(part)
             except OSError as error:
                 kind, argument = ref.source
                 what = f"environment variable {argument} is not set" if kind == "env" else f"{argument}: {error.strerror}"
@@ -70,9 +75,22 @@ class Vars:
         if missing:
             raise ConfigError(missing)
 
-    def text(self, template: str) -> str:
-        """The template with every reference filled in."""
-        return _REFERENCE.sub(lambda match: str(self._value(match[1])), template)
+    def text(self, template: str, own: Mapping[str, str] | None = None) -> str:
+        """The template with every reference filled in. `own`: values of this one session."""
+        return _REFERENCE.sub(lambda match: (own or {}).get(match[1]) or str(self._value(match[1])), template)
+
+    def items(self, name: str, at_most: int) -> list[str]:
+        """The first texts or numbers of a kept list. Raises ValueError where it is none, or holds what no address can."""
+        try:
+            found = json.loads(self.text(f"${{{name}}}"))
+        except ValueError:
+            found = None
+        if not isinstance(found, list):
+            raise ValueError(f"{name} is not a list")
+        items = [str(item) for item in found if isinstance(item, str | int)][:at_most]
+        for item in items:
+            _check_value(item, in_url=True)
+        return items
 
     def data(self, template: Any) -> Any:
         """The same through lists and mappings; a string that is one reference keeps its value's type."""
@@ -87,17 +105,24 @@ class Vars:
             case _:
                 return template
 
-    def url(self, template: str) -> str:
-        """Absolute: a path is taken under the platform's URL."""
+    def url(self, template: str, own: Mapping[str, str] | None = None) -> str:
+        """Absolute: a path is taken under the platform's URL. `own`: values of this one session."""
 
         def piece(match: re.Match[str]) -> str:
-            value = str(self._value(match[1]))
+            value = (own or {}).get(match[1]) or str(self._value(match[1]))
             if match.start() == 0 or "." in match[1]:
                 return value  # an address or path of its own; what the run provides
             return quote(value, safe=_IN_QUERY if "?" in template[: match.start()] else _IN_PATH)
 
         url = _REFERENCE.sub(piece, template)
         return url if _ABSOLUTE.match(url) else self.text(self._plan.platform_url).rstrip("/") + "/" + url.lstrip("/")
+
+    def guard_media(self, url: str, *templates: str) -> None:
+        """Raises SecretMisplaced where a secret beside a media address is not for that address's origin."""
+        for name in self._secret_names(templates):
+            target = origin_of(url)
+            if target not in {origin_of(self.text(origin)) for origin in self._plan.secrets[name].origins}:
+                raise SecretMisplaced(f"secret {name} is not for {target}; name that origin in platform.secrets.{name}.for")
 
     def guard(self, call: HttpCall) -> None:
         """Raises SecretMisplaced where the call would carry a secret to an origin that the scenario did not give it."""

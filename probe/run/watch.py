@@ -61,6 +61,7 @@ class ViewerWatch:
             (Sight.FOREIGN, "foreign"),
             (Sight.STALE, "stale"),
             (Sight.BLACK, "black"),
+            (Sight.BROKEN, "broken"),
             (Sight.UNCODED, "foreign"),
         ):
             if since[sight]:

@@ -62,6 +62,7 @@ def findings(data: Mapping[str, Any], entries: list[Entry], words: Vocabulary, m
         yield from _views(entry, data, scope)
         yield from _order(entry, entries)
         scope.kept.update(dict.fromkeys(entry.kept, entry.name))
+        scope.streams = scope.streams or (isinstance(entry.model, Publish) and bool(entry.model.stream))
     yield from _outside(data, scope)
 
 
@@ -118,6 +119,7 @@ class _Scope:
 
     def __init__(self, entries: list[Entry], secrets: frozenset[str], missing: frozenset[str]) -> None:
         self.kept: dict[str, str] = {}
+        self.streams = False  # a publisher so far says what its stream is called
         self._by = {name: entry.name for entry in reversed(entries) for name in entry.kept}
         self._secrets = secrets
         self._missing = missing
@@ -128,11 +130,12 @@ class _Scope:
             if inside[:1] and inside[0] in _QUERIES:
                 continue
             url = (bool(inside) and inside[-1] in _URLS) or inside == ("undo",)
+            whole = isinstance(entry.model, Publish | View) and text.startswith("${") and text.find("}") == len(text) - 1
             own = entry.kept if inside[:1] == ("undo",) else ()  # what undoes a step may need the id it was given
             for reference in references(text):
                 if reference.name in own:
                     continue
-                message = self.problem(reference.name, reference.written, entry, url=url)
+                message = self.problem(reference.name, reference.written, entry, url=url and not whole)
                 if message:
                     yield Finding(path, message, offset=reference.at)
 
@@ -142,6 +145,8 @@ class _Scope:
             return f"{written} is not a reference; write ${{name}}, ${{env.NAME}}, ${{secret.name}} or ${{run.id}}"
         if name in BUILTIN or name in self.kept or name.startswith("env."):
             return ""
+        if name in ("stream", "item"):
+            return self._of_a_view(name, written, entry)
         kind, _, rest = name.partition(".")
         if kind == "secret":
             if rest in self._missing:
@@ -159,6 +164,14 @@ class _Scope:
         if by is not None:
             return f"{written}: kept only later, by step {by!r}"
         return f"{written}: no step before provides it" + _meant(name, {*self.kept, *BUILTIN})
+
+    def _of_a_view(self, name: str, written: str, entry: Entry | None) -> str:
+        model = entry.model if entry is not None else None
+        if not isinstance(model, View):
+            return f"{written}: stands only in the address of a view"
+        if name == "item":
+            return "" if any(view.over for view in model.view) else f"{written}: of which list? add over"
+        return "" if self.streams else f"{written}: no publish step before says its stream"
 
     def absent(self, name: str | None) -> bool:
         """Whether this is an optional secret that is not there."""
@@ -205,11 +218,13 @@ def _views(entry: Entry, data: Mapping[str, Any], scope: _Scope) -> Iterator[Fin
         if view.url is not None:
             continue
         path = _view_path(entry, i)
-        templates = [r[view.via] for r in regions if view.via in r]
-        own = _mapping(platform, "views").get(view.via, DEFAULT_VIEWS.get(view.via))
-        if own is None:
+        named = _mapping(platform, "views")
+        vias = (*(named or DEFAULT_VIEWS),) if view.via == "all" else (view.via,)
+        templates = [r[via] for r in regions for via in vias if via in r]
+        own = [named.get(via, DEFAULT_VIEWS.get(via)) for via in vias]
+        if None in own:
             yield Finding(path, f"has no url, and platform.views has none for {view.via}")
-        for template in dict.fromkeys([own, *templates]):
+        for template in dict.fromkeys([*own, *templates]):
             for reference in references(template) if isinstance(template, str) else ():
                 if message := scope.problem(reference.name, reference.written, entry):
                     yield Finding(path, f"its address is {template} (platform.views): {message}")
@@ -226,11 +241,12 @@ def _order(entry: Entry, entries: list[Entry]) -> Iterator[Finding]:
     """What a step points at must be there by then."""
     before = entries[: entries.index(entry)]
     views = {v.via for e in before if isinstance(e.model, View) for v in e.model.view}
+    anything = "all" in views  # and so perhaps this protocol
     published = any(isinstance(e.model, Publish) for e in before)
     unsure = any(e.model is None for e in before)  # a broken step may have been the one
     model = entry.model
     if isinstance(model, Http | Websocket) and model.seen_by is not None:
-        if model.seen_by != "viewers" and model.seen_by not in views and not unsure:
+        if model.seen_by != "viewers" and model.seen_by not in views and not (unsure or anything):
             yield Finding((*entry.path, "seen_by"), f"{model.seen_by!r} names nobody; write viewers, or a protocol viewed before")
         elif not views and not unsure:
             yield Finding((*entry.path, "seen_by"), "nobody views by then; put a view step before")
@@ -240,8 +256,16 @@ def _order(entry: Entry, entries: list[Entry]) -> Iterator[Finding]:
     if isinstance(model, Cut) and not unsure:
         if model.of == "publisher" and not published:
             yield Finding((*entry.path, "of"), "nobody publishes by then; put a publish step before")
-        elif model.of not in ("publisher", "platform") and not (views if model.of == "viewers" else model.of in views):
+        elif model.of not in ("publisher", "platform") and not (
+            views if model.of == "viewers" or anything else model.of in views
+        ):
             yield Finding((*entry.path, "of"), f"no {model.of} by then; put a view step before")
+    if isinstance(model, View):
+        publishers = {e.name for e in before if isinstance(e.model, Publish) or e.model is None}
+        for i, view in enumerate(model.view):
+            for name in view.of:
+                if name not in publishers:
+                    yield Finding((*_view_path(entry, i), "of"), f"{name!r} is no publish step before" + _meant(name, publishers))
     if isinstance(model, View) and not published and not unsure:
         for i, view in enumerate(model.view):
             if view.verify == "code":

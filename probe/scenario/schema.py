@@ -10,12 +10,23 @@ import re
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainValidator,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
 
 from probe.scenario.fields import MediaUrl, Model, Name, OneOrMany, one_of
 from probe.scenario.gates import Expression, parse_gate
 from probe.scenario.indicators import INDICATORS, Unit
-from probe.scenario.steps import AnyStep
+from probe.scenario.steps import AnyStep, SecretText
 from probe.scenario.units import PositiveDuration, Ratio, describe
 
 DEFAULT_VIEWS = {"whep": "/rooms/${room}/whep", "hls": "/rooms/${room}/hls/index.m3u8"}
@@ -48,7 +59,7 @@ def _allowed(value: Any) -> Any:
 
 
 def _ice_server(value: Any) -> Any:
-    if isinstance(value, str) and not value.startswith(("stun:", "turn:", "turns:")):
+    if isinstance(value, str) and not value.startswith(("stun:", "stuns:", "turn:", "turns:")):
         raise ValueError(f"{describe(value)} is not an ICE server; write stun:… or turn:…")
     return value
 
@@ -69,7 +80,6 @@ def _gate(value: Any) -> Expression:
 
 PlatformUrl = Annotated[str, BeforeValidator(_platform_url)]
 Allowed = Annotated[str, BeforeValidator(_allowed)]
-IceServer = Annotated[str, BeforeValidator(_ice_server)]
 GateExpression = Annotated[
     Expression,
     PlainValidator(_gate),
@@ -110,9 +120,34 @@ class Secret(Model):
     @classmethod
     def _origin(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for origin in value:
-            if not re.match(r"https?://[^/]|\$\{", origin):
-                raise ValueError(f"{describe(origin)} is not an origin; write https://host or ${{platform.url}}")
+            if not re.match(r"(https?|wss?|rtmps?|srt|turns?)://[^/]|\$\{", origin):
+                raise ValueError(f"{describe(origin)} is not an origin; write https://host, rtmp://host or ${{platform.url}}")
         return value
+
+
+class IceServer(Model):
+    """A STUN or TURN server (RFC 7064, RFC 7065); a text alone is its url."""
+
+    url: Annotated[str, BeforeValidator(_ice_server)] = Field(
+        description="Where.", examples=["turn:turn.example.com:3478?transport=tcp"]
+    )
+    username: str = Field("", description="TURN user.", examples=["probe", "${secret.turn_user}"])
+    credential: SecretText = Field("", description="TURN password.", examples=["${secret.turn_password}"])
+
+
+class IceServerShape:
+    """Annotates IceServer: a text alone is its `url`."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(
+            lambda value: value if isinstance(value, dict | IceServer) else {"url": value}, handler(source)
+        )
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"anyOf": [{"type": "string"}, handler(schema)]}
+
+
+AnyIceServer = Annotated[IceServer, IceServerShape()]
 
 
 class RegionPlatform(Model):
@@ -125,7 +160,7 @@ class RegionPlatform(Model):
     allow: tuple[Allowed, ...] | None = Field(
         None, description="Hosts or networks a server may name there although private.", examples=[["10.1.0.0/16"]]
     )
-    ice_servers: tuple[IceServer, ...] | None = Field(
+    ice_servers: tuple[AnyIceServer, ...] | None = Field(
         None, description="ICE servers there.", examples=[["stun:stun-eu.example.com"]]
     )
 
@@ -143,8 +178,10 @@ class Platform(Model):
     allow: tuple[Allowed, ...] = Field(
         (), description="Hosts or networks a server may name although private.", examples=[["10.0.0.0/8"]]
     )
-    ice_servers: tuple[IceServer, ...] = Field(
-        (), description="ICE servers; none are used unless named.", examples=[["stun:stun.example.com:3478"]]
+    ice_servers: tuple[AnyIceServer, ...] = Field(
+        (),
+        description="ICE servers; none are used unless named.",
+        examples=[["stun:stun.example.com:3478"], [{"url": "turns:turn.example.com", "credential": "${secret.turn_password}"}]],
     )
     accounts: dict[Name, Account] = Field(
         {},

@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import jmespath
 from jmespath.exceptions import JMESPathError
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from probe.model.outcome import REASONS
 from probe.model.stage import Phase
@@ -34,6 +34,17 @@ from probe.scenario.text import Path
 from probe.scenario.units import Duration, PositiveDuration, Rate
 
 Service = Literal["auth", "room", "payment", "gift", "chat", "moderation"]
+Ice = Literal["all", "relay", "direct"]
+Family = Literal["any", "ipv4", "ipv6"]
+
+
+def _secret_text(value: Any) -> Any:
+    if isinstance(value, str) and value and not value.startswith("${secret."):
+        raise ValueError('must be a reference, such as "${secret.passphrase}"; never write one down')
+    return value
+
+
+SecretText = Annotated[str, BeforeValidator(_secret_text)]
 LINK_CUTS = frozenset({"flap", "rebind"})  # cuts that we make ourselves, in link/
 
 
@@ -138,7 +149,17 @@ class Publish(StepModel):
     programme: str = Field("360p30", validate_default=True, description="The test programme.", examples=["360p30", "720p30"])
     bitrate: Rate = Field(800_000, description="Video bitrate.", examples=["800kbps"])
     audio: bool = Field(True, description="With sound.", examples=[False])
+    codec: Literal["h264", "vp8"] = Field("h264", description="Of the picture; vp8 over WHIP only.", examples=["vp8"])
     device: Name = Field("default", description="What the broadcaster's device imitates.", examples=["default"])
+    stream: str = Field(
+        "", description="The stream's name: ${stream} in the addresses of its viewers.", examples=["${room}", "probe-1"]
+    )
+    key: str = Field("", description="RTMP stream key, appended to the url's path.", examples=["${secret.stream_key}"])
+    streamid: str = Field("", description="SRT streamid.", examples=["publish:${room}"])
+    passphrase: SecretText = Field("", description="SRT passphrase.", examples=["${secret.srt_passphrase}"])
+    latency: PositiveDuration | None = Field(None, description="SRT latency; default: 120 ms.", examples=["200ms"])
+    ice: Ice = Field("all", description="Which ICE candidates: all, only relayed ones, only direct ones.", examples=["relay"])
+    family: Family = Field("any", description="IP version.", examples=["ipv6"])
 
     @field_validator("publish")
     @classmethod
@@ -155,7 +176,10 @@ class Publish(StepModel):
 class Viewers(Model):
     """`count` viewers alike."""
 
-    via: str = Field(description="Protocol.", examples=["whep"])
+    via: str = Field(description="Protocol; all: one group for each protocol of platform.views.", examples=["whep", "all"])
+    of: Annotated[tuple[Name, ...], OneOrMany()] = Field(
+        (), description="Publish steps it watches; default: all of them so far, one group each.", examples=["publish"]
+    )
     url: MediaUrl | None = Field(
         None, description="Where from; default: platform.views of the protocol.", examples=["/rooms/${room}/whep"]
     )
@@ -175,11 +199,34 @@ class Viewers(Model):
         None, description="Start deadline; default: the scenario's, else the protocol's.", examples=["5s"]
     )
     optional: bool = Field(False, description="Its failure does not fail the run.", examples=[True])
+    streamid: str = Field("", description="SRT streamid.", examples=["read:${stream}"])
+    passphrase: SecretText = Field("", description="SRT passphrase.", examples=["${secret.srt_passphrase}"])
+    latency: PositiveDuration | None = Field(None, description="SRT latency; default: 120 ms.", examples=["200ms"])
+    ice: Ice = Field("all", description="Which ICE candidates: all, only relayed ones, only direct ones.", examples=["relay"])
+    family: Family = Field("any", description="IP version.", examples=["ipv6"])
+    edges: Literal["any", "each"] = Field(
+        "any", description="each: a group of viewers for every address of the host's name.", examples=["each"]
+    )
+    cmcd: bool = Field(True, description="Tell the CDN what a player would (CTA-5004), as request headers.", examples=[False])
+    over: Variable | None = Field(
+        None, description="A kept list; one group for each item, ${item} in the address.", examples=["rooms"]
+    )
+    at_most: int = Field(5, ge=1, le=100, description="Items of that list that are watched.", examples=[3])
 
     @field_validator("via")
     @classmethod
     def _protocol(cls, value: str, info: ValidationInfo) -> str:
-        return one_of(value, vocabulary(info).view)
+        return value if value == "all" else one_of(value, vocabulary(info).view)
+
+    @model_validator(mode="after")
+    def _together(self) -> Viewers:
+        if self.via == "all" and self.url is not None:
+            raise ValueError("all takes the addresses of platform.views; a view with a url names its protocol")
+        if self.over is not None and self.verify == "code":
+            raise ValueError("over goes through rooms that are not ours: add verify: moving")
+        if self.of and self.verify == "moving":
+            raise ValueError("of names a publisher whose code is expected; verify: moving expects none")
+        return self
 
 
 class View(StepModel):

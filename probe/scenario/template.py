@@ -2,7 +2,8 @@
 
 `${env.NAME}` and `${env.NAME:-default}` are replaced when the file is loaded. Everything else stays a template in the
 plan and is filled by `run/vars`: `${secret.name}`, `${run.id}`, `${run.number}`, `${run.tag}`, `${region}`,
-`${publish_region}`, `${platform.url}`, and variables that steps keep. There is no escape: `${` always begins a reference.
+`${publish_region}`, `${platform.url}`, variables that steps keep, and in a view's address `${stream}` (of the publisher it
+watches) and `${item}` (of the list it goes `over`). There is no escape: `${` always begins a reference.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 BUILTIN = frozenset({"run.id", "run.number", "run.tag", "region", "publish_region", "platform.url"})
-RESERVED = frozenset({"run", "region", "publish_region", "platform", "env", "secret"})
+RESERVED = frozenset({"stream", "item", "run", "region", "publish_region", "platform", "env", "secret"})
 VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 
 _REFERENCE = re.compile(r"\$\{([^{}]*)\}|\$\{")

@@ -36,6 +36,7 @@ class Sight(StrEnum):
     FOREIGN = "foreign"
     STALE = "stale"
     BLACK = "black"
+    BROKEN = "broken"  # the code is fresh and the picture below it is not the programme's
     CORRUPT = "corrupt"
     UNCODED = "uncoded"
     STILL = "still"
@@ -76,6 +77,7 @@ class Playback:
         self._media_seconds = 0.0
         self._media_time: float | None = None
         self._rendition = ""
+        self._size = 0, 0
         self._newest: FrameCode | None = None
         self._deltas: deque[int] = deque(maxlen=30)
         self._unjudged: list[int] = []
@@ -124,6 +126,8 @@ class Playback:
             clock_faults=self._counts["clock_faults"],
             skews=tuple(self._skews),
             rendition=self._rendition,
+            width=self._size[0],
+            height=self._size[1],
         )
         self._window_began = now
         self._counts.clear()
@@ -137,6 +141,7 @@ class Playback:
         self._counts["decoded"] += 1
         self._counts["bytes"] += record.size
         self._rendition = record.rendition
+        self._size = record.width, record.height
         if record.media_time is not None:
             if self._media_time is not None and 0 < (step := record.media_time - self._media_time) < 1:
                 self._media_seconds += step
@@ -167,6 +172,8 @@ class Playback:
         latency = record.decoded + self._offset - code.stamp_ms * MS
         if latency > expected.max_age:
             return Sight.STALE
+        if record.intact is False:
+            return Sight.BROKEN
         newest = self._newest
         if newest is not None and newest.publish == code.publish:
             delta = (code.sequence - newest.sequence) % SEQUENCE_MODULUS
@@ -226,7 +233,10 @@ class Playback:
 
     def _on_chirp(self, chirp: Chirp) -> None:
         """Chirps sound at whole seconds of the stamp clock; against the picture's own delay that leaves the skew, modulo 1 s."""
-        if chirp.score < _CHIRP_SCORE or self._video_delay is None:
+        if chirp.score < _CHIRP_SCORE:
+            return
+        self._counts["sounds"] += 1
+        if self._video_delay is None:
             return
         sound_delay = ((chirp.shown + self._offset) % NS) / NS
         self._skews.append((sound_delay - self._video_delay + 0.5) % 1.0 - 0.5)
@@ -234,4 +244,5 @@ class Playback:
 
 _COUNTS = (
     "decoded", "verified", "lost", "duplicate", "reordered", "corrupt", "uncoded", "foreign", "stale", "undecodable", "bytes",
+    "broken", "sounds",
 )  # fmt: skip

@@ -30,7 +30,19 @@ from probe.model.observation import CutOutcome, Freeze, HealthSample, RequestDon
 from probe.model.outcome import REASONS, Failed
 from probe.model.stage import Phase
 from probe.model.verdict import RunResult, Verdict
-from probe.plan import CutStep, FakeStep, HttpCall, HttpStep, Plan, PublishStep, ViewSpec, ViewStep, WaitStep, WebsocketStep
+from probe.plan import (
+    CutStep,
+    Device,
+    FakeStep,
+    HttpCall,
+    HttpStep,
+    Plan,
+    PublishStep,
+    ViewSpec,
+    ViewStep,
+    WaitStep,
+    WebsocketStep,
+)
 from tests.export import sample
 from tests.tools import free_port, requires, spawn, wait_until
 
@@ -66,12 +78,12 @@ def plan() -> Plan:
         journey=(
             HttpStep(name="login", service="auth", call=call),
             HttpStep(name="room", service="room", call=call),
-            PublishStep(name="publish", protocol="whip", url="/whip", device="desktop"),
+            PublishStep(name="publish", protocol="whip", url="/whip", device=Device(name="desktop")),
             ViewStep(
                 name="view",
                 views=(
-                    ViewSpec(protocol="whep", url="/whep", count=3, device="desktop"),
-                    ViewSpec(protocol="hls", url="/hls", count=2, device="desktop"),
+                    ViewSpec(protocol="whep", url="/whep", count=3, device=Device(name="desktop")),
+                    ViewSpec(protocol="hls", url="/hls", count=2, device=Device(name="desktop")),
                 ),
             ),
             WebsocketStep(name="chat", service="chat", url="/chat", send="hello"),

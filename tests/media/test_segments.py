@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 from probe.errors import Failure
-from probe.media.demux import Demuxer, EncodedPacket
+from probe.media.demux import Demuxer
 from probe.media.mux import Segment, SegmentMuxer
 from probe.media.picture import Painter
 from probe.media.source import AudioSource, ProgrammeIds, VideoSource
 from probe.wire.fmp4 import AudioTrack, split_annexb
+from probe.wire.packet import EncodedPacket
 from tests.media.clips import code_of
 from tests.tools import requires
 
