@@ -26,7 +26,8 @@ _SHARED = ipaddress.IPv4Network("100.64.0.0/10")  # RFC 6598, carrier-grade NAT
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: how an IPv6-only network reaches IPv4
 
 
-def _name(host: str) -> str:
+def bare(host: str) -> str:
+    """A host as it is compared: lower case, without brackets and the root's dot."""
     return host.strip().strip("[]").rstrip(".").lower()
 
 
@@ -99,14 +100,14 @@ class AddressPolicy:
             if not host or ("://" not in text and any(c in text for c in "/@ \t\r\n")):
                 raise ValueError(f"{entry!r} is neither a URL, a host, an address nor a network")
             try:
-                networks.append(ipaddress.ip_network(_name(host)))
+                networks.append(ipaddress.ip_network(bare(host)))
             except ValueError:
-                hosts.add(_name(host))
+                hosts.add(bare(host))
         return AddressPolicy(frozenset(hosts), tuple(networks))
 
     def refusal(self, host: str, ip: str) -> str | None:
         """Why `ip`, that `host` stands for, may not be connected to; None when it may."""
-        if _name(host) in self.hosts:
+        if bare(host) in self.hosts:
             return None
         try:
             address = ipaddress.ip_address(ip.strip("[]"))

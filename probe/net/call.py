@@ -58,6 +58,7 @@ class Call:
     stages: StageTimer | None
     stage: Stage | None
     deadline: float
+    reached: Callable[[str], None] | None = None
 
     async def walk(self, hop: Hop, ok: Collection[int] | None, follow: bool) -> tuple[aiohttp.ClientResponse, Exchange, URL]:
         """From hop to hop until a wanted answer begins; its exchange is still to be recorded by whoever reads the body."""
@@ -108,7 +109,7 @@ class Call:
     ) -> T:
         """Send until the headers of an answer are there; once more where an idle connection turned out to be closed."""
         headers = self._headers(hop, exchange)
-        mark = Opening(self.phase, self.stages, self.stage, websocket=websocket)
+        mark = Opening(self.phase, self.stages, self.stage, websocket=websocket, reached=self.reached)
         token = opening.set(mark)
         try:
             with errors.mapped(self.phase):

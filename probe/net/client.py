@@ -15,6 +15,7 @@ import json as jsonlib
 import ssl
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -23,11 +24,12 @@ from probe.errors import Failure
 from probe.model.clock import Clock
 from probe.model.observation import RequestDone
 from probe.model.stage import Phase, Stage, StageTimer
-from probe.net.addresses import AddressPolicy
+from probe.net.addresses import AddressPolicy, bare
 from probe.net.call import Call
 from probe.net.connector import Dial, StagedConnector, default_tls, opening
 from probe.net.credential import Credential, origin_of
 from probe.net.exchange import Answer, Streaming
+from probe.net.lookup import ADDRESSES, Found, Lookup
 from probe.net.redact import Redactor
 from probe.net.redirects import STATUSES, Hop, parse
 from probe.net.sockets import goodbye
@@ -49,8 +51,8 @@ def _ignore(_: RequestDone) -> None:
 class _Pool:
     """Connections over one way; opened at the first request, because a session belongs to a running loop."""
 
-    def __init__(self, clock: Clock, allow: AddressPolicy, dial: Dial | None, tls: ssl.SSLContext) -> None:
-        self._make = functools.partial(StagedConnector, clock, allow, dial, tls)
+    def __init__(self, clock: Clock, lookup: Lookup, dial: Dial | None, tls: ssl.SSLContext) -> None:
+        self._make = functools.partial(StagedConnector, clock, lookup, dial, tls)
         self._session: aiohttp.ClientSession | None = None
         self._closed = False
 
@@ -134,7 +136,9 @@ class Client:
         self._dial = dial
         self._parent_span = ""
         self._service = ""
-        self._pool = _Pool(clock, self.allow, dial, self._tls)
+        self._lookup = Lookup(allow=self.allow)
+        self._reached: Callable[[str], None] | None = None
+        self._pool = _Pool(clock, self._lookup, dial, self._tls)
         self._pools = [self._pool]  # of the whole family
         self._owns = True
 
@@ -146,9 +150,17 @@ class Client:
         on_request: Callable[[RequestDone], None] | None = None,
         dial: Dial | None = None,
         own_pool: bool = False,
+        family: str | None = None,
+        pin: str | None = None,
+        pinned: str = "",
+        reached: Callable[[str], None] | None = None,
     ) -> Client:
         """The same client, attributed to another span or service. With `dial`, or `own_pool` as a person of its own, it
-        has its own connections (over this client's dial, unless given another); `close` closes those and no others."""
+        has its own connections (over this client's dial, unless given another); `close` closes those and no others.
+
+        `family` (any, ipv4, ipv6) and `pin`, the only address of the host `pinned` (empty: of every host), say where it may
+        connect to, on connections of its own; host name, SNI and Host header stay. `reached` is told the far address of each
+        connection opened."""
         other = Client.__new__(Client)
         other.__dict__.update(self.__dict__)
         if parent_span is not None:
@@ -156,12 +168,34 @@ class Client:
         if service is not None:
             other._service = service
         other._on_request = on_request or self._on_request
-        other._owns = own_pool or dial is not None
+        other._reached = reached or self._reached
+        if family is not None:
+            other._lookup = replace(other._lookup, family=family)
+        if pin is not None:
+            other._lookup = replace(other._lookup, pin=pin, pinned=bare(pinned))
+        other._owns = own_pool or dial is not None or other._lookup != self._lookup
         if other._owns:
             other._dial = dial or self._dial
-            other._pool = _Pool(self.clock, self.allow, other._dial, self._tls)
+            other._pool = _Pool(self.clock, other._lookup, other._dial, self._tls)
             self._pools.append(other._pool)
         return other
+
+    async def resolve(
+        self, host: str, port: int, *, stages: StageTimer | None = None, phase: Phase, most: int = ADDRESSES
+    ) -> Found:
+        """(ip, port) of `host` that may be connected to: policy, family and pin applied, at most `most`. RESOLVE is entered in
+        `stages` where there is a name to look up. Raises Failure: resolve/…, (phase, address_refused)."""
+
+        def looking() -> None:
+            if stages is not None:
+                stages.enter(Stage.RESOLVE, self.clock.now())
+
+        return await self._lookup.addresses(host, port, phase=phase, looking=looking, most=most)
+
+    def reached(self, ip: str) -> None:
+        """For protocols that open their own sockets: the far address of a connection that was opened."""
+        if self._reached is not None:
+            self._reached(ip)
 
     def new_request_id(self) -> str:
         return f"{self._trace_id[-16:]}-{self._new_span()}"
@@ -280,7 +314,7 @@ class Client:
             session=self._pool.session, clock=self.clock, on_request=self._on_request, defaults=self._headers,
             trace_id=self._trace_id, new_span=self._new_span, parent_span=self._parent_span, service=self._service,
             purpose=purpose, phase=phase, request_id=request_id or self.new_request_id(), stages=stages, stage=stage,
-            redactor=Redactor(token, *_strings(sent)), deadline=deadline,
+            redactor=Redactor(token, *_strings(sent)), deadline=deadline, reached=self._reached,
         )  # fmt: skip
 
     async def close(self) -> None:

@@ -1,19 +1,19 @@
 """Opening a connection in exact stages: resolve, connect, TLS.
 
 aiohttp's tracing knows no TLS event and its own connector retries and caches lookups inside. So `BaseConnector`'s
-one hook is filled here: look up, check the addresses, connect (RFC 8305 happy eyeballs through the library aiohttp uses
-itself), then TLS on the connected socket with the host's name. Every new connection looks its name up again: a probe
-wants to see the lookup. A TLS failure is final; another address is not tried, for it would hide a broken server.
+one hook is filled here: look up and check the addresses (`lookup`), connect (RFC 8305 happy eyeballs through the library
+aiohttp uses itself), then TLS on the connected socket with the host's name. A TLS failure is final; another address is not
+tried, for it would hide a broken server.
 Neither proxies nor UNIX sockets.
 """
 
 from __future__ import annotations
 
 import functools
-import ipaddress
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -22,11 +22,10 @@ import aiohappyeyeballs
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
-from probe.errors import Failure
 from probe.model.clock import Clock
 from probe.model.stage import Phase, Stage, StageTimer
 from probe.net import errors
-from probe.net.addresses import AddressPolicy
+from probe.net.lookup import Lookup
 
 if TYPE_CHECKING:
     from aiohttp import ClientRequest, ClientTimeout
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 Dial: TypeAlias = Callable[[str, str, int], Awaitable[tuple[str, int]]]
 """(host, ip, port) → the address to connect to instead: a relay. Host name and TLS stay."""
 
-_ADDRESSES = 8  # of one name that are tried
 _STAGGER_SECONDS = 0.25  # RFC 8305 §5: Connection Attempt Delay
 _TLS_GOODBYE_SECONDS = 1.0
 _IDLE_SECONDS = 4.0  # servers close idle connections from 5 s on; a POST must not meet one that is just closing
@@ -54,6 +52,7 @@ class Opening:
     fresh: bool = False  # this exchange opened its connection
     status: int = 0
     headers: Mapping[str, str] = field(default_factory=dict)
+    reached: Callable[[str], None] | None = None  # told the far address of a connection that was opened
 
     def __post_init__(self) -> None:
         self.step = self.phase
@@ -73,10 +72,10 @@ def default_tls() -> ssl.SSLContext:
 class StagedConnector(aiohttp.BaseConnector):
     """A pool of connections; marks the stages of those it opens on the exchange that asked."""
 
-    def __init__(self, clock: Clock, allow: AddressPolicy, dial: Dial | None, tls: ssl.SSLContext) -> None:
+    def __init__(self, clock: Clock, lookup: Lookup, dial: Dial | None, tls: ssl.SSLContext) -> None:
         super().__init__(keepalive_timeout=_IDLE_SECONDS, limit=0)
         self._clock = clock
-        self._allow = allow
+        self._lookup = lookup
         self._dial = dial
         self._tls = tls
 
@@ -93,7 +92,7 @@ class StagedConnector(aiohttp.BaseConnector):
         assert host is not None and port is not None
         mark = opening.get()
         mark.fresh = True
-        addresses = self._allowed(host, await self._resolve(host, port, mark), mark.phase)
+        addresses = await self._lookup.addresses(host, port, phase=mark.phase, looking=lambda: self._enter(mark, Stage.RESOLVE))
         sock = await self._reach(host, addresses, mark)
         return await self._speak(sock, host, req.is_ssl(), mark)
 
@@ -102,47 +101,34 @@ class StagedConnector(aiohttp.BaseConnector):
         if mark.stages is not None:
             mark.stages.enter(stage, self._clock.now())
 
-    async def _resolve(self, host: str, port: int, mark: Opening) -> list[tuple[str, int]]:
-        try:
-            ipaddress.ip_address(host)
-            return [(host, port)]
-        except ValueError:
-            pass
-        self._enter(mark, Stage.RESOLVE)
-        try:
-            found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
-        except (OSError, UnicodeError) as error:
-            raise errors.of_resolving(error) from error
-        return [(str(address[0]), port) for *_, address in found]
-
-    def _allowed(self, host: str, addresses: list[tuple[str, int]], phase: Phase) -> list[tuple[str, int]]:
-        allowed = [(ip, port) for ip, port in addresses if self._allow.refusal(host, ip) is None]
-        if not allowed:
-            for ip, _ in addresses:
-                self._allow.check(host, ip, phase)
-            raise Failure(Phase.RESOLVE, "not_found", "the name has no address")
-        return allowed[:_ADDRESSES]
-
     async def _reach(self, host: str, addresses: list[tuple[str, int]], mark: Opening) -> socket.socket:
         self._enter(mark, Stage.CONNECT)
         try:
-            if self._dial is None:
-                return await self._start(addresses)
-            return await self._through(self._dial, host, addresses)
+            if self._dial is not None:
+                return await self._through(self._dial, host, addresses, mark)
+            sock = await self._start(addresses)
         except (OSError, RuntimeError) as error:  # uvloop raises RuntimeError for some of what asyncio calls OSError
             failure = errors.of_connecting(error)
             if failure is None:
                 raise
             raise failure from error
+        if mark.reached is not None:
+            with suppress(OSError):  # reset already: what comes next will say so
+                mark.reached(str(sock.getpeername()[0]))
+        return sock
 
-    async def _through(self, dial: Dial, host: str, addresses: list[tuple[str, int]]) -> socket.socket:
+    async def _through(self, dial: Dial, host: str, addresses: list[tuple[str, int]], mark: Opening) -> socket.socket:
         """One address after another: a relay connects to the far side before it answers."""
         refused: OSError | None = None
         for ip, port in addresses:
             try:
-                return await self._start([await dial(host, ip, port)])
+                sock = await self._start([await dial(host, ip, port)])
             except OSError as error:
                 refused = refused or error
+            else:
+                if mark.reached is not None:
+                    mark.reached(ip)
+                return sock
         assert refused is not None
         raise refused
 
