@@ -159,7 +159,7 @@ async def _run_all(work: _Work, todo: Sequence[Plan]) -> None:
 def _judge(work: _Work, plan: Plan, facts: Sequence[Observation]) -> None:
     result = fold(facts)
     judgement = judge(result, plan.gates, work.clock.wall(), objectives=plan.objectives, owner=plan.owner)
-    work.judged.append(JudgedRun(result=result, verdict=judgement.result, checks=judgement.checks))
+    work.judged.append(JudgedRun(result=result, verdict=judgement.result, checks=judgement.checks, matrix=judgement.matrix))
     work.judgements.append(judgement)
     work.outputs.count(result, judgement)
 

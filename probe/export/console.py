@@ -13,6 +13,7 @@ from rich.text import Text
 
 from probe.export import figures
 from probe.export.figures import Redact, phase_reason
+from probe.export.grid import grid_text
 from probe.export.results import Evaluation, JudgedRun
 from probe.export.words import (
     DECISION,
@@ -49,6 +50,7 @@ def plain_lines(evaluation: Evaluation, redact: Redact) -> list[str]:
         lines.append(
             f"run {began.run} scenario={began.scenario} region={began.region} trace={began.trace_id} verdict={run.verdict.value}"
         )
+        lines += [f"  {line}" for line in grid_text(run.matrix)]
         for step in run.result.steps:
             detail = _detail(phase_reason(step.outcome)[2])
             lines.append(f"  step {step.step}: {what_happened(step.outcome)} in {duration(step.took)}{detail}")
@@ -73,7 +75,7 @@ def summary(evaluation: Evaluation, redact: Redact) -> RenderableType:
 
     parts: list[RenderableType] = []
     for run in evaluation.runs:
-        parts.append(_sessions(run, text))
+        parts += [*(text(line) for line in grid_text(run.matrix)), _sessions(run, text)]
         steps = [step for step in run.result.steps if not (step.outcome and step.outcome.kind == "done")]
         for step in steps:
             style = "red" if isinstance(step.outcome, Failed) else "dim"

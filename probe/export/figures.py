@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, get_args
 
 from probe.model.clock import NS
-from probe.model.observation import CutOutcome, Freeze, HealthSample, Observation, RequestDone, Role, Window
+from probe.model.observation import CutOutcome, Delivery, Freeze, HealthSample, Observation, RequestDone, Role, Window
 from probe.model.outcome import REASONS, Failed, Outcome, Skipped
 from probe.model.stage import Phase, Stage
 from probe.model.verdict import RunResult, SessionResult, Verdict
@@ -22,7 +22,8 @@ from probe.model.verdict import RunResult, SessionResult, Verdict
 Redact = Callable[[str], str]
 
 FRAME_KINDS = (
-    "decoded", "verified", "lost", "duplicate", "reordered", "corrupt", "uncoded", "foreign", "stale", "undecodable",
+    "decoded", "verified", "lost", "duplicate", "reordered", "corrupt", "broken", "uncoded", "foreign", "stale",
+    "undecodable",
 )  # fmt: skip
 MEDIA_PURPOSES = frozenset({"playlist", "init", "segment", "part"})
 OWN_CUTS = frozenset({"flap", "rebind"})  # what our own link/ inflicts
@@ -168,6 +169,12 @@ def frames(session: SessionResult) -> dict[str, int] | None:
 def watched(session: SessionResult) -> int:
     """ns of counted windows since the first picture; before it nobody watched."""
     return sum(w.took for w in counted_windows(session) if session.started is not None and w.at > session.started)
+
+
+def seen_deliveries(session: SessionResult) -> list[Delivery]:
+    """Seconds of a segmented player that ended before our own link cut the session."""
+    cut = counts_until(session)
+    return [d for d in session.deliveries if cut is None or d.at <= cut]
 
 
 def edges(requests: Iterable[RequestDone]) -> list[tuple[str, str, str, int]]:

@@ -38,6 +38,7 @@ from probe.export.zeros import CACHE_STATES, CLASSES, SESSION_STEPS, Protocols, 
 from probe.model.clock import NS
 from probe.model.observation import (
     CutBegan,
+    Delivery,
     Freeze,
     HealthSample,
     Observation,
@@ -47,6 +48,7 @@ from probe.model.observation import (
     RunEnded,
     SessionBegan,
     SessionStarted,
+    Switched,
     Window,
 )
 from probe.model.outcome import Done, Failed
@@ -125,8 +127,8 @@ class MetricsSink:
             self._count_step(run, step, trace)
         publishers = [s for s in result.sessions if s.role is Role.PUBLISHER]
         if not any(s.taints for s in publishers):
-            for protocol, took in result.available.items():
-                self._to.observe("available_seconds", {**run, "protocol": protocol}, took / NS, trace)
+            for (ingest, protocol), took in result.available.items():
+                self._to.observe("available_seconds", {**run, "protocol": protocol, "ingest": ingest}, took / NS, trace)
         self._to.add("runs_total", {**run, "verdict": verdict.value}, trace=trace)
 
     def count_objective(self, began: RunBegan, slo: str, outcome: ObjectiveOutcome, protocol: str = "") -> None:
@@ -156,6 +158,8 @@ class MetricsSink:
                     session.severed = True
             case Window() | Freeze():
                 self._watched(fact)
+            case Switched() | Delivery():
+                self._delivered(fact)
             case RequestDone():
                 self._request(fact)
             case HealthSample():
@@ -163,13 +167,28 @@ class MetricsSink:
             case _:
                 pass
 
+    def _delivered(self, fact: Switched | Delivery) -> None:
+        """What the platform itself says of its media: no health of ours spoils it."""
+        run, session = self._runs.get(fact.run), self._sessions.get((fact.run, fact.session))
+        if run is None or session is None or session.severed:
+            return
+        if isinstance(fact, Switched):
+            self._to.add("rendition_switches_total", session.media, trace=run.trace)
+            return
+        for kind, count in (("discontinuity", fact.discontinuities), ("backwards", fact.backwards)):
+            if count:
+                self._to.add("manifest_events_total", {**session.media, "kind": kind}, count)
+        self._to.observe("live_latency_seconds", session.media, fact.live_latency, run.trace)
+
     def _bounded(self, held: Sized) -> None:
         if len(held) >= MAX_OPEN:
             raise OverflowError(f"more than {MAX_OPEN} open at once")
 
     def _began(self, fact: SessionBegan) -> None:
         run = self._runs[fact.run]
-        media = {**run.labels, "role": fact.role.value, "protocol": fact.protocol, "device": fact.device}
+        media = {
+            **run.labels, "role": fact.role.value, "protocol": fact.protocol, "ingest": fact.ingest, "device": fact.device,
+        }  # fmt: skip
         self._to.add("attempts_total", {**media, "join": fact.join, "kind": fact.verify}, trace=run.trace)
         self._bounded(self._sessions)
         self._sessions[fact.run, fact.session] = _Session(media, fact.role is Role.VIEWER)
@@ -261,7 +280,9 @@ class MetricsSink:
     # -- at the end
 
     def _count_session(self, run: Labels, session: SessionResult, trace: str) -> None:
-        media = {**run, "role": session.role.value, "protocol": session.protocol, "device": session.device}
+        media = {
+            **run, "role": session.role.value, "protocol": session.protocol, "ingest": session.ingest, "device": session.device,
+        }  # fmt: skip
         of = {**media, "join": session.join}
         outcome = session.outcome
         if outcome is not None:
@@ -282,7 +303,7 @@ class MetricsSink:
         # A session lost for good carries its reason in `ended_by`; where a cut lost it that is the cut's own failure.
         cuts = (cut.failure for cut in session.cuts if cut.kind != UNPLANNED)
         for failure in dict.fromkeys(f for f in (outcome, *cuts, session.ended_by) if isinstance(f, Failed)):
-            self._failed(run, failure, trace, role=session.role.value, protocol=session.protocol)
+            self._failed(run, failure, trace, session)
 
     def _count_cut(self, run: Labels, media: Labels, cut: CutResult, trace: str) -> None:
         if cut.outcome is None:
@@ -305,8 +326,12 @@ class MetricsSink:
         if isinstance(step.outcome, Failed) and step.kind not in SESSION_STEPS:
             self._failed(run, step.outcome, trace, service=step.service)
 
-    def _failed(self, run: Labels, failure: Failed, trace: str, *, role: str = "", protocol: str = "", service: str = "") -> None:
-        of = {"role": role, "protocol": protocol, "service": service, "phase": failure.phase.value, "reason": failure.reason}
+    def _failed(
+        self, run: Labels, failure: Failed, trace: str, session: SessionResult | None = None, *, service: str = ""
+    ) -> None:
+        who = (session.role.value, session.protocol, session.ingest) if session is not None else ("", "", "")
+        of = dict(zip(("role", "protocol", "ingest"), who, strict=True))
+        of |= {"service": service, "phase": failure.phase.value, "reason": failure.reason}
         self._to.add("failures_total", {**run, **of}, trace=trace)
 
     def _taints(self, run: Labels, taints: frozenset[str]) -> None:

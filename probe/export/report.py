@@ -23,6 +23,7 @@ from markupsafe import Markup
 from probe.export import charts, figures
 from probe.export.charts import Chart, Distribution
 from probe.export.figures import Redact, phase_reason, rfc3339, wall_of
+from probe.export.grid import Grid, grid, ladder_lines
 from probe.export.results import Evaluation, JudgedRun, regional
 from probe.export.words import (
     DECISION,
@@ -228,7 +229,20 @@ class _Page:
 
     @property
     def available(self) -> list[tuple[str, str]]:
-        return [(protocol, duration(took)) for protocol, took in self.result.available.items()]
+        several = len({ingest for ingest, _ in self.result.available}) > 1
+        return [
+            (f"{protocol} of {ingest}" if several else protocol, duration(took))
+            for (ingest, protocol), took in self.result.available.items()
+        ]
+
+    @property
+    def grid(self) -> Grid | None:
+        return grid(self.run.matrix)
+
+    @property
+    def ladder(self) -> list[Line]:
+        """Each rendition of each viewer: declared against delivered."""
+        return [Line((s.name, *cells)) for s in self.result.sessions for cells in ladder_lines(s)][:60]
 
     @property
     def notes(self) -> list[tuple[str, str, str]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from probe.model.verdict import Check, RunResult, Verdict, worst
+from probe.model.verdict import Check, MatrixCell, RunResult, Verdict, worst
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +26,7 @@ class JudgedRun:
     result: RunResult
     verdict: Verdict
     checks: tuple[Check, ...] = ()
+    matrix: tuple[MatrixCell, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

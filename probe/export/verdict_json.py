@@ -12,13 +12,14 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from probe.export import figures
+from probe.export import figures, quality
 from probe.export.figures import Redact, outcome_name, phase_reason, redacted, rfc3339, seconds, wall_of
 from probe.export.results import Evaluation, JudgedRun, regional
 from probe.export.verdict_model import (
     AttemptsDoc,
     BitrateDoc,
     CauseDoc,
+    CellDoc,
     CheckDoc,
     ClockDoc,
     EdgeDoc,
@@ -44,7 +45,7 @@ from probe.export.verdict_model import (
 from probe.model.clock import NS
 from probe.model.observation import CutOutcome, Role
 from probe.model.outcome import Done
-from probe.model.verdict import Check, CutResult, RunResult, SessionResult, StepResult, Verdict
+from probe.model.verdict import Check, CutResult, MatrixCell, RunResult, SessionResult, StepResult, Verdict
 
 MANY = 50
 _OBEYED = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")  # what a terminal obeys, and what no UTF-8 can hold
@@ -130,11 +131,36 @@ def _run(run: JudgedRun) -> RunDoc:
         seconds=None if result.ended is None else seconds(result.ended - began.at),
         taints=sorted(result.taints),
         attempts=attempts(result.sessions),
-        available_seconds={protocol: took / NS for protocol, took in result.available.items()},
+        available_seconds=_available(result),
+        matrix=[_cell(cell) for cell in run.matrix],
         steps=[_step(step) for step in result.steps],
         sessions=[_session(result, session) for session in listed],
         groups=_groups(result.sessions) if many else None,
         notes=[note.text for note in result.notes],
+    )
+
+
+def _available(result: RunResult) -> dict[str, float]:
+    """`hls`, or where there are several broadcasts `hls of rtmp`."""
+    several = len({ingest for ingest, _ in result.available}) > 1
+    return {
+        f"{protocol} of {ingest}" if several else protocol: took / NS for (ingest, protocol), took in result.available.items()
+    }
+
+
+def _cell(cell: MatrixCell) -> CellDoc:
+    return CellDoc(
+        of=cell.of,
+        ingest=cell.ingest,
+        protocol=cell.protocol,
+        device=cell.device,
+        result=cell.result.value,
+        viewers=cell.viewers,
+        started=cell.started,
+        first_frame_seconds=cell.first_frame,
+        e2e_latency_seconds=cell.latency,
+        sound=cell.sound,
+        reason=cell.reason or None,
     )
 
 
@@ -208,6 +234,11 @@ def _session(result: RunResult, session: SessionResult) -> SessionDoc:
             EdgeDoc(edge=edge or None, cache=cache or None, status=status, requests=count)
             for edge, cache, status, count in figures.edges(figures.counted_requests(session))
         ],
+        ingest=session.ingest or None,
+        of=session.of or None,
+        sounds=quality.sounds(session) if viewer and session.started is not None else None,
+        ladder=quality.ladder(session) if viewer else [],
+        delivery=quality.delivery(session),
         facts=dict(session.facts),
     )
 

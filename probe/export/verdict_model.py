@@ -113,6 +113,7 @@ class FramesDoc(_Part):
     duplicate: Count
     reordered: Count
     corrupt: Count
+    broken: Annotated[Count, Field(description="a fresh code over a picture that is not the programme's")]
     uncoded: Count
     foreign: Count
     stale: Count
@@ -164,6 +165,57 @@ class EdgeDoc(_Part):
     requests: Count
 
 
+class SpreadDoc(_Part):
+    n: Count
+    p50: Seconds
+    p95: Seconds
+    max: Seconds
+
+
+class RungDoc(_Part):
+    """One rendition: what the manifest declares of it, and what came. Bits and frames a second."""
+
+    rendition: str
+    codecs: str | None = None
+    width: Count | None = None
+    height: Count | None = None
+    bandwidth: Count | None = None
+    frame_rate: float | None = None
+    delivered_width: Count | None = None
+    delivered_height: Count | None = None
+    delivered_frame_rate: float | None = None
+    delivered_bitrate: SpreadDoc | None = Field(default=None, description="bits per second of media, a value a second")
+
+
+class DeliveryDoc(_Part):
+    """A segmented player's stay: its manifest, its distance from live, its buffer."""
+
+    reloads: Count
+    discontinuities: Count
+    backwards: Count
+    unmoved_seconds_max: Seconds
+    part_gap_seconds_max: Seconds | None = None
+    live_latency_seconds: SpreadDoc | None = Field(default=None, description="by the platform's own wall clock")
+    buffered_seconds: SpreadDoc | None = None
+    switches: Count = 0
+
+
+class CellDoc(_Part):
+    """One cell of publisher × viewer protocol."""
+
+    of: str = Field(description="step of the publisher; empty: several, or none of ours")
+    ingest: str
+    protocol: str
+    device: str
+    result: Result
+    viewers: Count
+    started: Count
+    first_frame_seconds: Seconds | None = Field(default=None, description="median")
+    e2e_latency_seconds: Seconds | None = Field(default=None, description="median")
+    sound: bool | None = Field(default=None, description="heard by all; absent: none was sent, or too little was watched")
+    reason: str | None = None
+
+
 class EndedDoc(_Part):
     """How a stay ended that did not end as planned."""
 
@@ -202,14 +254,12 @@ class SessionDoc(_Part):
     av_skew_seconds: SkewDoc | None = None
     reconnects: list[ReconnectDoc] = []
     edges: list[EdgeDoc] = []
+    ingest: str | None = Field(default=None, description="protocol of the publisher it watches, or its own")
+    of: str | None = Field(default=None, description="step of the publisher it watches")
+    sounds: Count | None = Field(default=None, description="sound marks heard; absent: none were sent")
+    ladder: list[RungDoc] = []
+    delivery: DeliveryDoc | None = None
     facts: dict[str, str] = {}
-
-
-class SpreadDoc(_Part):
-    n: Count
-    p50: Seconds
-    p95: Seconds
-    max: Seconds
 
 
 class GroupDoc(_Part):
@@ -242,6 +292,7 @@ class RunDoc(_Part):
     taints: list[str] = []
     attempts: AttemptsDoc
     available_seconds: dict[str, Seconds] = {}
+    matrix: list[CellDoc] = []
     steps: list[StepDoc] = []
     sessions: list[SessionDoc] = []
     groups: list[GroupDoc] | None = Field(default=None, description="above 50 sessions: all of them by kind")

@@ -38,6 +38,7 @@ _REACH = (Phase.RESOLVE, Phase.CONNECT, Phase.TLS, Phase.AUTH)
 _OF_VIEWERS = frozenset({"start", "first_frame", "reconnect", "reconnect_seconds", "outage_seconds", "crash_free", "e2e_latency"})
 _WATCHED = (
     "freezes_total", "freezes_fixed_total", "rebuffers_total", "watched_seconds_total", "e2e_latency_seconds",
+    "rendition_switches_total",
 )  # fmt: skip
 _BOTH = ("false", "true")
 
@@ -46,6 +47,7 @@ _BOTH = ("false", "true")
 class _Session:
     role: Role
     protocol: str
+    ingest: str
     join: str
     device: str
     verify: str
@@ -64,7 +66,7 @@ def series(plan: Plan, protocols: Protocols) -> Iterator[Series]:
     for session in sessions:
         yield from _of_session(run, session, cuts)
         phases = protocols.get((session.role, session.protocol), _ANY_SESSION)
-        of = {**run, "role": session.role.value, "protocol": session.protocol, "service": ""}
+        of = {**run, "role": session.role.value, "protocol": session.protocol, "ingest": session.ingest, "service": ""}
         yield from _failures(of, phases)
     for step in (*plan.journey, *plan.final):
         yield from _of_step(run, step)
@@ -77,16 +79,21 @@ def series(plan: Plan, protocols: Protocols) -> Iterator[Series]:
 
 
 def _sessions(journey: Iterable[Step]) -> Iterator[_Session]:
+    ingests: dict[str, str] = {}
     for step in journey:
         if isinstance(step, PublishStep):
-            yield _Session(Role.PUBLISHER, step.protocol, "", step.device.name, "code")
+            ingests[step.name] = step.protocol
+            yield _Session(Role.PUBLISHER, step.protocol, step.protocol, "", step.device.name, "code")
         elif isinstance(step, ViewStep):
             for view in step.views:
-                yield _Session(Role.VIEWER, view.protocol, view.join, view.device.name, view.verify)
+                # As run/ names it: one protocol, or nothing where there are several or none of ours.
+                watched = {protocol for name, protocol in ingests.items() if not view.of or name in view.of}
+                ingest = watched.pop() if len(watched) == 1 else ""
+                yield _Session(Role.VIEWER, view.protocol, ingest, view.join, view.device.name, view.verify)
 
 
 def _of_session(run: dict[str, str], session: _Session, cuts: set[str]) -> Iterator[Series]:
-    media = {**run, "role": session.role.value, "protocol": session.protocol, "device": session.device}
+    media = {**run, "role": session.role.value, "protocol": session.protocol, "ingest": session.ingest, "device": session.device}
     of = {**media, "join": session.join}
     yield "attempts_total", {**of, "kind": session.verify}
     for outcome in OUTCOMES:
@@ -101,13 +108,15 @@ def _of_session(run: dict[str, str], session: _Session, cuts: set[str]) -> Itera
     if session.role is Role.PUBLISHER:
         return
     yield "first_frame_seconds", {**of, "kind": session.verify}
-    yield "available_seconds", {**run, "protocol": session.protocol}
+    yield "available_seconds", {**run, "protocol": session.protocol, "ingest": session.ingest}
     for frame in FRAME_KINDS:
         yield "frames_total", {**media, "kind": frame}
     for name in _WATCHED:
         yield name, media
     for kind in ("late", "early"):
         yield "av_skew_seconds", {**media, "kind": kind}
+    for kind in ("discontinuity", "backwards"):
+        yield "manifest_events_total", {**media, "kind": kind}
     for kind in ("freeze", "rebuffer"):
         yield "frozen_seconds_total", {**media, "kind": kind}
 
@@ -118,7 +127,7 @@ def _of_step(run: dict[str, str], step: Step) -> Iterator[Series]:
     for outcome in OUTCOMES:
         for tainted in _BOTH:
             yield "steps_total", {**of, "outcome": outcome, "tainted": tainted}
-    failing = {**run, "role": "", "protocol": "", "service": step.service}
+    failing = {**run, "role": "", "protocol": "", "ingest": "", "service": step.service}
     if isinstance(step, FakeStep):
         if step.outcome == "failed":
             yield "failures_total", {**failing, "phase": step.phase, "reason": step.reason}

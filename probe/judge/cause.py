@@ -14,18 +14,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from probe.judge.indicators import edge_requests
-from probe.judge.sums import UNPLANNED, crash_taints, ended_unplanned, failure_of
+from probe.judge.sums import UNPLANNED, crash_taints, ended_unplanned, failure_of, heard_sound
 from probe.model.observation import CutOutcome
 from probe.model.outcome import Aborted, Cancelled, Failed, Skipped
+from probe.model.stage import Phase
 from probe.model.verdict import RunResult, SessionResult, StepResult
 
-ATTRIBUTES = ("region", "edge", "protocol", "role", "service", "cut")
+ATTRIBUTES = ("region", "edge", "protocol", "ingest", "role", "device", "service", "cut")
 _SESSION_KINDS = frozenset({"publish", "view"})
+_SILENCE = Failed(Phase.PLAYING, "frozen", "no sound")  # only that it is one counts
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """`fields`: some of region, edge, protocol, role, service, cut, phase, reason, taint."""
+    """`fields`: some of region, edge, protocol, ingest, role, device, service, cut, phase, reason, taint, sound."""
 
     words: str
     fields: dict[str, str] = field(default_factory=dict)
@@ -61,7 +63,7 @@ def cells(result: RunResult) -> list[Cell]:
 
 
 def _of_session(result: RunResult, session: SessionResult) -> list[Cell]:
-    about = _known(region=session.region, protocol=session.protocol, role=session.role.value)
+    about = _about(session)
     out = []
     failure = failure_of(session.outcome)
     if session.started is not None or (failure is not None and not session.taints):
@@ -74,6 +76,11 @@ def _of_session(result: RunResult, session: SessionResult) -> list[Cell]:
         edge = _edges(session, failed=True)
         out.append(Cell({**about, "edge": edge}, session.ended_by, session.optional))
     return out
+
+
+def _about(session: SessionResult) -> dict[str, frozenset[str]]:
+    device = session.device if session.device != "default" else ""
+    return _known(region=session.region, protocol=session.protocol, role=session.role.value, ingest=session.ingest, device=device)
 
 
 def _known(**values: str) -> dict[str, frozenset[str]]:
@@ -93,29 +100,47 @@ def common_cause(results: Sequence[RunResult], *, optional: bool = False) -> Cau
     failing = [c for c in everything if c.failure is not None and c.optional == optional]
     if not failing:
         return None
-    fields = _set_apart(everything, failing)
-    shared = {name: found for name in ATTRIBUTES if len(found := _shared(failing, name)) == 1}
-    # Who it was is told even where it sets nothing apart: "whep viewers", "auth steps".
-    named = ("role",) if "protocol" in fields else ("service", "protocol", "role") if not fields else ()
-    fields |= {name: next(iter(shared[name])) for name in named if name in shared}
+    fields = _common(everything, failing)
     phases = Counter(c.failure.phase.value for c in failing if c.failure is not None)
     pairs = Counter((c.failure.phase.value, c.failure.reason) for c in failing if c.failure is not None)
     (phase, reason), most = max(pairs.items(), key=lambda item: item[1])
+    words = f"{len(failing)} of {_matching(everything, fields)} {_subject(fields)} failed"
     if len(pairs) == 1:
         fields |= {"phase": phase, "reason": reason}
-    elif len(phases) == 1:
-        fields["phase"] = phase
-    matching = [c for c in everything if all(c.has(k, v) for k, v in fields.items() if k in ATTRIBUTES)]
-    where = _subject(fields)
-    words = f"{len(failing)} of {len(matching)} {where} failed"
-    if len(pairs) == 1:
         words += f": {phase}/{reason}"
         details = {c.failure.detail for c in failing if c.failure is not None and c.failure.detail}
         if len(details) == 1:
             words += f" ({details.pop()})"
     else:
+        if len(phases) == 1:
+            fields["phase"] = phase
         words += f", most often ({most}) {phase}/{reason}"
     return Cause(words, fields)
+
+
+def silent_cause(results: Sequence[RunResult]) -> Cause | None:
+    """What the viewers that saw but did not hear have in common; None where everybody heard."""
+    told = [(s, heard) for result in results for s in result.sessions if (heard := heard_sound(result, s)) is not None]
+    everything = [Cell({**_about(s), "edge": _edges(s, failed=False)}, None if heard else _SILENCE) for s, heard in told]
+    failing = [cell for cell in everything if cell.failure is not None]
+    if not failing:
+        return None
+    fields = _common(everything, failing)
+    words = f"{len(failing)} of {_matching(everything, fields)} {_subject(fields)} saw the picture and heard no sound"
+    return Cause(words, {**fields, "sound": "none"})
+
+
+def _common(everything: list[Cell], failing: list[Cell]) -> dict[str, str]:
+    """The attributes that set what failed apart, and who it was."""
+    fields = _set_apart(everything, failing)
+    shared = {name: found for name in ATTRIBUTES if len(found := _shared(failing, name)) == 1}
+    # Who it was is told even where it sets nothing apart: "whep viewers", "auth steps".
+    named = ("role",) if {"protocol", "ingest"} & fields.keys() else ("service", "protocol", "role") if not fields else ()
+    return fields | {name: next(iter(shared[name])) for name in named if name in shared}
+
+
+def _matching(everything: list[Cell], fields: dict[str, str]) -> int:
+    return sum(all(c.has(k, v) for k, v in fields.items()) for c in everything)
 
 
 def _shared(failing: list[Cell], name: str) -> frozenset[str]:
@@ -141,11 +166,15 @@ def _set_apart(everything: list[Cell], failing: list[Cell]) -> dict[str, str]:
 
 
 def _subject(fields: dict[str, str]) -> str:
-    """`whep viewers in eu at edge-b after a rebind`."""
+    """`whep viewers of what rtmp published in eu at edge-b after a rebind`."""
     who = f"{fields['role']}s" if "role" in fields else "sessions" if "protocol" in fields else "attempts"
     words = [fields[name] for name in ("protocol", "service") if name in fields]
     words.append("steps" if "service" in fields and "role" not in fields else who)
-    for name, before in (("region", "in"), ("edge", "at"), ("cut", "after a")):
+    if "ingest" in fields and fields.get("role") == "viewer":
+        words.append(f"of what {fields['ingest']} published")
+    elif "ingest" in fields and "protocol" not in fields:
+        words.append(f"of {fields['ingest']}")
+    for name, before in (("device", "on"), ("region", "in"), ("edge", "at"), ("cut", "after a")):
         if name in fields:
             words.append(f"{before} {fields[name]}")
     return " ".join(words)

@@ -17,8 +17,10 @@ from probe.model.observation import (
     Available,
     CutBegan,
     CutOutcome,
+    Delivery,
     Freeze,
     HealthSample,
+    Ladder,
     Note,
     Observation,
     RequestDone,
@@ -32,6 +34,7 @@ from probe.model.observation import (
     StageDone,
     StepBegan,
     StepDone,
+    Switched,
     Window,
 )
 from probe.model.stage import Slice, Stage
@@ -78,6 +81,9 @@ class _Session:
     freezes: list[Freeze] = field(default_factory=list)
     requests: list[RequestDone] = field(default_factory=list)
     cuts: list[CutResult] = field(default_factory=list)
+    ladder: Ladder | None = None
+    switches: list[Switched] = field(default_factory=list)
+    deliveries: list[Delivery] = field(default_factory=list)
 
     def restored(self, fact: Restored) -> None:
         for i, cut in reversed(list(enumerate(self.cuts))):
@@ -133,7 +139,7 @@ class _Folding:
         self._sessions: dict[str, _Session] = {}
         self._steps: dict[str, tuple[StepBegan | None, StepDone | None]] = {}
         self._requests: list[RequestDone] = []
-        self._available: dict[str, int] = {}
+        self._available: dict[tuple[str, str], int] = {}
         self._health: list[HealthSample] = []
         self._notes: list[Note] = []
 
@@ -153,7 +159,7 @@ class _Folding:
             case StepDone():
                 self._steps[fact.step] = (self._steps.get(fact.step, (None, None))[0], fact)
             case Available():
-                self._available[fact.protocol] = fact.took
+                self._available[fact.ingest, fact.protocol] = fact.took
             case HealthSample():
                 self._health.append(fact)
             case Note():
@@ -218,6 +224,12 @@ class _Folding:
             requests=tuple(session.requests),
             taints=taints_between(health, began.at, first_end),
             facts=dict(ended.facts) if ended is not None else {},
+            ingest=began.ingest,
+            of=began.of,
+            sound=began.sound,
+            ladder=session.ladder.rungs if session.ladder is not None else (),
+            switches=tuple(session.switches),
+            deliveries=tuple(session.deliveries),
         )
 
     def _step(self, name: str, began: StepBegan | None, done: StepDone | None, health: Sequence[HealthSample]) -> StepResult:
@@ -253,6 +265,12 @@ def _of_session(session: _Session, fact: Observation) -> None:
             session.windows.append(fact)
         case Freeze():
             session.freezes.append(fact)
+        case Ladder():
+            session.ladder = session.ladder or fact
+        case Switched():
+            session.switches.append(fact)
+        case Delivery():
+            session.deliveries.append(fact)
         case CutBegan():
             session.cuts.append(_open(fact.step, fact.kind, fact.at))
         case Restored():

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from probe.judge.fold import taints_between
-from probe.model.observation import CutOutcome
+from probe.model.observation import CutOutcome, Role
 from probe.model.outcome import Done, Failed, Outcome
 from probe.model.verdict import CutResult, RunResult, SessionResult
 
@@ -92,6 +92,22 @@ def ended_unplanned(session: SessionResult) -> bool:
     """Whether a run is to fail for how the stay ended. A session lost to a cut of the journey is told by that cut."""
     by_cut = any(cut.step and cut.outcome is CutOutcome.FAILED for cut in session.cuts)
     return session.ending == "crashed" and not by_cut
+
+
+_LISTEN = 3_000_000_000  # ns of watching in which a mark, one a second, must have been heard
+
+
+def heard_sound(result: RunResult, session: SessionResult) -> bool | None:
+    """Whether a viewer heard its publisher's sound marks. None where it cannot be said: no sound is sent, no picture of ours
+    was seen, or too little was watched while the probe was well and the path whole."""
+    if not session.sound or session.verify != "code" or session.role is not Role.VIEWER or session.started is None:
+        return None
+    until = counts_until(session)
+    windows = [w for w in session.windows if w.verified and (until is None or w.at <= until)]
+    if any(w.sounds for w in windows):
+        return True
+    well = sum(w.took for w in windows if not taints_between(result.health, w.at - w.took, w.at))
+    return False if well >= _LISTEN else None
 
 
 def interruptions(session: SessionResult) -> list[CutResult]:

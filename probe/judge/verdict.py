@@ -3,7 +3,8 @@
 A run fails when a step that is not optional fails, or a session fails to start, to come back or to stay, untainted. What
 happened while the probe was unwell, what it could not support, what it broke itself and what was cut short is
 inconclusive: never pass, never fail. Each group of sessions (step × protocol) needs at least one untainted outcome. What
-is optional is at worst a warning, and so is an interruption that healed by itself. Order: fail > inconclusive > warn > pass.
+is optional is at worst a warning, and so are an interruption that healed by itself and a picture without its sound.
+Order: fail > inconclusive > warn > pass.
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from probe.judge.cause import Cause, common_cause, why_inconclusive
+from probe.judge.cause import Cause, common_cause, silent_cause, why_inconclusive
 from probe.judge.fold import came_back
 from probe.judge.gates import check_gates
+from probe.judge.matrix import matrix
 from probe.judge.objectives import ObjectiveRun, objective_runs
-from probe.judge.sums import crash_taints, ended_unplanned, interruptions, sums
+from probe.judge.sums import crash_taints, ended_unplanned, heard_sound, interruptions, sums
 from probe.model.clock import Wall
 from probe.model.observation import Role
 from probe.model.outcome import Aborted, Cancelled, Done, Failed, Outcome, Skipped
-from probe.model.verdict import Check, RunResult, SessionResult, StepResult, Verdict, worst
+from probe.model.verdict import Check, MatrixCell, RunResult, SessionResult, StepResult, Verdict, worst
 from probe.scenario.schema import Gate, Objective
 
 _SESSION_KINDS = frozenset({"publish", "view"})
@@ -36,6 +38,7 @@ class Judgement:
     checks: tuple[Check, ...]
     objectives: tuple[ObjectiveRun, ...]
     evaluated_at: Wall
+    matrix: tuple[MatrixCell, ...] = ()
 
 
 def judge(
@@ -44,12 +47,14 @@ def judge(
     """Judge one run. `owner`: of the checks that have none of their own (the scenario's)."""
     checks = [_run(result), *(_step(s) for s in result.steps if not _told_by_sessions(s, result))]
     for group in _groups(result):
-        checks += _start(group), *_stays(result, group), *_cuts(group)
+        checks += _start(group), *_stays(result, group), *_sound(result, group), *_cuts(group)
     checks += check_gates(result, gates)
     region = result.began.region
     finished = tuple(_with(check, region=check.region or region, owner=check.owner or owner) for check in checks)
     verdict = worst([check.result for check in finished])
-    return Judgement(verdict, _cause(verdict, result, finished), finished, tuple(objective_runs(result, objectives)), now)
+    return Judgement(
+        verdict, _cause(verdict, result, finished), finished, tuple(objective_runs(result, objectives)), now, matrix(result)
+    )
 
 
 def join(judgements: Sequence[Judgement], results: Sequence[RunResult]) -> tuple[Verdict, Cause | None]:
@@ -73,7 +78,7 @@ def _cause(verdict: Verdict, result: RunResult, checks: Sequence[Check]) -> Caus
     elif verdict is Verdict.INCONCLUSIVE:
         found = why_inconclusive([result])
     else:
-        found = common_cause([result], optional=True)
+        found = common_cause([result], optional=True) or silent_cause([result])
     if found is not None:
         return found
     first = next(check for check in checks if check.result is verdict)
@@ -153,22 +158,24 @@ def _softened(verdict: Verdict, optional: bool) -> Verdict:
 class _Group:
     step: str
     protocol: str
+    of: str  # whose broadcast, where there are several
     sessions: tuple[SessionResult, ...]
 
     @property
     def name(self) -> str:
-        return f"{self.step}/{self.protocol}"
+        return f"{self.step}/{self.protocol}" + (f" of {self.of}" if self.of else "")
 
 
 def _groups(result: RunResult) -> list[_Group]:
     """Optional viewers of a protocol are a group of their own: they must not stand in for those that are not."""
-    keys = dict.fromkeys((s.step, s.protocol, s.optional) for s in result.sessions)
-    return [
-        _Group(
-            step, protocol, tuple(s for s in result.sessions if (s.step, s.protocol, s.optional) == (step, protocol, optional))
-        )
-        for step, protocol, optional in keys
-    ]
+    several = len({s.of for s in result.sessions if s.role is Role.VIEWER}) > 1
+
+    def key(session: SessionResult) -> tuple[str, str, str, bool]:
+        of = session.of if several and session.role is Role.VIEWER else ""
+        return session.step, session.protocol, of, session.optional
+
+    keys = dict.fromkeys(key(s) for s in result.sessions)
+    return [_Group(*named[:3], tuple(s for s in result.sessions if key(s) == named)) for named in keys]
 
 
 def _start(group: _Group) -> Check:
@@ -228,6 +235,26 @@ def _stays(result: RunResult, group: _Group) -> list[Check]:
             n=n,
             reason=reason,
             phase=_phase(clean),
+        )
+    ]
+
+
+def _sound(result: RunResult, group: _Group) -> list[Check]:
+    """One check on who heard the sound marks; none where none were sent or too little was watched."""
+    told = [heard for s in group.sessions if (heard := heard_sound(result, s)) is not None]
+    if not told:
+        return []
+    silent = told.count(False)
+    return [
+        Check(
+            name=f"sound {group.name}",
+            subject=group.step,
+            result=Verdict.WARN if silent and not group.sessions[0].optional else Verdict.PASS,
+            value=told.count(True) / len(told),
+            unit="ratio",
+            threshold=">= 100%",
+            n=len(told),
+            reason=f"{silent} of {len(told)} saw the picture and heard no sound" if silent else "",
         )
     ]
 

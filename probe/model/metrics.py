@@ -6,7 +6,8 @@ none of them is a URL, a time, a room or a run id: those travel as exemplars (th
 
 Chosen: `reason` stands on `failures_total` alone, since (phase, reason) pairs are many. Sessions are split by `kind` into
 `code` and `moving`, because a picture that merely moves is an indicator of its own. What the taint of an outcome must
-keep out of distributions is left out of them rather than labelled: a starved probe's latency is nobody's latency. Skew has
+keep out of distributions is left out of them rather than labelled: a starved probe's latency is nobody's latency. `ingest` is
+the protocol of the publisher that a viewer watches, or a publisher's own. Skew has
 two kinds, `late` and `early`, since a histogram of negative values has no sum.
 """
 
@@ -51,8 +52,8 @@ class Metric:
 
 
 RUN = ("scenario", "mode", "publish_region", "region")
-SESSION = (*RUN, "role", "protocol", "join", "device")
-MEDIA = (*RUN, "role", "protocol", "device")
+SESSION = (*RUN, "role", "protocol", "ingest", "join", "device")
+MEDIA = (*RUN, "role", "protocol", "ingest", "device")
 
 
 def _counter(name: str, labels: tuple[str, ...], text: str, unit: str = "") -> Metric:
@@ -76,7 +77,9 @@ _ALL = (
         "Runs judged against an objective: good, bad or inconclusive.",
     ),
     _counter(
-        "failures_total", (*RUN, "role", "protocol", "service", "phase", "reason"), "Failures of sessions and of journey steps."
+        "failures_total",
+        (*RUN, "role", "protocol", "ingest", "service", "phase", "reason"),
+        "Failures of sessions and of journey steps.",
     ),
     _counter("taints_total", (*RUN, "taint"), "Outcomes tainted by the probe itself, by what was wrong with it."),
     _histogram(
@@ -87,7 +90,7 @@ _ALL = (
     ),
     _histogram(
         "available_seconds",
-        (*RUN, "protocol"),
+        (*RUN, "protocol", "ingest"),
         "Publisher start to when the first viewer of that protocol could start.",
         START_BUCKETS,
     ),
@@ -136,6 +139,14 @@ _ALL = (
         BITRATE_BUCKETS,
         "bytes_per_second",
     ),
+    _counter("rendition_switches_total", MEDIA, "Changes from one rendition to another on screen."),
+    _histogram(
+        "live_latency_seconds",
+        MEDIA,
+        "What is on screen by the platform's own wall clock (PROGRAM-DATE-TIME, prft), once a second.",
+        LATENCY_BUCKETS,
+    ),
+    _counter("manifest_events_total", (*MEDIA, "kind"), "Discontinuities, and media sequence numbers that went backwards."),
     _counter("edge_requests_total", (*RUN, "protocol", "edge", "cache", "class"), "Playlist, init, segment and part requests."),
     _counter("steps_total", (*RUN, "step", "service", "kind", "outcome", "tainted"), "Journey steps by how they ended."),
     _histogram(

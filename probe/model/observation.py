@@ -113,10 +113,11 @@ class SessionEnded(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Available(Fact):
-    """Publisher start → the first viewer of `protocol` could start."""
+    """Publisher start → the first viewer of `protocol` could start. `ingest`: the publisher's protocol."""
 
     protocol: str
     took: int
+    ingest: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from probe.model.observation import CutOutcome, Freeze, HealthSample, Note, RequestDone, Role, RunBegan, Window
+from probe.model.observation import (
+    CutOutcome,
+    Delivery,
+    Freeze,
+    HealthSample,
+    Note,
+    RequestDone,
+    Role,
+    RunBegan,
+    Rung,
+    Switched,
+    Window,
+)
 from probe.model.outcome import Failed, Outcome
 from probe.model.stage import Slice, Stage
 
@@ -78,6 +90,12 @@ class SessionResult:
     requests: tuple[RequestDone, ...] = ()
     taints: frozenset[str] = frozenset()  # of the start: intent → started or ended
     facts: dict[str, str] = field(default_factory=dict)
+    ingest: str = ""  # protocol of the publisher that is watched, or its own
+    of: str = ""  # its step
+    sound: bool = False  # sound is to be heard
+    ladder: tuple[Rung, ...] = ()
+    switches: tuple[Switched, ...] = ()
+    deliveries: tuple[Delivery, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,10 +120,27 @@ class RunResult:
     sessions: tuple[SessionResult, ...]
     steps: tuple[StepResult, ...]
     requests: tuple[RequestDone, ...]  # of steps and of the run itself
-    available: dict[str, int]
+    available: dict[tuple[str, str], int]  # (ingest, protocol) → ns
     health: tuple[HealthSample, ...]
     notes: tuple[Note, ...]
     taints: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatrixCell:
+    """One cell of broadcast × viewers' protocol. Medians in seconds; `sound` None: none was sent, or it cannot be said."""
+
+    of: str
+    ingest: str
+    protocol: str
+    device: str
+    result: Verdict
+    viewers: int
+    started: int
+    first_frame: float | None
+    latency: float | None
+    sound: bool | None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ from probe.net.client import Client
 from probe.plan import IceServer, PublishStep, ViewSpec, ViewStep
 from probe.run.attempt_io import AttemptIO
 from probe.run.context import Context
+from probe.run.edges import ANY, Pin, each
 from probe.run.health import on_this_machine
 from probe.run.stay import Stay
 from probe.run.vars import Vars
@@ -136,14 +137,15 @@ class Sessions:
         for view in step.views:
             nobody = bool(view.of) and not any(self._is_on(name) for name in view.of)
             for own in self._each(view):
-                for _ in range(view.count):
-                    numbers[view.protocol] += 1
-                    stay = self._viewer(step, view, own, numbers[view.protocol])
-                    stays.append(stay)
-                    if nobody:
-                        stay.skip(Skipped("no_publisher", f"{' and '.join(view.of)} never went live"))
-                    else:
-                        begun.append(stay)
+                for pin in [ANY] if nobody else await self._addresses(view, own):
+                    for _ in range(view.count):
+                        numbers[view.protocol] += 1
+                        stay = self._viewer(step, view, own, numbers[view.protocol], pin)
+                        stays.append(stay)
+                        if nobody:
+                            stay.skip(Skipped("no_publisher", f"{' and '.join(view.of)} never went live"))
+                        else:
+                            begun.append(stay)
         delays = [0.0 if s.began.join == "at_go_live" else self.ctx.rng.uniform(0, step.phase / NS) for s in begun]
         async with asyncio.TaskGroup() as starts:
             for stay, delay in zip(begun, delays, strict=True):
@@ -168,6 +170,20 @@ class Sessions:
         except ValueError as error:
             raise Failure(Phase.ROOM, "unexpected", str(error)) from error
 
+    async def _addresses(self, view: ViewSpec, own: dict[str, str]) -> list[Pin]:
+        """The addresses that each have viewers of their own."""
+        if view.edges != "each":
+            return [ANY]
+        row = self._row(Role.VIEWER, view.protocol)
+        pins, note = await each(row, self._spec(row, view, "", own), self._quiet())
+        if note:
+            self.ctx.note(note)
+        return pins
+
+    def _quiet(self) -> Client:
+        """A client for what belongs to no session."""
+        return self.client.using(service="", parent_span=self.ctx.root_span, on_request=lambda request: self.ctx.emit(request))
+
     def _names_stream(self, view: ViewSpec) -> bool:
         return "${stream}" in view.url + view.access.streamid and len(view.of) == 1 and view.of[0] in self._broadcasts
 
@@ -188,11 +204,12 @@ class Sessions:
         self.group.create_task(stay.run(), name=f"viewer {stay.session}")
         await stay.started.wait()
 
-    def _viewer(self, step: ViewStep, view: ViewSpec, own: dict[str, str], number: int) -> Stay:
+    def _viewer(self, step: ViewStep, view: ViewSpec, own: dict[str, str], number: int, pin: Pin) -> Stay:
         row = self._row(Role.VIEWER, view.protocol)
         watched = self._watched(view)
+        name = f"{view.protocol}-{number}" + (f"@{pin.ip}" if pin.ip else "")
         began = self._began(
-            step.name, f"{view.protocol}-{number}", row, view.device.name, join=view.join, verify=view.verify,
+            step.name, name, row, view.device.name, join=view.join, verify=view.verify,
             optional=view.optional or step.optional,
             ingest=watched[0].step.protocol if len({b.step.protocol for b in watched}) == 1 else "",
             of=watched[0].step.name if len(watched) == 1 else "",
@@ -212,7 +229,11 @@ class Sessions:
         if view.impaired & {"flap", "rebind"}:
             path = Path(self.ctx.clock)
             self._paths.append(path)
-        return self._stay(row, began, lambda: self._spec(row, view, began.session, own), watch, view.account, view.start, path)
+
+        def spec() -> Spec:
+            return replace(self._spec(row, view, began.session, own), pin=pin.ip, pinned=pin.host)
+
+        return self._stay(row, began, spec, watch, view.account, view.start, path)
 
     async def _scout(self, view: ViewSpec) -> None:
         """Wait until a first viewer of this protocol could start, and say how long that took; a viewer in mid-stream is not
@@ -225,8 +246,7 @@ class Sessions:
         self._available.add((name, view.protocol))
         published_at = self._published_at[name]
         spec = self._spec(row, view, "", self._each(view)[0])
-        quiet = self.client.using(service="", parent_span=self.ctx.root_span, on_request=lambda request: self.ctx.emit(request))
-        io = AttemptIO(self.ctx.clock, quiet, StageTimer(0), Feed(self.ctx.clock), None, {}, self.ctx.emit, "")
+        io = AttemptIO(self.ctx.clock, self._quiet(), StageTimer(0), Feed(self.ctx.clock), None, {}, self.ctx.emit, "")
         deadline = self.ctx.clock.now() + (view.start or row.start)
         not_yet = published_at
         while (looked := self.ctx.clock.now()) < deadline:
@@ -234,7 +254,11 @@ class Sessions:
                 if await row.scout(spec, io):
                     now = self.ctx.clock.now()
                     if now - not_yet <= _AVAILABLE_WITHIN:
-                        self.ctx.emit(Available(protocol=view.protocol, took=now - published_at))
+                        self.ctx.emit(
+                            Available(
+                                protocol=view.protocol, took=now - published_at, ingest=self._broadcasts[name].step.protocol
+                            )
+                        )
                     return
             except Failure:
                 pass  # not yet: what it is worth is told by the viewers

@@ -101,7 +101,7 @@ def test_records_judged_again_give_the_same_verdict(journey: Journey) -> None:
     evaluation = Evaluation(
         kind="smoke",
         verdict=verdict,
-        runs=(JudgedRun(result=result, verdict=judgement.result, checks=judgement.checks),),
+        runs=(JudgedRun(result=result, verdict=judgement.result, checks=judgement.checks, matrix=judgement.matrix),),
         started=0,
         evaluated=0,
         cause=None if cause is None else Cause(words=cause.words, fields=cause.fields),

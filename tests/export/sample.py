@@ -193,6 +193,9 @@ class Builder:
             region=self.region,
             publish_region="eu",
             join="" if role is Role.PUBLISHER else "mid_stream",
+            ingest="whip",
+            of="publish",
+            sound=True,
             verify="code",
             buffered=protocol == "hls",
             optional=False,
@@ -299,7 +302,7 @@ class Builder:
             sessions=tuple(self.sessions),
             steps=tuple(self.steps),
             requests=tuple(self.requests),
-            available={"whep": 41 * MS, "hls": 1_310 * MS},
+            available={("whip", "whep"): 41 * MS, ("whip", "hls"): 1_310 * MS},
             health=tuple(health),
             notes=(Note(run=self.began.run, at=BOOT + 22 * NS, session="viewer-1", text="DELETE was answered 405"),),
             taints=taints,
@@ -535,8 +538,8 @@ def observations(r: RunResult) -> Iterator[Observation]:
     """The facts `r` could have been folded from, in order of time, numbered."""
     run = r.began.run
     facts: list[Observation] = [r.began, *r.requests, *r.health, *r.notes]
-    for p, took in r.available.items():
-        facts.append(Available(run=run, at=BOOT + took, protocol=p, took=took))
+    for (ingest, p), took in r.available.items():
+        facts.append(Available(run=run, at=BOOT + took, protocol=p, took=took, ingest=ingest))
     for step in r.steps:
         facts.append(
             StepBegan(
@@ -578,6 +581,9 @@ def observations(r: RunResult) -> Iterator[Observation]:
                 region=s.region,
                 publish_region=s.publish_region,
                 join=s.join,
+                ingest=s.ingest,
+                of=s.of,
+                sound=s.sound,
                 verify=s.verify,
                 buffered=s.buffered,
                 optional=s.optional,

@@ -90,7 +90,7 @@ def hostile(text: str) -> Evaluation:
         steps=steps,
         notes=(Note(at=r.began.at, session=text, text=text),),
         began=replace(r.began, target=text, scenario=text, region=text, mode=text),
-        available={text: 1},
+        available={("", text): 1},
         health=tuple(replace(h, taints=(text,)) for h in r.health),
     )
     check = Check(

@@ -101,7 +101,7 @@ def test_notes_availability_and_freezes_are_kept():
     story._tell(Freeze(began=0, took=NS, rule="w3c"), "w1")
     result = fold(story.facts)
     assert [n.text for n in result.notes] == ["DELETE was answered 405"]
-    assert result.available == {"hls": NS}
+    assert result.available == {("", "hls"): NS}
     assert len(result.sessions[0].freezes) == 1
 
 
