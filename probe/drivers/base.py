@@ -32,7 +32,7 @@ class Spec:
     """One session, concrete: `url` absolute, `credential` bound to origins. The code fields are for publishers.
 
     `key`, `streamid`, `passphrase` and `latency` (ns) as plan.Access, filled in. `family`: any, ipv4 or ipv6; `pin`: the one
-    address of the host's name to use."""
+    address to use of the host `pinned`, whatever else its name stands for. `io.http` obeys both already."""
 
     role: Role
     protocol: str
@@ -48,6 +48,7 @@ class Spec:
     ice_servers: tuple[IceServer, ...] = ()
     family: str = "any"
     pin: str = ""
+    pinned: str = ""
     cmcd: bool = True
     loopback: bool = True  # gather 127.0.0.1 as well: the platform is on this machine
     run_number: int = 0

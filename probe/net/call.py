@@ -23,6 +23,7 @@ from probe.model.stage import Phase, Stage, StageTimer
 from probe.net import errors, redirects
 from probe.net.connector import Opening, opening
 from probe.net.exchange import Exchange, recorded
+from probe.net.lookup import Lookup
 from probe.net.redact import Redactor
 from probe.net.redirects import Hop
 
@@ -59,6 +60,7 @@ class Call:
     stage: Stage | None
     deadline: float
     reached: Callable[[str], None] | None = None
+    lookup: Lookup
 
     async def walk(self, hop: Hop, ok: Collection[int] | None, follow: bool) -> tuple[aiohttp.ClientResponse, Exchange, URL]:
         """From hop to hop until a wanted answer begins; its exchange is still to be recorded by whoever reads the body."""
@@ -147,6 +149,7 @@ class Call:
         return Exchange(
             service=self.service, purpose=self.purpose, method=hop.method, url=recorded(hop.url, self.redactor),
             request_id=self.request_id, span_id=self.new_span(), parent_span_id=self.parent_span, began=self.clock.now(),
+            edge=self.lookup.pin_of(hop.url.raw_host or ""),
         )  # fmt: skip
 
     def _record(self, exchange: Exchange, error: BaseException | None = None) -> None:

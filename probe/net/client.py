@@ -314,7 +314,7 @@ class Client:
             session=self._pool.session, clock=self.clock, on_request=self._on_request, defaults=self._headers,
             trace_id=self._trace_id, new_span=self._new_span, parent_span=self._parent_span, service=self._service,
             purpose=purpose, phase=phase, request_id=request_id or self.new_request_id(), stages=stages, stage=stage,
-            redactor=Redactor(token, *_strings(sent)), deadline=deadline, reached=self._reached,
+            redactor=Redactor(token, *_strings(sent)), deadline=deadline, reached=self._reached, lookup=self._lookup,
         )  # fmt: skip
 
     async def close(self) -> None:

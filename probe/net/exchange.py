@@ -45,7 +45,7 @@ class Exchange:
     parent_span_id: str
     began: int
     status: int = 0
-    edge: str = ""
+    edge: str = ""  # what the answer names, else the address that was pinned
     cache: str = ""
     size: int = 0
     ended: int | None = None
@@ -53,7 +53,8 @@ class Exchange:
 
     def answered(self, status: int, headers: Mapping[str, str]) -> None:
         self.status = status
-        self.edge, self.cache = edges.attribute(headers)
+        named, self.cache = edges.attribute(headers)
+        self.edge = named or self.edge
 
     def done(self, now: int) -> RequestDone:
         ended = now if self.ended is None else self.ended

@@ -54,9 +54,13 @@ class Lookup:
             self.allow.check(host, own[0][0], phase)
         return allowed[:most]
 
+    def pin_of(self, host: str) -> str:
+        """The one address it may stand for; empty: any."""
+        return self.pin if self.pinned in ("", bare(host)) else ""
+
     async def _every(self, host: str, port: int, looking: Callable[[], None]) -> list[str]:
-        if self.pin and self.pinned in ("", bare(host)):
-            return [self.pin]
+        if pin := self.pin_of(host):
+            return [pin]
         try:
             ipaddress.ip_address(host)
             return [host]

@@ -36,6 +36,7 @@ from probe.model.observation import (
 from probe.model.outcome import Aborted, Cancelled, Done, Failed, Outcome, Skipped
 from probe.model.stage import Phase, Stage, StageTimer
 from probe.net.client import Client
+from probe.net.lookup import family_of
 from probe.run.attempt import at_deadline, of_group
 from probe.run.attempt_io import AttemptIO
 from probe.run.context import Context
@@ -269,6 +270,12 @@ class Stay:
         timer = StageTimer(self.ctx.clock.now())
         self.feed = feed = Feed(self.ctx.clock)
         limit = self._limit() / NS
+        http: Client | None = None
+        families: set[str] = set()
+
+        def reached(ip: str) -> None:
+            families.add(family_of(ip))
+            self.facts["family"] = "/".join(sorted(families))
 
         def over(outcome: Outcome, latest: int | None = None) -> None:
             now = self.ctx.clock.now()
@@ -282,8 +289,10 @@ class Stay:
 
         try:
             async with asyncio.timeout(limit) as start:
-                io = AttemptIO(self.ctx.clock, self.client, timer, feed, self.path, self.facts, self.ctx.emit, self.session)
-                async with self.row.driver.open(self.spec(), io):
+                spec = self.spec()
+                http = self.client.using(family=spec.family, pin=spec.pin, pinned=spec.pinned, reached=reached)
+                io = AttemptIO(self.ctx.clock, http, timer, feed, self.path, self.facts, self.ctx.emit, self.session)
+                async with self.row.driver.open(spec, io):
                     deadline = start.when()
                     start.reschedule(None)
                     over(await self._read(feed, timer, deadline, limit))
@@ -300,6 +309,9 @@ class Stay:
         except Exception as bug:
             _log.exception("session %s broke", self.session)
             over(Aborted(f"{type(bug).__name__}: {bug}"))
+        finally:
+            if http is not None:
+                await http.close()
 
     async def _read(self, feed: Feed, timer: StageTimer, deadline: float | None, limit: float) -> Outcome:
         """Take records until the feed ends, the start's `deadline` (loop time) passes, or nothing progresses any more."""

@@ -7,7 +7,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from probe.clock import SystemClock
 from probe.drivers.base import SessionIO, SessionRow, Spec
@@ -105,7 +105,7 @@ def make_stay(
         row=row,
         began=began,
         spec=lambda: Spec(role=Role.VIEWER, protocol="whep", url="http://127.0.0.1/whep"),
-        client=cast(Client, None),
+        client=Client(clock=clock, trace_id="0" * 32, new_span=lambda: "0" * 16),
         watch=ViewerWatch(Playback(expected, offset, clock.now())),
         start_deadline=start,
         reconnect_deadline=reconnect,

@@ -1,0 +1,86 @@
+"""`edges: each`: every address that a name stands for, watched on its own.
+
+What is probed is the host that the media comes from. A platform's playlist often stands on the platform's host and its segments
+on a CDN's, or the first request is redirected to an edge; so a first look follows redirects and playlists (RFC 8216: master,
+media, first segment) to the host of the media itself. Only that host's name is pinned: everything else a viewer asks is
+resolved as ever. Where the look comes to nothing the address's own host is taken, and the viewers say what is wrong. Of WHEP,
+RTMP, SRT and WebSockets it is always the address's own host; WHEP's media then goes wherever the answer says.
+Names are looked up once, when the viewers begin; what a name comes to stand for later is for the next run to see.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from yarl import URL
+
+from probe.drivers.base import SessionRow, Spec
+from probe.errors import ProbeError
+from probe.model.clock import NS
+from probe.model.stage import Phase, Stage
+from probe.net.client import Client
+from probe.wire import playlist
+from probe.wire.playlist import Master
+
+MOST = 16  # addresses of one name
+_PLAYLISTS = 2  # master, media
+_SECONDS = 5.0
+_PLAYLIST = (b"#EXTM3U", b"\xef\xbb\xbf#EXTM3U")
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """One address of a host, to be used alone. Empty: any."""
+
+    ip: str = ""
+    host: str = ""
+
+
+ANY = Pin()
+
+
+async def each(row: SessionRow, spec: Spec, client: Client) -> tuple[list[Pin], str]:
+    """A pin for each address of the media's host, at most 16, and what a person should know of it. Where the name cannot be
+    resolved it is ANY alone: a viewer will meet the same failure, and count it."""
+    media = spec.url
+    if URL(spec.url).scheme in ("http", "https") and Stage.SIGNAL not in row.stages:
+        try:
+            async with asyncio.timeout(row.start / NS):
+                media = await _look(spec, client)
+        except (ProbeError, TimeoutError):
+            pass
+    url = URL(media)
+    host = url.raw_host or ""
+    try:
+        found = await client.using(family=spec.family).resolve(host, url.port or 0, phase=Phase.CONNECT, most=MOST + 1)
+    except ProbeError:
+        return [ANY], ""
+    note = f"{host} has more than {MOST} addresses: the first {MOST} are watched" if len(found) > MOST else ""
+    return [Pin(ip, host) for ip, _ in found[:MOST]], note
+
+
+async def _look(spec: Spec, client: Client) -> str:
+    """URL of the media behind the address, or as near to it as two playlists lead. Raises Failure or Unsupported."""
+    http = client.using(own_pool=True, family=spec.family)
+    url = spec.url
+    try:
+        for _ in range(_PLAYLISTS):
+            async with http.stream(
+                "GET", url, purpose="first look", phase=Phase.PLAYLIST, credential=spec.credential, limit=playlist.MAX_BYTES,
+                timeout=_SECONDS,
+            ) as answer:  # fmt: skip
+                url = answer.url
+                body = b""
+                async for piece, _ in answer.chunks():
+                    body += piece
+                    if not body.startswith(_PLAYLIST) and len(body) >= len(max(_PLAYLIST, key=len)):
+                        return url
+            read = await asyncio.to_thread(playlist.parse, body, url)
+            if isinstance(read, Master):
+                url = read.variants[0].uri
+            else:
+                return read.segments[-1].uri if read.segments else url
+    finally:
+        await http.close()
+    return url
