@@ -26,12 +26,12 @@ class WhipPublisher:
         peer = new_peer(loopback=spec.loopback, ice_servers=[server.url for server in spec.ice_servers])
         tracks = {"video": UnitTrack("video")}
         video = peer.addTransceiver(tracks["video"], direction="sendonly")
-        prefer(video, "h264")  # the one thing the programme is encoded in
+        prefer(video, spec.codec)  # the one thing the programme is encoded in
         if spec.audio:
             tracks["audio"] = UnitTrack("audio")
             prefer(peer.addTransceiver(tracks["audio"], direction="sendonly"), "opus")
         ids = ProgrammeIds(run=spec.run_number, trace=spec.trace_low, publish=spec.publish)
-        programme = Programme(spec.programme, clock=io.clock, ids=ids, bitrate=spec.bitrate, audio=spec.audio)
+        programme = Programme(spec.programme, clock=io.clock, ids=ids, bitrate=spec.bitrate, audio=spec.audio, codec=spec.codec)
         sender = ours(video.sender)
 
         def send(unit: EncodedUnit) -> bool:

@@ -1,7 +1,7 @@
-"""The programme's encoders: what a browser would send, and nothing a picky server could refuse.
+"""The programme's encoders: what a browser or a broadcaster's tool would send, and nothing a picky server could refuse.
 
-H.264 constrained baseline, one slice, no B frames, parameter sets before each IDR, Annex B; Opus in 20 ms packets. Not
-attempted: hardware encoders, rate adaptation.
+H.264 constrained baseline, one slice, no B frames, parameter sets before each IDR, Annex B; VP8 without alternate
+references; Opus in 20 ms packets; AAC-LC in frames of 1024 samples. Not attempted: hardware encoders, rate adaptation.
 """
 
 from __future__ import annotations
@@ -51,6 +51,38 @@ class H264Encoder:
         return bytes(packet), bool(packet.is_keyframe)
 
 
+class Vp8Encoder:
+    """Pictures to VP8 frames (RFC 6386), one for one, as cheaply as libvpx can."""
+
+    def __init__(self, width: int, height: int, fps: int, bitrate: int) -> None:
+        context = av.CodecContext.create("libvpx", "w")
+        assert isinstance(context, av.VideoCodecContext)
+        context.width, context.height, context.pix_fmt = width, height, "yuv420p"
+        context.framerate = Fraction(fps)
+        context.time_base = Fraction(1, VIDEO_CLOCK)
+        context.bit_rate = bitrate
+        context.gop_size = fps
+        context.thread_count = 1
+        context.options = {
+            "deadline": "realtime",
+            "cpu-used": "16",
+            "lag-in-frames": "0",
+            "auto-alt-ref": "0",
+            "static-thresh": "100",
+            "maxrate": str(bitrate),
+            "bufsize": str(bitrate // 2),
+        }
+        context.open()
+        self._context = context
+
+    def encode(self, frame: av.VideoFrame, pts: int, keyframe: bool) -> tuple[bytes, bool]:
+        """The frame's bytes, and whether it is a keyframe. `pts` in 1/90000 s."""
+        frame.pts, frame.time_base = pts, self._context.time_base
+        frame.pict_type = av.video.frame.PictureType.I if keyframe else av.video.frame.PictureType.NONE
+        (packet,) = self._context.encode(frame)
+        return bytes(packet), bool(packet.is_keyframe)
+
+
 class OpusEncoder:
     """20 ms blocks to packets, one for one. A packet's pts is where its decoded sound belongs: 6.5 ms (the encoder's
     look-ahead) before the block's own, so that sound stays in step without priming metadata."""
@@ -76,3 +108,37 @@ class OpusEncoder:
         (packet,) = self._context.encode(frame)
         assert packet.pts is not None
         return bytes(packet), packet.pts
+
+
+class AacEncoder:
+    """1024-sample blocks to raw AAC-LC frames. The encoder is a block behind, and its first frame lies wholly before the
+    sound. A packet's pts is where its decoded sound belongs: the 1024 samples of priming are taken off."""
+
+    BLOCK = 1024
+
+    def __init__(self, channels: int, bitrate: int) -> None:
+        context = av.CodecContext.create("aac", "w")
+        assert isinstance(context, av.AudioCodecContext)
+        context.sample_rate = AUDIO_CLOCK
+        self._layout = "stereo" if channels == 2 else "mono"
+        self._channels = channels
+        context.layout = self._layout
+        context.format = "fltp"
+        context.bit_rate = bitrate
+        context.time_base = Fraction(1, AUDIO_CLOCK)
+        context.open()
+        self._context = context
+
+    def encode(self, block: Samples, pts: int) -> tuple[bytes, int] | None:
+        """The packet that is ready now and its own pts, both in samples; None after the first block."""
+        frame = av.AudioFrame.from_ndarray(np.tile(block, (self._channels, 1)), format="fltp", layout=self._layout)
+        frame.sample_rate, frame.pts, frame.time_base = AUDIO_CLOCK, pts, self._context.time_base
+        for packet in self._context.encode(frame):
+            assert packet.pts is not None
+            return bytes(packet), packet.pts
+        return None
+
+
+def aac_config(channels: int) -> bytes:
+    """AudioSpecificConfig (ISO 14496-3, 1.6.2.1) of AAC-LC at 48 kHz with one or two channels."""
+    return (2 << 11 | 3 << 7 | channels << 3).to_bytes(2, "big")

@@ -89,16 +89,16 @@ class Synthesizer:
         self._origin = origin_ns
         self._hiss = np.random.default_rng(7).normal(0, _HISS_LEVEL, self.RATE).astype(np.float32)
 
-    def block(self, first: int) -> Samples:
-        """BLOCK samples from sample `first` on, mono."""
-        out = self._hiss.take(np.arange(first, first + self.BLOCK), mode="wrap")
+    def block(self, first: int, count: int = BLOCK) -> Samples:
+        """`count` samples from sample `first` on, mono."""
+        out = self._hiss.take(np.arange(first, first + count), mode="wrap")
         began = self._origin + first * NS // self.RATE
         # A chirp that began up to its own length ago reaches into this block.
-        for second in range((began - round(SECONDS * NS)) // NS, (began + self.BLOCK * NS // self.RATE) // NS + 1):
+        for second in range((began - round(SECONDS * NS)) // NS, (began + count * NS // self.RATE) // NS + 1):
             onset = Fraction((second * NS - self._origin) * self.RATE, NS) - first
             at = -int(-onset // 1)  # the first sample not before the onset
             mark = chirp(self.RATE, float(at - onset) / self.RATE)
-            lo, hi = max(at, 0), min(at + len(mark), self.BLOCK)
+            lo, hi = max(at, 0), min(at + len(mark), count)
             if lo < hi:
                 out[lo:hi] += np.float32(_CHIRP_LEVEL) * mark[lo - at : hi - at]
         return out

@@ -24,12 +24,14 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from types import TracebackType
 
-from probe.media.encode import AUDIO_CLOCK, VIDEO_CLOCK
+from probe.media.encode import AUDIO_CLOCK, VIDEO_CLOCK, aac_config
 from probe.media.source import FPS, SIZES, TICKS, AudioSource, ProgrammeIds, VideoSource
 from probe.model.clock import MS, NS, Clock
 
 __all__ = ["KEYFRAME_APART", "SIZES", "EncodedUnit", "Programme", "ProgrammeIds"]
 
+VIDEO_CODECS = ("h264", "vp8")
+AUDIO_BITRATES = {"opus": 32_000, "aac": 64_000}
 KEYFRAME_APART = 250 * MS  # requests that come faster wait
 _LEAD = 40 * MS  # from ready to the first release: the first picture is encoded in it
 _BEHIND = 250 * MS
@@ -39,9 +41,9 @@ _JOIN = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodedUnit:
-    """One access unit (Annex B) or Opus packet. `pts` counts `time_base` from the programme's first picture, audio in
-    step with video. `due` is the monotonic instant of its release and `stamp_ns` the same in Unix time; for a picture it
-    is the stamp inside. `late_ns` is how much later it was really handed over."""
+    """One access unit (Annex B), VP8 frame, Opus packet or raw AAC frame. `pts` counts `time_base` from the programme's first
+    picture, audio in step with video. `due` is the monotonic instant of its release and `stamp_ns` the same in Unix time;
+    for a picture it is the stamp inside. `late_ns` is how much later it was really handed over."""
 
     kind: str  # video | audio
     data: bytes
@@ -55,7 +57,8 @@ class EncodedUnit:
 
 class Programme:
     """One live source for one consumer. `black` and `frozen` may be set at any time and hold from the next picture on:
-    black blanks the picture and keeps its code, frozen repeats picture and code. ValueError for an unknown name."""
+    black blanks the picture and keeps its code, frozen repeats picture and code. `codec`: h264 or vp8; `audio_codec`: opus
+    or aac, whose AudioSpecificConfig is `audio_config`. ValueError for an unknown name or codec."""
 
     def __init__(
         self,
@@ -65,21 +68,27 @@ class Programme:
         ids: ProgrammeIds,
         bitrate: int = 800_000,
         audio: bool = True,
+        codec: str = "h264",
+        audio_codec: str = "opus",
         channels: int = 1,
-        audio_bitrate: int = 32_000,
+        audio_bitrate: int | None = None,
         black: bool = False,
         frozen: bool = False,
     ) -> None:
         if name not in SIZES:
             raise ValueError(f"unknown programme {name!r}: one of {', '.join(SIZES)}")
+        if codec not in VIDEO_CODECS or audio_codec not in AUDIO_BITRATES:
+            raise ValueError(f"no programme in {codec} and {audio_codec}")
         self.name = name
+        self.codec, self.audio_codec = codec, audio_codec
+        self.audio_config = aac_config(channels) if audio_codec == "aac" else b""
         self.width, self.height = SIZES[name]
         self.bitrate, self.audio, self.channels = bitrate, audio, channels
         self.ids = ids
         self.black, self.frozen = black, frozen
         self.dropped = 0  # units the consumer was too slow for
         self._clock = clock
-        self._audio_bitrate = audio_bitrate
+        self._audio_bitrate = audio_bitrate or AUDIO_BITRATES[audio_codec]
         self._want_keyframe = threading.Event()
         self._stop = threading.Event()
         self._ready = threading.Event()
@@ -168,7 +177,7 @@ class Programme:
         return True
 
     def _video(self) -> None:
-        source = VideoSource(self.name, self.ids, self.bitrate)
+        source = VideoSource(self.name, self.ids, self.bitrate, self.codec)
         begin = self._clock.now() + _LEAD
         self._origin = begin + -self._clock.wall(begin).unix_ns % MS
         self._ready.set()
@@ -201,7 +210,7 @@ class Programme:
         self._ready.wait()
         if self._stop.is_set():
             return
-        source = AudioSource(self._clock.wall(self._origin).unix_ns, self.channels, self._audio_bitrate)
+        source = AudioSource(self._clock.wall(self._origin).unix_ns, self.channels, self._audio_bitrate, self.audio_codec)
         number = 1
         while True:
             number = max(number, source.number_at(self._clock.now() - _BEHIND - self._origin))

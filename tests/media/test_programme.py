@@ -6,15 +6,18 @@ import asyncio
 import threading
 import time
 from fractions import Fraction
+from itertools import pairwise
 
 import av
 import pytest
 
 from probe.clock import SystemClock
 from probe.media import programme as programme_module
+from probe.media.encode import aac_config
+from probe.media.inspect import Inspector
 from probe.media.picture import luma
 from probe.media.programme import EncodedUnit, Programme, ProgrammeIds
-from probe.media.source import VideoSource
+from probe.media.source import AudioSource, VideoSource
 from probe.model.frames import FrameCode, Reading
 from probe.wire.finder import Finder
 from probe.wire.fmp4 import split_annexb
@@ -41,8 +44,8 @@ async def take(programme: Programme, count: int, kind: str = "video", each=lambd
     return out
 
 
-def codes(units: list[EncodedUnit]) -> list[FrameCode]:
-    decoder, finder = av.CodecContext.create("h264", "r"), Finder()
+def codes(units: list[EncodedUnit], codec: str = "h264") -> list[FrameCode]:
+    decoder, finder = av.CodecContext.create(codec, "r"), Finder()
     out = []
     for unit in units:
         if unit.kind == "video":
@@ -93,6 +96,54 @@ async def test_sound_and_picture_share_one_time():
     audio = [unit for unit in units if unit.kind == "audio"]
     assert audio[0].pts >= 0 and {b.pts - a.pts for a, b in zip(audio, audio[1:], strict=False)} == {960}  # noqa: RUF007
     assert audio[0].time_base == Fraction(1, 48_000)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+async def test_aac_chirps_lie_on_whole_seconds_though_the_encoder_primes(channels):
+    clock = SystemClock()
+    programme = made(channels=channels, audio_codec="aac")
+    inspector, chirps = Inspector(clock), []
+    decoder = av.CodecContext.create("aac", "r")
+    decoder.extradata = programme.audio_config
+    units = await take(programme, 110, kind="audio")
+    audio = [unit for unit in units if unit.kind == "audio"]
+    assert {b.pts - a.pts for a, b in pairwise(audio)} == {1024} and audio[0].pts >= 0
+    for unit in audio:
+        for frame in decoder.decode(av.Packet(unit.data)):
+            assert (frame.samples, len(frame.layout.channels), frame.sample_rate) == (1024, channels, 48_000)
+            chirps += inspector.sound(frame, shown=unit.stamp_ns, media_time=None)
+    assert len(chirps) == 2
+    for chirp in chirps:
+        assert abs((chirp.shown + 500_000_000) % 1_000_000_000 - 500_000_000) < 500_000
+
+
+def test_aac_goes_on_in_step_after_a_machine_that_fell_behind():
+    source, inspector, chirps = AudioSource(1_795_244_028_600_000_000, 1, 64_000, "aac"), Inspector(SystemClock()), []
+    decoder = av.CodecContext.create("aac", "r")
+    decoder.extradata = aac_config(1)
+    for number in (*range(1, 30), *range(50, 200)):
+        data, pts = source.make(number)
+        assert pts == number * 1024
+        for frame in decoder.decode(av.Packet(data)):
+            chirps += inspector.sound(frame, shown=0, media_time=pts / 48_000)
+    assert [chirp.media_time for chirp in chirps] == pytest.approx([0.4, 1.4, 2.4, 3.4], abs=0.0005)
+
+
+@pytest.mark.parametrize("name", ["360p30", "portrait30"])
+async def test_vp8_carries_the_same_codes_and_answers_a_keyframe_request(name):
+    programme = made(name, audio=False, codec="vp8")
+    units = await take(programme, 45, each=lambda n: programme.request_keyframe() if n == 15 else None)
+    assert [code.sequence for code in codes(units, "vp8")] == list(range(45))
+    keyframes = [n for n, unit in enumerate(units) if unit.keyframe]
+    assert keyframes[0] == 0 and 15 <= keyframes[1] <= 20
+    for unit in units:
+        assert unit.data[0] & 1 == (not unit.keyframe)
+
+
+@pytest.mark.parametrize("wrong", [{"codec": "av1"}, {"audio_codec": "mp3"}])
+def test_a_codec_no_programme_has_is_refused(wrong):
+    with pytest.raises(ValueError, match="no programme in"):
+        made(**wrong)
 
 
 async def test_a_keyframe_comes_each_second_and_when_asked_for_but_not_for_every_asking():
@@ -225,5 +276,5 @@ async def test_closing_before_anything_came_leaves_no_thread():
 
 
 def test_an_unknown_programme_is_refused():
-    with pytest.raises(ValueError, match="unknown programme '480i': one of 360p30, 720p30, portrait30"):
+    with pytest.raises(ValueError, match="unknown programme '480i': one of 360p30, 720p30, 1080p30, portrait30"):
         made("480i")
