@@ -80,8 +80,8 @@ def init_section(video: VideoTrack, audio: AudioTrack | None) -> bytes:
     return _box(b"ftyp", b"iso6\x00\x00\x00\x01iso6cmfcmp41") + moov
 
 
-def media_segment(number: int, runs: Sequence[Run]) -> bytes:
-    """styp, moof and mdat; runs without samples are left out."""
+def media_segment(number: int, runs: Sequence[Run], first: bool = True) -> bytes:
+    """styp, moof and mdat; runs without samples are left out. Not `first`: a later chunk of a segment, without styp."""
     runs = [run for run in runs if run.samples]
     size = len(_moof(number, runs, [0] * len(runs)))  # offsets do not change its size
     offsets, at = [], size + 8
@@ -89,7 +89,8 @@ def media_segment(number: int, runs: Sequence[Run]) -> bytes:
         offsets.append(at)
         at += sum(len(sample.data) for sample in run.samples)
     data = b"".join(sample.data for run in runs for sample in run.samples)
-    return _box(b"styp", b"msdh\x00\x00\x00\x00msdhcmfs") + _moof(number, runs, offsets) + _box(b"mdat", data)
+    styp = _box(b"styp", b"msdh\x00\x00\x00\x00msdhcmfs") if first else b""
+    return styp + _moof(number, runs, offsets) + _box(b"mdat", data)
 
 
 def _box(kind: bytes, *parts: bytes) -> bytes:
