@@ -170,7 +170,7 @@ class _Scope:
         if not isinstance(model, View):
             return f"{written}: stands only in the address of a view"
         if name == "item":
-            return "" if any(view.over for view in model.view) else f"{written}: of which list? add over"
+            return ""  # each view is asked for its list
         return "" if self.streams else f"{written}: no publish step before says its stream"
 
     def absent(self, name: str | None) -> bool:
@@ -209,15 +209,19 @@ def _accounts(entry: Entry, entries: list[Entry], scope: _Scope, accounts: Mappi
 
 
 def _views(entry: Entry, data: Mapping[str, Any], scope: _Scope) -> Iterator[Finding]:
-    """A view without url takes the platform's: its variables must be there too."""
+    """A list must be kept by then. A view without url takes the platform's: its variables must be there too."""
     if not isinstance(entry.model, View):
         return
     platform = _mapping(data, "platform")
     regions = [_mapping(r, "views") for r in _mapping(platform, "regions").values()]
     for i, view in enumerate(entry.model.view):
+        path = _view_path(entry, i)
+        if view.over is None and "${item}" in (view.url or "") + view.streamid:
+            yield Finding(path, "${item}: of which list? add over")
+        if view.over is not None and view.over not in scope.kept:
+            yield Finding((*path, "over"), f"no step before keeps {view.over!r}" + _meant(view.over, {*scope.kept}))
         if view.url is not None:
             continue
-        path = _view_path(entry, i)
         named = _mapping(platform, "views")
         vias = (*(named or DEFAULT_VIEWS),) if view.via == "all" else (view.via,)
         templates = [r[via] for r in regions for via in vias if via in r]

@@ -103,6 +103,8 @@ class Story:
         optional: bool = False,
         buffered: bool = False,
         region: str = "",
+        ingest: str = "",
+        sound: bool = False,
     ) -> Story:
         self._tell(
             SessionBegan(
@@ -118,6 +120,9 @@ class Story:
                 buffered=buffered,
                 optional=optional,
                 span_id=session,
+                ingest=ingest,
+                of=ingest and f"go-{ingest}",
+                sound=sound,
             ),
             session,
         )
@@ -152,9 +157,9 @@ class Story:
     def crash(self, session: str, reason: str = "frozen") -> Story:
         return self.end(session, Done(), "crashed", Failed(Phase.PLAYING, reason))
 
-    def window(self, session: str, *latencies: float, verified: int = 30) -> Story:
+    def window(self, session: str, *latencies: float, verified: int = 30, sounds: int = 0) -> Story:
         self.clock.advance(NS)
-        self._tell(Window(took=NS, decoded=30, verified=verified, latencies=latencies), session)
+        self._tell(Window(took=NS, decoded=30, verified=verified, latencies=latencies, sounds=sounds), session)
         return self
 
     def cut(self, session: str, kind: str = "rebind", step: str = "cut") -> Story:

@@ -199,3 +199,50 @@ def test_what_the_scenario_does_not_know_is_refused(arguments, message):
     with pytest.raises(ConfigError) as caught:
         plan(BROADCAST, **arguments)
     assert str(caught.value) == message
+
+
+MATRIX = """
+  - go-a: {publish: whip, url: /a/whip, stream: a}
+  - go-b: {publish: whip, url: /b/whip, stream: b}
+"""
+
+
+def seen(text: str) -> list[tuple[str, str, tuple[str, ...]]]:
+    return [(v.protocol, v.url, v.of) for s in plan(text).journey if isinstance(s, ViewStep) for v in s.views]
+
+
+def test_all_is_a_group_for_each_protocol_the_platform_declares():
+    assert seen("  - publish: {via: whip, url: /whip}\n  - view: [{via: all}]\n") == [
+        ("whep", "/all/whep", ("publish",)),
+        ("hls", "/all/hls", ("publish",)),
+    ]
+
+
+def test_where_the_address_names_the_stream_each_broadcast_has_viewers_of_its_own():
+    own = '  - view: [{via: whep, url: "/${stream}/whep"}]\n'
+    assert seen(MATRIX + own) == [("whep", "/${stream}/whep", ("go-a",)), ("whep", "/${stream}/whep", ("go-b",))]
+    assert seen(MATRIX + '  - view: [{via: whep, url: "/${stream}/whep", of: go-b}]\n') == [
+        ("whep", "/${stream}/whep", ("go-b",))
+    ]
+
+
+def test_where_it_does_not_the_code_of_any_broadcast_will_do():
+    assert seen(MATRIX + "  - view: [{via: whep}]\n") == [("whep", "/all/whep", ("go-a", "go-b"))]
+
+
+def test_rooms_that_are_not_ours_expect_nobodys_code():
+    text = """
+  - list: {http: GET /top, keep: {rooms: "[].id"}}
+  - view: [{via: hls, url: "/r/${item}", verify: moving, over: rooms, at_most: 3}]
+"""
+    (view,) = [v for s in plan(text).journey if isinstance(s, ViewStep) for v in s.views]
+    assert (view.of, view.over, view.at_most, view.verify) == ((), "rooms", 3, "moving")
+
+
+def test_what_opens_a_way_in_stays_a_reference():
+    made = plan(
+        '  - publish: {via: whip, url: "rtmp://in.example/live", key: "${run.tag}", latency: 200ms, streamid: "publish:x"}\n'
+    )
+    (step,) = made.journey
+    assert isinstance(step, PublishStep)
+    assert (step.access.key, step.access.latency, step.access.streamid) == ("${run.tag}", 200_000_000, "publish:x")
