@@ -26,8 +26,9 @@ from probe.model.observation import RequestDone
 from probe.model.stage import Phase, Stage, StageTimer
 from probe.net.addresses import AddressPolicy, bare
 from probe.net.call import Call
-from probe.net.connector import Dial, StagedConnector, default_tls, opening
+from probe.net.connector import StagedConnector, default_tls, opening
 from probe.net.credential import Credential, origin_of
+from probe.net.dial import Dial
 from probe.net.exchange import Answer, Streaming
 from probe.net.lookup import ADDRESSES, Found, Lookup
 from probe.net.redact import Redactor
@@ -132,6 +133,7 @@ class Client:
         self._new_span = new_span
         self._on_request = on_request
         self._headers = {"User-Agent": user_agent, "Accept-Encoding": "identity", **(headers or {})}
+        self.tls = tls  # None: the system's authorities
         self._tls = tls or default_tls()
         self._dial = dial
         self._parent_span = ""

@@ -1,9 +1,8 @@
 """Opening a connection in exact stages: resolve, connect, TLS.
 
 aiohttp's tracing knows no TLS event and its own connector retries and caches lookups inside. So `BaseConnector`'s
-one hook is filled here: look up and check the addresses (`lookup`), connect (RFC 8305 happy eyeballs through the library
-aiohttp uses itself), then TLS on the connected socket with the host's name. A TLS failure is final; another address is not
-tried, for it would hide a broken server.
+one hook is filled here: look up and check the addresses (`lookup`), connect (`dial`), then TLS on the connected socket with the
+host's name. A TLS failure is final; another address is not tried, for it would hide a broken server.
 Neither proxies nor UNIX sockets.
 """
 
@@ -12,19 +11,18 @@ from __future__ import annotations
 import functools
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-import aiohappyeyeballs
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
 from probe.model.clock import Clock
 from probe.model.stage import Phase, Stage, StageTimer
 from probe.net import errors
+from probe.net.dial import TLS_GOODBYE_SECONDS, Dial, reach
 from probe.net.lookup import Lookup
 
 if TYPE_CHECKING:
@@ -32,11 +30,6 @@ if TYPE_CHECKING:
     from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
 
-Dial: TypeAlias = Callable[[str, str, int], Awaitable[tuple[str, int]]]
-"""(host, ip, port) → the address to connect to instead: a relay. Host name and TLS stay."""
-
-_STAGGER_SECONDS = 0.25  # RFC 8305 §5: Connection Attempt Delay
-_TLS_GOODBYE_SECONDS = 1.0
 _IDLE_SECONDS = 4.0  # servers close idle connections from 5 s on; a POST must not meet one that is just closing
 
 
@@ -93,7 +86,8 @@ class StagedConnector(aiohttp.BaseConnector):
         mark = opening.get()
         mark.fresh = True
         addresses = await self._lookup.addresses(host, port, phase=mark.phase, looking=lambda: self._enter(mark, Stage.RESOLVE))
-        sock = await self._reach(host, addresses, mark)
+        self._enter(mark, Stage.CONNECT)
+        sock = await reach(host, addresses, self._dial, mark.reached)
         return await self._speak(sock, host, req.is_ssl(), mark)
 
     def _enter(self, mark: Opening, stage: Stage) -> None:
@@ -101,53 +95,11 @@ class StagedConnector(aiohttp.BaseConnector):
         if mark.stages is not None:
             mark.stages.enter(stage, self._clock.now())
 
-    async def _reach(self, host: str, addresses: list[tuple[str, int]], mark: Opening) -> socket.socket:
-        self._enter(mark, Stage.CONNECT)
-        try:
-            if self._dial is not None:
-                return await self._through(self._dial, host, addresses, mark)
-            sock = await self._start(addresses)
-        except (OSError, RuntimeError) as error:  # uvloop raises RuntimeError for some of what asyncio calls OSError
-            failure = errors.of_connecting(error)
-            if failure is None:
-                raise
-            raise failure from error
-        if mark.reached is not None:
-            with suppress(OSError):  # reset already: what comes next will say so
-                mark.reached(str(sock.getpeername()[0]))
-        return sock
-
-    async def _through(self, dial: Dial, host: str, addresses: list[tuple[str, int]], mark: Opening) -> socket.socket:
-        """One address after another: a relay connects to the far side before it answers."""
-        refused: OSError | None = None
-        for ip, port in addresses:
-            try:
-                sock = await self._start([await dial(host, ip, port)])
-            except OSError as error:
-                refused = refused or error
-            else:
-                if mark.reached is not None:
-                    mark.reached(ip)
-                return sock
-        assert refused is not None
-        raise refused
-
-    async def _start(self, addresses: list[tuple[str, int]]) -> socket.socket:
-        infos: list[Any] = []
-        for ip, port in addresses:
-            if ":" in ip:
-                bare, _, scope = ip.partition("%")
-                where: tuple[Any, ...] = (bare, port, 0, socket.if_nametoindex(scope) if scope else 0)
-                infos.append((socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", where))
-            else:
-                infos.append((socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (ip, port)))
-        return await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=_STAGGER_SECONDS, loop=self._loop)
-
     async def _speak(self, sock: socket.socket, host: str, secure: bool, mark: Opening) -> ResponseHandler:
         secured: dict[str, Any] = {}
         if secure:
             self._enter(mark, Stage.TLS)
-            secured = {"ssl": self._tls, "server_hostname": host.rstrip("."), "ssl_shutdown_timeout": _TLS_GOODBYE_SECONDS}
+            secured = {"ssl": self._tls, "server_hostname": host.rstrip("."), "ssl_shutdown_timeout": TLS_GOODBYE_SECONDS}
         try:
             _, protocol = await self._loop.create_connection(self._factory, sock=sock, **secured)
         except BaseException as error:

@@ -217,9 +217,8 @@ class Client(Peer):
     def _status(self, info: dict[str, Value]) -> Iterator[Event]:
         code = info.get("code")
         code = code if isinstance(code, str) else ""
-        if self.phase is Phase.SIGNAL and (
-            code.endswith((".Rejected", ".Failed", ".InvalidApp")) or info.get("level") == "error"
-        ):
+        bad = info.get("level") == "error"
+        if self.phase is Phase.SIGNAL and (bad or code.endswith((".Rejected", ".Failed", ".InvalidApp"))):
             self._refuse(info, Phase.SIGNAL)
         if not self._joined and code == ("NetStream.Publish.Start" if self._publish else "NetStream.Play.Start"):
             yield self._join()
