@@ -71,7 +71,7 @@ class SegmentMuxer:
         self._part = None if part is None else round(part * VIDEO_TIMESCALE)
         self._number = 0
         self._chunks = 0
-        self._began = 0  # the open segment's first picture
+        self.began = 0  # pts of the open segment's first picture
         self._last_video = -1
         self._last_sound = -1
         self._sound_length = 0
@@ -89,13 +89,13 @@ class SegmentMuxer:
             return None
         done = None
         if self._open:
-            length = pts - self._began
+            length = pts - self.began
             if (keyframe and length * 10 >= self._target * 9) or length > _LONGEST or self._size > _LARGEST:
                 done = self._close(pts)
             elif self._part is not None and 2 * pts - self._last_video - self._video[0][1] > self._part:
                 self._close_part(pts)
         if not self._open:
-            self._began = pts
+            self.began = pts
         # Parameter sets stay in the samples too: they may change in mid-stream, and avcC is written once.
         sample = to_lengths([nal for nal in nals if nal[0] & 31 != _DELIMITER])
         self._video.append((sample, pts, keyframe))
@@ -133,8 +133,8 @@ class SegmentMuxer:
         return Segment(
             number=self._number,
             data=b"".join(part.data for part in parts),
-            start=self._began / VIDEO_TIMESCALE,
-            duration=(end - self._began) / VIDEO_TIMESCALE,
+            start=self.began / VIDEO_TIMESCALE,
+            duration=(end - self.began) / VIDEO_TIMESCALE,
             independent=parts[0].independent,
             parts=parts,
         )

@@ -130,7 +130,7 @@ class SoundTranscoder(_Worker):
     @staticmethod
     def _planes(frame: av.AudioFrame) -> NDArray[np.float32]:
         """(2, samples)."""
-        array: NDArray[np.float32] = frame.to_ndarray()
+        array = frame.to_ndarray().astype(np.float32, copy=False)
         return array if frame.format.is_planar else array.reshape(-1, 2).T
 
     def _hold(self, planes: NDArray[np.float32]) -> None:

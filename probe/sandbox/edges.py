@@ -1,108 +1,102 @@
 """The two edges: each a port of its own with a small cache in front of the origin, and where HLS is broken on purpose.
 
-An answer says who gave it (`X-Edge`), from where (`X-Cache: HIT | MISS`) and how old it is (`Age`, RFC 9111). Playlists
-are kept for a fifth of a second, files for half a minute; refusals are not kept.
+An answer says who gave it (`X-Edge`), from where (`X-Cache: HIT | MISS`; who waited for another's request has a HIT) and how
+old it is (`Age`, RFC 9111). Playlists are kept for a fifth of a second, low-latency ones for half a part; one that was
+asked for by its number (`_HLS_msn`) has an address of its own and never changes: it is kept as files are, half a minute.
+Of a query only those directives count, so that nothing else makes two things of one. Refusals are not kept.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections import OrderedDict
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+import re
 
-import aiohttp
 from aiohttp import web
 
 from probe.model.clock import NS
+from probe.sandbox.cache import KEPT, Cache, Kept, seconds_old
 from probe.sandbox.context import PLATFORM
 from probe.sandbox.faults import Faults
-from probe.sandbox.segments import PLAYLIST
-from probe.sandbox.web import CORS, REQUEST_ID, SPAN, Refused, endless, front, serves
+from probe.sandbox.playlists import PLAYLIST
+from probe.sandbox.web import CORS, REQUEST_ID, SPAN, Refused, endless, front, hang, serves
 
-KEPT_FILES = 64
-KEPT_NS = {"playlist": NS // 5, "segment": 30 * NS}
-LARGEST = 16 * 1024 * 1024
+FILES_NS = 30 * NS
+PLAYLIST_NS = {"hls": NS // 5, "ll-hls": NS // 10}
+DIRECTIVES = ("_HLS_msn", "_HLS_part", "_HLS_skip")
 PIECES = 10
 HUGE = 500_000  # segments in a playlist of a million lines
 PRIVATE = "http://169.254.169.254/latest/"
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    body: bytes
-    content_type: str
-    stored: int
+Where = dict[str, str]
 
 
 class Edge:
-    """One edge's cache and its way to the origin."""
+    """One edge."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self.cache = Cache()
         self._frozen: dict[str, bytes] = {}  # fault → the playlist it stands still at
-        self._origin: aiohttp.ClientSession | None = None
-
-    async def connect(self, app: web.Application) -> AsyncIterator[None]:
-        """Hold connections to the origin while the app runs."""
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as self._origin:
-            yield
 
     @serves("hls")
-    async def serve(self, request: web.Request) -> web.StreamResponse:
+    async def hls(self, request: web.Request) -> web.StreamResponse:
         """GET /hls/{room}/{name}."""
-        faults = request.app[PLATFORM].faults
-        name = request.match_info["name"]
-        what = "playlist" if name.endswith(".m3u8") else "segment"
-        where = {"edge": self.name, "room": request.match_info["room"]}
+        return await self._serve(request, "hls", "hls")
+
+    @serves("ll-hls")
+    async def low_latency(self, request: web.Request) -> web.StreamResponse:
+        """GET /ll/{room}/{name}."""
+        return await self._serve(request, "ll", "ll-hls")
+
+    async def _serve(self, request: web.Request, folder: str, way: str) -> web.StreamResponse:
+        platform = request.app[PLATFORM]
+        faults = platform.faults
+        room, name = request.match_info["room"], request.match_info["name"]
+        what = "playlist" if name.endswith(".m3u8") else "part" if "part-" in name else "segment"
+        where = {"edge": self.name, "room": room, "of": way}
+        miss = {"X-Edge": self.name, "X-Cache": "MISS"}
         if refusal := faults.hit("edge_refuses", **where):
-            raise Refused(int(refusal["status"]), "planted", {"X-Edge": self.name, "X-Cache": "MISS"})
-        if faults.hit("endless", service="hls", what=what, room=where["room"]):
+            raise Refused(int(refusal["status"]), "planted", miss)
+        if faults.hit("endless", service=way, what=what, room=room):
             return await endless(request, PLAYLIST if what == "playlist" else "video/mp4")
-        kept, cached = await self._get(request, what)
+        if what == "part":
+            if faults.hit("part_missing", **where):
+                raise Refused(404, "planted", miss)
+            if faults.hit("part_hangs", **where):
+                await hang(platform)
+        if name.startswith("small") and faults.hit("rendition_missing", **where):
+            raise Refused(404, "planted", miss)
+        directives = "&".join(f"{d}={request.query[d]}" for d in DIRECTIVES if d in request.query) if way == "ll-hls" else ""
+        if not re.fullmatch(r"[\w=&]{0,100}", directives):
+            raise Refused(400, "bad_directive", miss)
+        path = f"{folder}/{room}/{name}" + (f"?{directives}" if directives else "")
+        lasting = what != "playlist" or "_HLS_msn" in directives
+        headers = request[SPAN].headers() | {"X-Request-ID": request[REQUEST_ID]}
+        try:
+            kept, cached = await self.cache.get(platform, path, FILES_NS if lasting else PLAYLIST_NS[way], headers)
+        except Refused as refused:
+            raise Refused(refused.status, refused.error, miss) from None
         headers = {"X-Edge": self.name, "X-Cache": "HIT" if cached else "MISS"}
-        headers["Age"] = str((request.app[PLATFORM].clock.now() - kept.stored) // NS)
-        headers["Cache-Control"] = "max-age=0" if what == "playlist" else "max-age=30"
+        headers["Age"] = str(seconds_old(kept, platform.clock.now()))
+        headers["Cache-Control"] = "max-age=30" if lasting else "max-age=0"
         if what == "playlist":
-            return self._playlist(kept.body, headers, faults, where)
-        if name.startswith("init"):
+            return self._playlist(kept.body, headers, faults, where, name)
+        if "init" in name:
             return web.Response(body=kept.body, content_type=kept.content_type, headers=headers)
         return await self._segment(request, kept, headers, faults, where)
 
-    async def _get(self, request: web.Request, what: str) -> tuple[_Kept, bool]:
-        clock = request.app[PLATFORM].clock
-        path = f"{request.match_info['room']}/{request.match_info['name']}"
-        kept = self._kept.get(path)
-        if kept is not None and clock.now() - kept.stored < KEPT_NS[what]:
-            return kept, True
-        assert self._origin is not None
-        url = f"{request.app[PLATFORM].config.url('main')}/origin/{path}"
-        try:
-            async with self._origin.get(url, headers=request[SPAN].headers() | {"X-Request-ID": request[REQUEST_ID]}) as answer:
-                if answer.status != 200:
-                    raise Refused(answer.status, "origin", {"X-Edge": self.name, "X-Cache": "MISS"})
-                body = await answer.content.read(LARGEST)
-                while not answer.content.at_eof() and len(body) < LARGEST:
-                    body += await answer.content.read(LARGEST - len(body))
-                kept = self._kept[path] = _Kept(body, answer.content_type, clock.now())
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise Refused(502, "origin", {"X-Edge": self.name, "X-Cache": "MISS"}) from error
-        self._kept.move_to_end(path)
-        while len(self._kept) > KEPT_FILES:
-            self._kept.popitem(last=False)
-        return kept, False
-
-    def _playlist(self, body: bytes, headers: dict[str, str], faults: Faults, where: dict[str, str]) -> web.Response:
+    def _playlist(self, body: bytes, headers: dict[str, str], faults: Faults, where: Where, name: str) -> web.Response:
         if fault := faults.hit("playlist_stale", **where):
-            key = f"{fault.id} {where['room']}"
-            if key not in self._frozen and len(self._frozen) >= KEPT_FILES:
+            key = f"{fault.id} {where['room']} {where['of']} {name}"
+            if key not in self._frozen and len(self._frozen) >= KEPT:
                 self._frozen.clear()
             body = self._frozen.setdefault(key, body)
         if faults.hit("playlist_private", **where):
             lines = body.decode().splitlines()
+            lines = [re.sub(r'(PART|HINT)(.*)URI="', rf'\1\2URI="{PRIVATE}', line) for line in lines]
             body = "\n".join(line if line.startswith("#") or not line else PRIVATE + line for line in lines).encode()
+        if where["of"] == "ll-hls":
+            body = _told_wrong(body, faults, where)
         if faults.hit("playlist_huge", **where):
             body = body.replace(b"#EXT-X-ENDLIST", b"") + b"#EXTINF:1.0,\nnothing.m4s\n" * HUGE
         if faults.hit("playlist_html", **where):
@@ -110,7 +104,7 @@ class Edge:
         return web.Response(body=body, content_type=PLAYLIST, headers=headers)
 
     async def _segment(
-        self, request: web.Request, kept: _Kept, headers: dict[str, str], faults: Faults, where: dict[str, str]
+        self, request: web.Request, kept: Kept, headers: dict[str, str], faults: Faults, where: Where
     ) -> web.StreamResponse:
         body = kept.body
         if faults.hit("segment_missing", **where):
@@ -148,10 +142,20 @@ class Edge:
         return response
 
 
+def _told_wrong(body: bytes, faults: Faults, where: Where) -> bytes:
+    """A low-latency playlist as planted faults would have it."""
+    if b"#EXT-X-SKIP:" in body and faults.hit("delta_lies", **where):
+        body = re.sub(rb"(SKIPPED-SEGMENTS=)(\d+)", lambda m: m[1] + str(int(m[2]) + 3).encode(), body)
+    if faults.hit("hint_never_comes", **where):
+        body = re.sub(rb'(#EXT-X-PRELOAD-HINT:TYPE=PART,URI=")', rb"\1never-", body)
+    return body
+
+
 def application(name: str) -> web.Application:
     """The app of one edge."""
     edge = Edge(name)
     app = web.Application(middlewares=[front(name, faulty=True)])
-    app.cleanup_ctx.append(edge.connect)
-    app.router.add_get("/hls/{room}/{name}", edge.serve)
+    app.cleanup_ctx.append(edge.cache.connect)
+    app.router.add_get("/hls/{room}/{name}", edge.hls)
+    app.router.add_get("/ll/{room}/{name}", edge.low_latency)
     return app

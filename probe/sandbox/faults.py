@@ -18,7 +18,7 @@ from typing import Any
 from probe.model.clock import NS, Clock
 from probe.sandbox.store import Store
 
-SERVICES = ("auth", "room", "payment", "gift", "chat", "moderation", "whip", "whep", "hls")
+SERVICES = ("auth", "room", "payment", "gift", "chat", "moderation", "whip", "whep", "hls", "ll-hls", "http-flv")
 EDGES = ("edge-a", "edge-b")
 LIMIT = 64
 
@@ -77,8 +77,9 @@ _SERVICE = {"service": _one_of(*SERVICES)}
 _SECONDS = {"seconds": _number(0, 120)}
 _SIGNAL = {"of": _one_of("whip", "whep")}
 _OF_WHEP = {"of": "whep"}
-_MEDIA = {"of": _one_of("whep", "hls")}  # absent: both
-_EDGE = {"edge": _one_of(*EDGES)}  # absent: both
+_MEDIA = {"of": _one_of("whep", "hls", "ll-hls", "http-flv")}  # absent: all
+_EDGE = {"edge": _one_of(*EDGES), "of": _one_of("hls", "ll-hls")}  # absent: both
+_LL_EDGE = {"edge": _one_of(*EDGES)}
 _COMMON: dict[str, Check] = {"times": _number(1, 1e6), "for": _number(0, 3600), "after": _number(0, 3600), "room": _text}
 
 TABLE: dict[str, Row] = {
@@ -89,8 +90,8 @@ TABLE: dict[str, Row] = {
                   _SERVICE | {"status": _status, "body": _one_of("json", "html")}, {"status": 503, "body": "json"}),
     "redirect": Row("the service answers 307 to the origin `to` (default: this host under another name)",
                     _SERVICE | {"to": _origin}, {"to": ""}),
-    "endless": Row("the service (hls: an edge's `what`) answers 200 with a 10 GB body",
-                   _SERVICE | {"what": _one_of("playlist", "segment")}),
+    "endless": Row("the service (hls, ll-hls: an edge's `what`) answers 200 with a 10 GB body",
+                   _SERVICE | {"what": _one_of("playlist", "segment", "part")}),
     "killed": Row("the server process dies, at once or at the next request of `on`, and is back after `down` seconds",
                   {"down": _number(0, 60), "on": _one_of(*SERVICES)}, {"down": 1.0}),
     # product services
@@ -121,7 +122,7 @@ TABLE: dict[str, Row] = {
     "media_garbage": Row("packets whose payload is noise", _MEDIA, media=True),
     "media_stalls": Row("nothing more, from `after` seconds into the session", _MEDIA, media=True),
     "media_ends": Row("the server closes the session `after` seconds into it", _MEDIA, media=True),
-    # HLS, as the edges serve it
+    # HLS of both ways, as the edges serve it
     "playlist_stale": Row("the media playlist never advances again", _EDGE),
     "playlist_html": Row("a page of HTML instead of the media playlist", _EDGE),
     "playlist_huge": Row("a media playlist of a million lines", _EDGE),
@@ -133,6 +134,14 @@ TABLE: dict[str, Row] = {
                              _EDGE | {"cut": _one_of(True, False)}, {"cut": False}),
     "segment_garbage": Row("noise instead of a segment", _EDGE),
     "segment_missing": Row("404 for every segment", _EDGE),
+    # low-latency HLS
+    "part_missing": Row("404 for every part", _LL_EDGE),
+    "part_hangs": Row("a request for a part is never answered", _LL_EDGE),
+    "hint_never_comes": Row("the preload hint names a part that never comes", _LL_EDGE),
+    "delta_lies": Row("a delta update says it left out three segments more than it did", _LL_EDGE),
+    # the second rendition
+    "rendition_missing": Row("404 for the small rendition's playlist and all of its files", _EDGE),
+    "rendition_half_rate": Row("the small rendition has half the pictures that the master playlist tells of"),
 }  # fmt: skip
 
 

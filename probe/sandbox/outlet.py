@@ -1,8 +1,8 @@
-"""The last yard to one session (a WHEP viewer, or a room's HLS window): media faults act here, and timelines are spliced.
+"""The last yard to one session (a viewer, or a room's HLS window): media faults act here, and timelines are spliced.
 
 A session begins at a keyframe, and so does each change of source within it: another publisher, a stranger, a planted
 still. Its own timeline never goes back: a new source is laid on where it arrived, video and audio alike, so that they
-stay in step.
+stay in step. Of the two forms of sound a session takes one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from probe.model.clock import NS
 from probe.sandbox.still import black_keyframe
-from probe.sandbox.unit import RATES, Unit
+from probe.sandbox.timeline import Timeline
+from probe.sandbox.unit import Unit
 
 if TYPE_CHECKING:
     from probe.sandbox.context import Platform
@@ -36,26 +37,29 @@ class Outlet:
         protocol: str,
         deliver: Callable[[Unit], bool],
         end: Callable[[], None] = lambda: None,
+        *,
+        sound: str = "aac",
+        timeline: Timeline | None = None,
     ) -> None:
+        self._sound = sound
+        self._timeline = timeline or Timeline()
         self._faults = platform.faults
         self._live = live
         self._session = session
         self._match = {"of": protocol, "room": live.room}
         self._deliver = deliver
         self._end = end
-        self._began: int | None = None
         self._shown: int | None = None  # when its first picture came
         self._source = ""
         self._waiting = True
-        self._offsets: dict[str, int] = {}
         self._last: dict[str, int] = {}
         self._still: Unit | None = None
         self._late: list[asyncio.TimerHandle] = []
 
     def put(self, unit: Unit) -> None:
         """One unit of the room's stream."""
-        if self._began is None:
-            self._began = unit.arrived
+        if unit.kind == "audio" and unit.codec != self._sound:
+            return
         age = 0.0 if self._shown is None else (unit.arrived - self._shown) / NS
         fault = self._faults.media(self._session, age, **self._match)
         name = fault.name if fault else ""
@@ -104,16 +108,14 @@ class Outlet:
             began = not self._source
             self._source = unit.source
             self._waiting = self._waiting or not began
-            self._offsets.clear()
             self._live.request_keyframe()
         if unit.kind == "video" and self._waiting:
             if not unit.keyframe:
                 return
             self._waiting = False
-        if unit.kind not in self._offsets:
-            assert self._began is not None
-            self._offsets[unit.kind] = (unit.arrived - self._began) * RATES[unit.kind] // NS - unit.pts
-        pts = max(unit.pts + self._offsets[unit.kind], self._last.get(unit.kind, -1) + 1)
+        if unit.kind == "audio" and unit.codec != self._sound:
+            return
+        pts = max(self._timeline.pts(unit), self._last.get(unit.kind, -1) + 1)
         self._last[unit.kind] = pts
         delivered = self._deliver(replace(unit, pts=pts))
         if unit.kind == "video" and not delivered:

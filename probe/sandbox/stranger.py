@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from probe.media.programme import Programme, ProgrammeIds
+from probe.sandbox.sound import Sound
 from probe.sandbox.unit import Unit
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ class Stranger:
         self._members: dict[str, Callable[[Unit], None]] = {}
         self._programme: Programme | None = None
         self._task: asyncio.Task[None] | None = None
+        self._times = 0
 
     def join(self, session: str, deliver: Callable[[Unit], None]) -> None:
         """Give `session` this stream; no harm in saying it again."""
@@ -50,6 +52,18 @@ class Stranger:
     async def _run(self) -> None:
         async with Programme("360p30", clock=self._platform.clock, ids=IDS) as programme:
             self._programme = programme
-            async for unit in programme.units():
-                for deliver in list(self._members.values()):
-                    deliver(Unit("stranger", unit.kind, unit.data, unit.pts, unit.keyframe, unit.due))
+            self._times += 1
+            name = f"stranger-{self._times}"
+            sound = Sound(self._deliver, lambda form: True)
+            try:
+                async for unit in programme.units():
+                    audio = unit.kind == "audio"
+                    codec = "opus" if audio else "h264"
+                    take = sound.put if audio else self._deliver
+                    take(Unit(name, unit.kind, unit.data, unit.pts, unit.keyframe, unit.due, codec))
+            finally:
+                sound.close()
+
+    def _deliver(self, unit: Unit) -> None:
+        for deliver in list(self._members.values()):
+            deliver(unit)

@@ -115,7 +115,7 @@ async def _service_faults(platform: Platform, request: web.Request, service: str
         return web.Response(status=307, headers={"Location": location})
     if fault := faults.hit("refuse", **where):
         return _refusal(fault)
-    if service != "hls" and faults.hit("endless", **where):
+    if service not in ("hls", "ll-hls") and faults.hit("endless", **where):
         return await endless(request, "application/json")
     return None
 

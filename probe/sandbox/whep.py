@@ -24,12 +24,13 @@ class Viewer(PeerSession):
 
     role = "viewer"
     protocol = "whep"
+    sound = "opus"
     _seen = False
 
     def __init__(self, platform: Platform, room: Room, user: str, span: Span) -> None:
         super().__init__(platform, room, user, span)
         self._tracks: dict[str, UnitTrack] = {}
-        self._outlet = Outlet(platform, room.live, self.id, self.protocol, self._deliver, self.end)
+        self._outlet = Outlet(platform, room.live, self.id, self.protocol, self._deliver, self.end, sound=self.sound)
 
     def prepare(self, offer: str) -> None:
         for kind, codec in (("video", "h264"), ("audio", "opus")):

@@ -11,8 +11,10 @@ from probe.rtc import AccessUnit, prefer, receive_units, request_keyframe
 from probe.sandbox.context import PLATFORM
 from probe.sandbox.peers import PeerSession, accept, leave, offered
 from probe.sandbox.rooms import own_room
+from probe.sandbox.sound import MADE
 from probe.sandbox.unit import Unit
 from probe.sandbox.web import SPAN, serves
+from probe.wire.fmp4 import AudioTrack
 
 
 class Publisher(PeerSession):
@@ -20,7 +22,7 @@ class Publisher(PeerSession):
 
     role = "publisher"
     protocol = "whip"
-    audio = False
+    sound: AudioTrack | None = None
     _ask: Callable[[], None] | None = None
     _seen = False
 
@@ -33,7 +35,7 @@ class Publisher(PeerSession):
                 if kind == "video":
                     self._ask = partial(request_keyframe, transceiver.receiver)
                 else:
-                    self.audio = True
+                    self.sound = MADE
 
     async def join(self) -> None:
         await self.room.live.publish(self)
@@ -49,7 +51,8 @@ class Publisher(PeerSession):
         if kind == "video" and unit.keyframe and not self._seen:
             self._seen = True
             self.phase("")
-        self.room.live.put(Unit(self.id, kind, unit.data, unit.timestamp, unit.keyframe, unit.first_arrived))
+        codec = "h264" if kind == "video" else "opus"
+        self.room.live.put(Unit(self.id, kind, unit.data, unit.timestamp, unit.keyframe, unit.first_arrived, codec))
 
 
 @serves("whip")
