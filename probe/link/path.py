@@ -2,7 +2,7 @@
 
 TCP goes through `dial`, a hook of net/: the client keeps host name and TLS and only connects elsewhere. UDP goes through
 rewritten ICE candidates of the offer (`udp_local`) and of the answer (`udp_remote`). Where nothing is to be impaired
-there is no Path. Delay, loss and rate are not here yet; they belong in `Gate.datagram`.
+there is no Path. What the network between does (delay, loss, rate …) is `lane`'s for datagrams and `flow`'s for streams.
 """
 
 from __future__ import annotations
@@ -10,16 +10,21 @@ from __future__ import annotations
 from types import TracebackType
 
 from probe.link import tcp, udp
-from probe.link.gate import Gate, Traffic, Way
+from probe.link.gate import Gate
+from probe.link.traffic import Traffic, Way
 from probe.model.clock import Clock
+from probe.plan import Network
 
 
 class Path:
-    """One session's path. Lives on the loop it is made on; leaving it closes every socket it has."""
+    """One session's path. Lives on the loop it is made on; leaving it closes every socket it has.
 
-    def __init__(self, clock: Clock) -> None:
+    `network`: what it does to everything on it, by chance that `seed` decides: the same seed and the same packets, the same fate.
+    None: it can only be cut."""
+
+    def __init__(self, clock: Clock, network: Network | None = None, seed: int = 0) -> None:
         self._clock = clock
-        self._gate = Gate(clock)
+        self._gate = Gate(clock, network, seed)
         self._tcp = tcp.Relay(self._gate)
         self._udp = udp.Relay(self._gate)
 
@@ -39,6 +44,12 @@ class Path:
         """The server's candidate → the address our ICE agent should use. ValueError unless `ip` is a literal address;
         Failure(ICE) beyond 64 candidates."""
         return self._udp.remote(ip, port)
+
+    async def udp(self, ip: str, port: int) -> tuple[str, int]:
+        """The server's address → the loopback address that one client without candidates (SRT) uses in its place: whichever
+        socket speaks to it first. Asking again is the next attempt's: a new address, the old one closed. ValueError unless
+        `ip` is a literal address."""
+        return self._udp.tunnel(ip, port)
 
     def cut(self) -> int:
         """The link goes down, both ways: datagrams are lost, connections stay and their bytes wait, new ones hang.

@@ -13,10 +13,11 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from probe.errors import Failure
-from probe.link.gate import Gate, Way
+from probe.link.gate import Gate
+from probe.link.traffic import Way
 from probe.model.stage import Phase
 
 Address = tuple[str, int]
@@ -76,6 +77,18 @@ class Relay:
         self._limit = limit
         self._server_facing: dict[Address, _Socket] = {}  # by our candidate
         self._agent_facing: dict[Address, _Socket] = {}  # by the server's candidate
+        self._tunnels: dict[Address, _Tunnel] = {}  # by the server's address
+
+    def tunnel(self, ip: str, port: int) -> Address:
+        """For a client that is told one address of one server (SRT), not candidates: what to use in its place.
+
+        Asked again for the same server, the client is a new one, of the next attempt: a new address, and the old is closed."""
+        theirs = normal(ip, port)
+        self._admit(self._tunnels, theirs)
+        if (old := self._tunnels.pop(theirs, None)) is not None:
+            old.close()
+        self._tunnels[theirs] = _Tunnel(self._gate, theirs)
+        return self._tunnels[theirs].address
 
     def local(self, ip: str, port: int) -> Address:
         """Our host candidate → what the server should be told: a socket on the same interface.
@@ -102,14 +115,19 @@ class Relay:
         for ours, old in tuple(self._server_facing.items()):
             self._server_facing[ours] = self._facing_server(ours)
             old.close()
+        for tunnel in self._tunnels.values():
+            tunnel.rebind()
 
     def close(self) -> None:
+        for tunnel in self._tunnels.values():
+            tunnel.close()
+        self._tunnels.clear()
         for side in (self._server_facing, self._agent_facing):
             for sock in side.values():
                 sock.close()
             side.clear()
 
-    def _admit(self, side: dict[Address, _Socket], candidate: Address) -> None:
+    def _admit(self, side: Mapping[Address, object], candidate: Address) -> None:
         if self._gate.closed:
             raise RuntimeError("the path was closed")
         if candidate not in side and len(side) >= self._limit:
@@ -131,3 +149,43 @@ class Relay:
             self._gate.traffic[Way.DOWN].stray += 1
             return
         self._gate.datagram(Way.DOWN, data, out.sendto, ours)
+
+
+class _Tunnel:
+    """One client of ours and one server. The client is whoever speaks first; anybody else, on either side, is a stranger."""
+
+    def __init__(self, gate: Gate, theirs: Address) -> None:
+        self._gate, self._theirs = gate, theirs
+        self._six = ":" in theirs[0]
+        self._client: Address | None = None
+        self._near = _Socket("::1" if self._six else "127.0.0.1", self._up)
+        try:
+            self._far = self._facing_server()
+        except OSError:
+            self._near.close()
+            raise
+        self.address = self._near.address
+
+    def rebind(self) -> None:
+        old, self._far = self._far, self._facing_server()
+        old.close()
+
+    def close(self) -> None:
+        self._near.close()
+        self._far.close()
+
+    def _facing_server(self) -> _Socket:
+        return _Socket("::" if self._six else "0.0.0.0", self._down)  # noqa: S104 (whichever address leads there)
+
+    def _up(self, data: bytes, source: Address) -> None:
+        self._client = self._client or source
+        if source != self._client:
+            self._gate.traffic[Way.UP].stray += 1
+            return
+        self._gate.datagram(Way.UP, data, self._far.sendto, self._theirs)
+
+    def _down(self, data: bytes, source: Address) -> None:
+        if self._client is None or source != self._theirs:
+            self._gate.traffic[Way.DOWN].stray += 1
+            return
+        self._gate.datagram(Way.DOWN, data, self._near.sendto, self._client)
