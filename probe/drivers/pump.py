@@ -53,11 +53,12 @@ class Pump:
             self._timer.cancel()
         self._programme.close()
 
-    def acknowledged(self, received: int) -> None:
-        """The server says it has `received` so much of ours (packets or bytes); it counts when that is more than before."""
+    def acknowledged(self, received: int, at: int | None = None) -> None:
+        """The server says it has `received` so much of ours (packets or bytes); it counts when that is more than before. `at`:
+        when that was seen, now if None."""
         if self._running and received > self._received:
             self._received = received
-            self._last_ack = self._io.clock.now()
+            self._last_ack = self._io.clock.now() if at is None else at
             self._record()
 
     def _hand_over(self, item: EncodedUnit | BaseException | None) -> None:

@@ -3,18 +3,89 @@
 No buffer: a picture counts as shown when it is decoded, so that what the platform delayed is seen and nothing is added.
 Stages: the driver enters FIRST_PACKET when it has asked for media; here the first packet opens KEYFRAME, and the first
 keyframe's last byte opens PROBE. Pictures before it cannot be decoded and are not handed on.
+
+`playing` is the whole life of such a viewer: it is entered with the first keyframe, so that what cannot be decoded is told by
+raising, and reads on beside whoever is inside it.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+
 from probe.drivers.base import SessionIO
-from probe.errors import Unsupported
+from probe.errors import Failure, Unsupported
 from probe.media.decoder import DecoderThread
-from probe.model.stage import Stage
+from probe.model.clock import NS
+from probe.model.outcome import REASONS
+from probe.model.stage import Phase, Stage
 from probe.wire.packet import EncodedPacket
 
 HEARD = ("aac", "opus", "mp3")
 SEEN = ("h264", "vp8")
+SOUND_ALONE = 3 * NS  # sound for so long and not one picture: there will be none
+_NEAREST = {"closed": "ended", "timeout": "ended", "protocol": "malformed"}
+
+
+@asynccontextmanager
+async def playing(io: SessionIO, streamed: Streamed, packets: AsyncIterator[tuple[EncodedPacket, int]]) -> AsyncIterator[None]:
+    """Decode `packets` (each with the arrival of its last byte) while the block lasts; entered with the first keyframe.
+
+    `packets` never ends but by raising Failure or Unsupported: before that keyframe it comes out here, later it ends the feed."""
+    try:
+        while not streamed.begun:
+            packet, arrived = await anext(packets)
+            streamed.put(packet, arrived)
+
+        async def rest() -> None:
+            async for packet, arrived in packets:
+                streamed.put(packet, arrived)
+
+        async with alongside(io, rest()):
+            yield
+    finally:
+        streamed.close()
+        io.feed.close()
+
+
+@asynccontextmanager
+async def alongside(io: SessionIO, *jobs: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Run `jobs` while the block lasts; what they raise of ours ends the feed, anything else is a bug and comes out here."""
+    failed: Exception | None = None  # the block's own: it is not to come out as the group's
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_ending(io, job)) for job in jobs]
+            try:
+                yield
+            except Exception as error:
+                failed = error
+            finally:
+                for task in tasks:
+                    task.cancel()
+    except ExceptionGroup as bugs:
+        failed = bugs.exceptions[0]
+    if failed is not None:
+        raise failed
+
+
+async def _ending(io: SessionIO, job: Coroutine[None, None, None]) -> None:
+    try:
+        await job
+    except Failure as failure:
+        io.feed.close(failure)
+    except Unsupported as unsupported:
+        io.feed.close(Failure(Phase.PLAYING, "undecodable", str(unsupported)))
+
+
+def fitted(failure: Failure, phase: Phase) -> Failure:
+    """What happened on an open connection, told of `phase`, in the nearest reason that it has. TLS's own stays TLS's."""
+    if failure.phase in (phase, Phase.TLS):
+        return failure
+    known = REASONS[phase]
+    nearest = _NEAREST.get(failure.reason, failure.reason)
+    reason = next(r for r in (failure.reason, nearest, "closed", "ended") if r in known)
+    return Failure(phase, reason, failure.outcome.detail)
 
 
 class Streamed:
@@ -26,13 +97,24 @@ class Streamed:
         self._video: DecoderThread | None = None
         self._audio: DecoderThread | None = None
         self._audio_kind: tuple[str, bytes] | None = None
-        self._begun = False
+        self._first: int | None = None
+        self._seen = False
+        self.begun = False  # the first keyframe is with the decoder
+
+    @property
+    def phase(self) -> Phase:
+        """Where a failure of the stream belongs now."""
+        return Phase.PLAYING if self.begun else Phase.FIRST_PACKET if self._first is None else Phase.KEYFRAME
 
     def put(self, packet: EncodedPacket, arrived: int) -> None:
-        """One packet whose last byte arrived at `arrived`. Raises Unsupported for a picture we cannot decode."""
+        """One packet whose last byte arrived at `arrived`. Raises Unsupported for a picture we cannot decode, Failure(keyframe,
+        no_video) where nothing but sound comes."""
         self._io.stages.enter(Stage.KEYFRAME, arrived)
+        self._first = arrived if self._first is None else self._first
         if packet.kind == "audio":
             self._hear(packet, arrived)
+            if not self._seen and arrived - self._first >= SOUND_ALONE:
+                raise Failure(Phase.KEYFRAME, "no_video", f"sound for {SOUND_ALONE // NS} s, and not one picture")
         else:
             self._see(packet, arrived)
 
@@ -42,12 +124,13 @@ class Streamed:
                 decoder.close()
 
     def _see(self, packet: EncodedPacket, arrived: int) -> None:
-        if not self._begun:
+        self._seen = True
+        if not self.begun:
             if packet.codec not in SEEN:
                 raise Unsupported(f"{packet.codec} in the stream")
             if not packet.keyframe:
                 return
-            self._begun = True
+            self.begun = True
             self._io.stages.enter(Stage.PROBE, arrived)
             self._io.facts["codec"] = packet.codec
         if self._video is None:

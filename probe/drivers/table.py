@@ -12,16 +12,22 @@ from probe.drivers.base import SessionRow, StepDriver
 from probe.drivers.fake import FakeDriver
 from probe.drivers.hls import HlsViewer, scout
 from probe.drivers.http import HttpDriver
+from probe.drivers.http_flv import HttpFlvViewer
+from probe.drivers.rtmp_publisher import RtmpPublisher
+from probe.drivers.rtmp_viewer import RtmpViewer
 from probe.drivers.wait import WaitDriver
 from probe.drivers.websocket import WebsocketDriver
 from probe.drivers.whep import WhepViewer
 from probe.drivers.whip import WhipPublisher
+from probe.drivers.ws_flv import WsFlvViewer
 from probe.model.clock import NS
 from probe.model.observation import Role
 from probe.model.stage import Phase, Stage
 
 _WEBRTC = (Stage.SIGNAL, Stage.ICE, Stage.DTLS)
+_RTMP = (Stage.HANDSHAKE, Stage.SIGNAL, Stage.JOIN)
 _PICTURE = (Stage.KEYFRAME, Stage.FIRST_FRAME)
+_STREAM_STALL = 3 * NS  # TCP mends a gap by itself, and sooner than a new connection would
 _SESSIONS = (
     SessionRow(
         role=Role.PUBLISHER, protocol="whip", driver=WhipPublisher(), stages=(*_WEBRTC, Stage.ACK), start=5 * NS, stall=4 * NS
@@ -44,6 +50,30 @@ _SESSIONS = (
         stall=10 * NS,
         buffered=True,
         scout=scout,
+    ),
+    SessionRow(
+        role=Role.PUBLISHER, protocol="rtmp", driver=RtmpPublisher(), stages=(*_RTMP, Stage.ACK), start=5 * NS, stall=4 * NS
+    ),
+    SessionRow(
+        role=Role.VIEWER,
+        protocol="rtmp",
+        driver=RtmpViewer(),
+        stages=(*_RTMP, Stage.FIRST_PACKET, *_PICTURE),
+        start=5 * NS,
+        max_age=2 * NS,
+        stall=_STREAM_STALL,
+    ),
+    *(
+        SessionRow(
+            role=Role.VIEWER,
+            protocol=protocol,
+            driver=driver,
+            stages=(Stage.JOIN, Stage.FIRST_PACKET, *_PICTURE),
+            start=5 * NS,
+            max_age=6 * NS,
+            stall=_STREAM_STALL,
+        )
+        for protocol, driver in (("http-flv", HttpFlvViewer()), ("ws-flv", WsFlvViewer()))
     ),
 )
 _STEPS: dict[str, StepDriver] = {

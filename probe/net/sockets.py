@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from typing import Any, TypeAlias
 
 import aiohttp
 from aiohttp import WSMsgType
@@ -12,19 +13,29 @@ from probe.errors import Failure
 from probe.model.stage import Phase
 from probe.net import errors
 
+Socket: TypeAlias = aiohttp.ClientWebSocketResponse
 _TOO_BIG = 1009  # RFC 6455 §7.4.1
 _GOODBYE_SECONDS = 1.0
 
 
-async def next_text(socket: aiohttp.ClientWebSocketResponse, phase: Phase) -> str:
+async def next_text(socket: Socket, phase: Phase) -> str:
     """The next text message, others passed over. Raises Failure(phase, …): closed, too_large, timeout (no pong came),
     reset, protocol."""
+    return str(await _next(socket, WSMsgType.TEXT, phase))
+
+
+async def next_bytes(socket: Socket, phase: Phase) -> bytes:
+    """The next binary message, as `next_text`."""
+    return bytes(await _next(socket, WSMsgType.BINARY, phase))
+
+
+async def _next(socket: Socket, wanted: WSMsgType, phase: Phase) -> Any:
     while True:
         with errors.mapped(phase):
             message = await socket.receive()
         match message.type:
-            case WSMsgType.TEXT:
-                return str(message.data)
+            case kind if kind is wanted:
+                return message.data
             case WSMsgType.ERROR:
                 raise _of(message.data, phase)
             case WSMsgType.CLOSE | WSMsgType.CLOSING | WSMsgType.CLOSED:
