@@ -1,4 +1,4 @@
-"""What a decoded picture or sound says: its code, whether it is black, whether it moved, and the chirps.
+"""What a decoded picture or sound says: its code, whether it is black, moved, and is the programme's, and the chirps.
 
 Pictures are read where the decoder left them: the luma plane is viewed, not copied, and only a coarse grid of it is
 touched beside the band. `changed` compares with the last picture that had changed, so a slow pan counts every few
@@ -19,6 +19,7 @@ from probe.model.clock import NS, Clock
 from probe.model.frames import Chirp, FrameRecord
 from probe.wire.chirp import RATE, ChirpFinder
 from probe.wire.finder import Finder
+from probe.wire.picture import PictureCheck
 
 _ACROSS = 160  # grid points along the longer side
 _BLOCK = 4  # grid points each way whose mean is compared: codec noise averages out, movement does not
@@ -37,6 +38,7 @@ class Inspector:
         self._clock = clock
         self._rendition = rendition
         self._finder = Finder()
+        self._check = PictureCheck()
         self._before: NDArray[np.int16] | None = None
         self._ear = _Ear()
 
@@ -63,6 +65,8 @@ class Inspector:
             bottom = min(bottom, round(rect.bottom))
         # Chroma lies half a block off the band's edge: start a little below it.
         step = max(1, max(plane.shape) // _ACROSS)
+        layout = self._finder.layout
+        intact = None if code is None or rect is None or layout is None else self._check.look(plane, layout, rect, code)
         blocks = _blocks(plane[top + 4 : bottom : step, left:right:step])
         return FrameRecord(
             arrived=arrived,
@@ -77,6 +81,7 @@ class Inspector:
             code=code,
             black=_is_black(blocks),
             changed=self._is_changed(blocks),
+            intact=intact,
             rendition=self._rendition if rendition is None else rendition,
         )
 

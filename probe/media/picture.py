@@ -1,13 +1,17 @@
-"""What the programme shows and sounds like: cheap to draw, cheap to encode, never still.
+"""What the programme shows and sounds like: cheap to draw, cheap to encode, never still, and to be recognised.
 
-The picture is a smooth pattern twice as wide as the frame that scrolls about a 160th of it a frame, with a block that crosses it
-and changes its grey; no noise, so the encoder keeps its bitrate at any motion. The sound is a quiet hiss, so that no
-codec falls silent, and the chirp at each whole second.
+Below the band lies a smooth pattern, and on it the patches that turn bright and dark and tell which picture of the loop it is
+(probe/wire/picture.py). The pattern stands still: a scroll beneath the patches was measured to cost encoders four times the
+bits, and then the code suffers. What is encoded once, at leisure, carries grain as well, for a rate worth its name.
+Right below the band lies a strip of small checks: nothing in the picture looks like it, so no encoder that sees only what
+is below the band finds its motion above the strip. The sound is a quiet hiss, so that no codec falls silent, and the chirp
+at each whole second.
 """
 
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import cached_property
 
 import av
 import numpy as np
@@ -16,10 +20,13 @@ from numpy.typing import NDArray
 from probe.model.clock import NS
 from probe.model.frames import FrameCode
 from probe.wire.chirp import SECONDS, Samples, chirp
-from probe.wire.framecode import band_height, draw
+from probe.wire.framecode import band_height, draw, layout_for
+from probe.wire.picture import LOOP, MIDDLE, PATCH, SWING, grid_of, signs
 
 _NEUTRAL = 128
 _BLACK = 16
+_STRIP = 32  # px of checks
+_GRAIN, _GRAINS = 2.5, 8  # luma (standard deviation); fields of it, used in turn
 _CHIRP_LEVEL = 0.35
 _HISS_LEVEL = 0.01
 
@@ -42,41 +49,65 @@ class Painter:
 
     def __init__(self, width: int, height: int) -> None:
         self.width, self.height = width, height
-        self._band = band_height(width, height)
-        self._speed = 2 * round(width / 320)  # px a frame, even for chroma's sake
+        self.band = band_height(width, height)
+        grid = grid_of(layout_for(width, height))
+        top = round(grid.top * height)
+        down, over = (height - top) / grid.rows, width / grid.columns
+        rows = [_inner(top, down, row) for row in range(grid.rows)]
+        columns = [_inner(0, over, column) for column in range(grid.columns)]
+        self._patches = [(row, column) for row in rows for column in columns]
+        self._levels = (MIDDLE + SWING * signs().astype(np.int64)).tolist()
         unit = max(width, height) / 640
-        y, x = np.mgrid[0:height, 0 : 2 * width].astype(np.float32)
-        turn = 2 * np.pi / width  # whole periods in the width, so that the scroll has no seam
-        wave = 60 * np.sin(17 * turn * x) * np.cos(y / (23 * unit))
-        check = 25 * (((x // (width // 20)) + (y // (24 * unit))) % 2)
-        self._wide = (110 + wave + check).clip(16, 235).astype(np.uint8)
-        cx = np.arange(width)  # twice the chroma width
-        self._u = np.broadcast_to((_NEUTRAL + 40 * np.sin(6 * turn * cx)).astype(np.uint8), (height // 2, width))
-        self._v = np.broadcast_to((_NEUTRAL + 40 * np.cos(10 * turn * cx)).astype(np.uint8), (height // 2, width))
+        y, x = np.mgrid[0:height, 0:width].astype(np.float32) / unit
+        self._y = (MIDDLE + 24 * np.sin(x / 5.7) * np.cos(y / 23) + 8 * ((x // 24 + y // 24) % 2)).astype(np.uint8)
+        end = min(top, self.band + _STRIP)
+        self._y[self.band : end] = MIDDLE - 60 + 120 * ((np.arange(end - self.band)[:, None] // 4 + np.arange(width) // 8) % 2)
+        cx = np.arange((width + 1) // 2) / unit
+        self._u = np.broadcast_to(
+            (_NEUTRAL + 40 * np.sin(cx / 17)).astype(np.uint8), ((height + 1) // 2, (width + 1) // 2)
+        ).copy()
+        self._v = np.broadcast_to((_NEUTRAL + 40 * np.cos(cx / 10)).astype(np.uint8), self._u.shape).copy()
+        self._u[: end // 2] = self._v[: end // 2] = _NEUTRAL
+        self._strip = end
 
     def paint(self, number: int, code: FrameCode, black: bool) -> av.VideoFrame:
-        """Picture `number` with its code."""
+        """The picture `number` of the loop, counted on beyond its end, with its code."""
         frame = av.VideoFrame(self.width, self.height, "yuv420p")
         y, u, v = (_view(frame, i) for i in range(3))
         if black:
-            y[self._band :] = _BLACK
-            u[:] = v[:] = _NEUTRAL
+            y[self.band :], u[:], v[:] = _BLACK, _NEUTRAL, _NEUTRAL
         else:
-            at = self._speed * number % self.width
-            y[self._band :] = self._wide[self._band :, at : at + self.width]
-            self._block(y, number)
-            half = at // 2
-            u[:] = self._u[:, half : half + self.width // 2]
-            v[:] = self._v[:, half : half + self.width // 2]
-            u[: self._band // 2] = v[: self._band // 2] = _NEUTRAL
+            y[:], u[:], v[:] = self._y, self._u, self._v
+            self._patch(y, number)
         draw(y, code)
         return frame
 
-    def _block(self, y: NDArray[np.uint8], number: int) -> None:
-        side = self.width // 6
-        left = int((self.width - side) * (0.5 + 0.5 * np.sin(number / 20)))
-        top = self.height // 2
-        y[top : top + self.height // 5, left : left + side] = 235 - 5 * number % 200
+    def below(self, number: int) -> av.VideoFrame:
+        """The same picture without its band, with grain."""
+        frame = av.VideoFrame(self.width, self.height - self.band, "yuv420p")
+        y, u, v = (_view(frame, i) for i in range(3))
+        whole = self._y.copy()
+        self._patch(whole, number)
+        grain = self._grain[number % LOOP * 37 % _GRAINS]
+        whole[self._strip :] += grain[self._strip : self.height, : self.width]
+        y[:], u[:], v[:] = whole[self.band :], self._u[self.band // 2 :], self._v[self.band // 2 :]
+        return frame
+
+    @cached_property
+    def _grain(self) -> NDArray[np.uint8]:
+        """As many fields of it, to be added modulo 256."""
+        dice = np.random.default_rng(11)
+        return dice.normal(0, _GRAIN, (_GRAINS, self.height, self.width)).round().astype(np.int8).view(np.uint8)
+
+    def _patch(self, y: NDArray[np.uint8], number: int) -> None:
+        for patch, level in zip(self._patches, self._levels[number % LOOP], strict=True):
+            y[patch] = level
+
+
+def _inner(start: float, size: float, number: int) -> slice:
+    """The patch's part of the `number`-th cell."""
+    middle = start + (number + 0.5) * size
+    return slice(round(middle - size * PATCH / 2), round(middle + size * PATCH / 2))
 
 
 class Synthesizer:

@@ -42,6 +42,11 @@ class Finder:
         """Where the coded picture lies; None while none was seen."""
         return self._lock.rect if self._lock else None
 
+    @property
+    def layout(self) -> Layout | None:
+        """How its cells lie; None while none was seen."""
+        return self._lock.layout if self._lock else None
+
     def find(self, plane: Plane) -> tuple[Reading, FrameCode | None]:
         """The code of this frame: CODE with it, CORRUPT where calibration stands but the check fails, NONE."""
         if plane.shape != self._shape:
