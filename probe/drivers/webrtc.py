@@ -8,25 +8,23 @@ PATCH and ICE restarts are not used, counter-offers (406) are only noted.
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from yarl import URL
 
+from probe.drivers import ice
 from probe.drivers.base import SessionIO, Spec
 from probe.errors import Failure
 from probe.model.stage import Phase, Stage
 from probe.net.client import Answer, Client
-from probe.net.link_header import IceServer, ice_servers
+from probe.net.link_header import IceServer
 from probe.rtc.answer import MAX_BYTES, Accepted, read_answer
-from probe.rtc.ice import TransactionError, TurnServer
 from probe.rtc.peer import Link, Peer
 from probe.rtc.relay import relay_answer, relay_offer
 
 GOODBYE = 1.5  # s a DELETE may take
 _LOOPBACK = frozenset({"127.0.0.1", "::1"})  # of a platform on this machine; the other 16 million are somebody else's
-RELAYS = 2  # TURN servers of an answer that are tried
 _SURVIVED = {
     404: "it had ended already",
     405: "the server knows no DELETE",
@@ -37,21 +35,27 @@ _SURVIVED = {
 
 @asynccontextmanager
 async def connected(peer: Peer, spec: Spec, io: SessionIO, *, sending: bool) -> AsyncIterator[Accepted]:
-    """Bring a new `peer`'s transport up through the server at `spec.url`; DELETE and close at the end, however it comes.
+    """Bring a new `peer` (`ice.peer_for`) up through the server at `spec.url`; DELETE and close at the end, however it comes.
 
-    Marks PROBE, SIGNAL, ICE and DTLS in `io.stages` and leaves DTLS open. When the transport ends by itself later,
+    Marks PROBE, SIGNAL, ICE (where servers of the scenario are asked, before the offer too) and DTLS in `io.stages` and leaves
+    DTLS open. When the transport ends by itself later,
     `io.feed` is closed with (playing, ended)."""
-    client = io.http.using(dial=io.path.dial if io.path else None, own_pool=True)  # a viewer has connections of its own
+    # A viewer has connections of its own; the family that is told is that of its media.
+    client = io.http.using(dial=io.path.dial if io.path else None, own_pool=True, reached=lambda _: None)
+    path = io.path if ice.rewritten(spec, io) else None
     session: str | None = None
     try:
+        await ice.gather(peer, spec, io)
         offer = await peer.offer()
-        answer = await _post(client, spec, io, offer if io.path is None else await relay_offer(offer, io.path))
+        answer = await _post(client, spec, io, offer if path is None else await relay_offer(offer, path))
         io.stages.enter(Stage.PROBE, io.clock.now())
         session = _session_url(answer, io)
         accepted = _read(answer, spec, io, offer, sending)
-        await peer.accept(accepted.sdp if io.path is None else await relay_answer(accepted.sdp, io.path))
+        relays = ice.of_answer(answer, spec, io)
         io.stages.enter(Stage.ICE, io.clock.now())
-        await _up(peer, io, [] if io.path is not None else _relays(answer))
+        await ice.relay_first(peer, spec, io, relays)
+        await peer.accept(accepted.sdp if path is None else await relay_answer(accepted.sdp, path))
+        await _up(peer, spec, io, relays)
         yield accepted
     finally:
         ended = peer.ended
@@ -124,40 +128,15 @@ def _read(answer: Answer, spec: Spec, io: SessionIO, offer: str, sending: bool) 
     return accepted
 
 
-def _relays(answer: Answer) -> list[IceServer]:
-    """TURN servers the answer names (RFC 9725 section 4.6). Its STUN servers would only tell us what the far side learns
-    from our checks anyway."""
-    named = ice_servers(_all(answer.headers, "Link"))
-    return [s for s in named if s.scheme in ("turn", "turns") and s.credential_type == "password"][:RELAYS]
-
-
-async def _use_relays(peer: Peer, io: SessionIO, servers: list[IceServer]) -> None:
-    """Try them beside the direct pairs; one that fails is noted, for the others may do."""
-    for server in servers:
-        try:
-            await peer.relay_through(await _judged(server, io))
-        except Failure as failure:
-            io.note(f"the TURN server that the answer names was left out: {failure}")
-        except (OSError, TransactionError, ConnectionError, ValueError) as error:
-            io.note(f"the TURN server that the answer names gave no allocation: {type(error).__name__}")
-
-
-async def _judged(server: IceServer, io: SessionIO) -> TurnServer:
-    """Its address, if the policy allows it. Raises Failure(ICE, address_refused) or OSError."""
-    found = await asyncio.get_running_loop().getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)
-    ip = str(found[0][4][0])
-    io.http.allow.check(server.host, ip, Phase.ICE)
-    return TurnServer(ip, server.port, server.transport, server.scheme == "turns", server.username, server.credential)
-
-
-async def _up(peer: Peer, io: SessionIO, relays: list[IceServer]) -> None:
+async def _up(peer: Peer, spec: Spec, io: SessionIO, relays: list[IceServer]) -> None:
     """Wait for ICE and DTLS, marking where one ends and the other begins."""
 
     def hear(link: Link) -> None:
         match link:
             case Link.ICE_UP:
                 io.stages.enter(Stage.DTLS, io.clock.now())
-                io.facts["ice"] = "/".join(peer.candidates or ())
+                if (pair := peer.selected) is not None:
+                    io.facts["ice"], io.facts["family"] = str(pair), pair.family
             case Link.ENDED:
                 io.feed.close(Failure(Phase.PLAYING, "ended", "the server ended the session"))
             case _:
@@ -165,7 +144,7 @@ async def _up(peer: Peer, io: SessionIO, relays: list[IceServer]) -> None:
 
     peer.on_link = hear
     async with asyncio.TaskGroup() as group:
-        trying = group.create_task(_use_relays(peer, io, relays))
+        trying = group.create_task(ice.relay_beside(peer, spec, io, relays))
         link = await peer.up()
         trying.cancel()
     match link:
@@ -174,7 +153,7 @@ async def _up(peer: Peer, io: SessionIO, relays: list[IceServer]) -> None:
         case Link.DTLS_FAILED:
             raise Failure(Phase.DTLS, "failed", "no handshake, or a certificate that is not the answer's")
         case _:
-            raise Failure(Phase.ICE, "failed", "every candidate pair failed")
+            raise Failure(Phase.ICE, "failed", peer.refusal or "every candidate pair failed")
 
 
 async def _delete(client: Client, url: str, spec: Spec, io: SessionIO, ended: bool) -> None:
@@ -189,8 +168,3 @@ async def _delete(client: Client, url: str, spec: Spec, io: SessionIO, ended: bo
             return
         why = _SURVIVED.get(int(status), "") if status.isdecimal() else ""
         io.note(f"DELETE of the session came to {failure.phase}/{failure.reason}" + (f": {why}" if why else ""))
-
-
-def _all(headers: Mapping[str, str], name: str) -> list[str]:
-    every = getattr(headers, "getall", None)
-    return list(every(name, [])) if every is not None else [v for k, v in headers.items() if k.lower() == name.lower()]

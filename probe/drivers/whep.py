@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from probe.drivers.base import SessionIO, Spec
+from probe.drivers.ice import peer_for
 from probe.drivers.webrtc import connected
 from probe.media.decoder import DecoderThread
 from probe.media.feed import Feed
@@ -18,7 +19,7 @@ from probe.model.clock import Clock
 from probe.model.frames import Record, Undecodable
 from probe.model.stage import Stage
 from probe.rtc.assembly import AccessUnit
-from probe.rtc.peer import new_peer, prefer
+from probe.rtc.peer import prefer
 from probe.rtc.receiver import UnitReceiver, ours, receive_units
 
 RATES = {"opus": 48_000}
@@ -30,7 +31,7 @@ class WhepViewer:
 
     @asynccontextmanager
     async def open(self, spec: Spec, io: SessionIO) -> AsyncIterator[None]:
-        peer = new_peer(loopback=spec.loopback, ice_servers=[server.url for server in spec.ice_servers])
+        peer = peer_for(spec)
         video = peer.addTransceiver("video", direction="recvonly")
         prefer(video, "h264", "vp8")
         audio = peer.addTransceiver("audio", direction="recvonly")

@@ -10,11 +10,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from probe.drivers.base import SessionIO, Spec
+from probe.drivers.ice import peer_for
 from probe.drivers.pump import Pump
 from probe.drivers.webrtc import connected
 from probe.media.programme import EncodedUnit, Programme, ProgrammeIds
 from probe.model.stage import Stage
-from probe.rtc.peer import new_peer, prefer
+from probe.rtc.peer import prefer
 from probe.rtc.sender import Report, UnitTrack, on_keyframe_request, on_report, ours
 
 
@@ -23,7 +24,7 @@ class WhipPublisher:
 
     @asynccontextmanager
     async def open(self, spec: Spec, io: SessionIO) -> AsyncIterator[None]:
-        peer = new_peer(loopback=spec.loopback, ice_servers=[server.url for server in spec.ice_servers])
+        peer = peer_for(spec)
         tracks = {"video": UnitTrack("video")}
         video = peer.addTransceiver(tracks["video"], direction="sendonly")
         prefer(video, spec.codec)  # the one thing the programme is encoded in

@@ -126,15 +126,15 @@ class Client:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         """`allow` None: public addresses only. `headers` go with every request, to every origin: nothing secret there.
-        `tls` None: the system's authorities."""
+        `tls` None: the system's authorities. The attribute `tls` trusts the same, for protocols that are not HTTP."""
         self.clock = clock
         self.allow = allow or AddressPolicy()
         self._trace_id = trace_id
         self._new_span = new_span
         self._on_request = on_request
         self._headers = {"User-Agent": user_agent, "Accept-Encoding": "identity", **(headers or {})}
-        self.tls = tls  # None: the system's authorities
-        self._tls = tls or default_tls()
+        self._tls = tls or default_tls("http/1.1")
+        self.tls = tls or default_tls()
         self._dial = dial
         self._parent_span = ""
         self._service = ""

@@ -55,10 +55,12 @@ opening: ContextVar[Opening] = ContextVar("opening")
 
 
 @functools.cache
-def default_tls() -> ssl.SSLContext:
-    """Verifies against the system's authorities (or SSL_CERT_FILE); made once, it costs milliseconds."""
+def default_tls(*protocols: str) -> ssl.SSLContext:
+    """Verifies against the system's authorities (or SSL_CERT_FILE) and offers these protocols (ALPN), or none; made once, it
+    costs milliseconds."""
     context = ssl.create_default_context()
-    context.set_alpn_protocols(["http/1.1"])
+    if protocols:
+        context.set_alpn_protocols(list(protocols))
     return context
 
 

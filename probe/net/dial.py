@@ -8,9 +8,7 @@ ALPN: what comes here is not HTTP.
 from __future__ import annotations
 
 import asyncio
-import functools
 import socket
-import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -45,7 +43,7 @@ async def open_stream(
     if tls:
         stages.enter(Stage.TLS, client.clock.now())
         secured = {
-            "ssl": client.tls or _default_tls(),
+            "ssl": client.tls,
             "server_hostname": host.rstrip("."),
             "ssl_shutdown_timeout": TLS_GOODBYE_SECONDS,
         }
@@ -120,9 +118,3 @@ async def _start(addresses: list[tuple[str, int]]) -> socket.socket:
             infos.append((socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (ip, port)))
     loop = asyncio.get_running_loop()
     return await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=_STAGGER_SECONDS, loop=loop)
-
-
-@functools.cache
-def _default_tls() -> ssl.SSLContext:
-    """Verifies against the system's authorities (or SSL_CERT_FILE)."""
-    return ssl.create_default_context()

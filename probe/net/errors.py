@@ -27,7 +27,7 @@ _EXPIRED = 10  # X509_V_ERR_CERT_HAS_EXPIRED
 _MISMATCH = frozenset({62, 63, 64})  # host name, email, IP address
 _UNKNOWN_NAME = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
 _UNREACHABLE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.EADDRNOTAVAIL})
-_OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})  # the probe's own exhaustion blames nobody else
+OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})  # the probe's own exhaustion blames nobody else
 _RESET = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED})
 
 
@@ -42,7 +42,7 @@ def of_resolving(error: Exception) -> Failure:
 def of_connecting(error: Exception) -> Failure | None:
     """None for what is this machine's own fault."""
     code = error.errno if isinstance(error, OSError) else None
-    if code in _OURS:
+    if code in OURS:
         return None
     if isinstance(error, TimeoutError):
         return Failure(Phase.CONNECT, "timeout")
@@ -74,7 +74,7 @@ def of_exchange(error: Exception, phase: Phase) -> Failure | None:
     if isinstance(error, Failure):
         return error
     chain = _chain(error)
-    if any(isinstance(e, OSError) and e.errno in _OURS for e in chain):
+    if any(isinstance(e, OSError) and e.errno in OURS for e in chain):
         return None
     if any(isinstance(e, http_exceptions.LineTooLong) for e in chain):
         return Failure(phase, "too_large", "a header line beyond all bounds")

@@ -67,28 +67,41 @@ def ice_servers(values: Iterable[str]) -> list[IceServer]:
     """The ICE servers among the links; targets that are no STUN or TURN URI are left out."""
     found: list[IceServer] = []
     for link in parse(values):
-        match = _SERVER.fullmatch(link.target[:_LONGEST_SERVER])
-        if "ice-server" not in link.relations or match is None:
+        if "ice-server" not in link.relations:
             continue
-        scheme, host, port, transport = match.groups()
-        scheme = scheme.lower()
-        secure = scheme.endswith("s")
-        number = int(port) if port else (5349 if secure else 3478)
-        if not 0 < number < 65536:
-            continue
-        found.append(
-            IceServer(
-                url=link.target,
-                scheme=scheme,
-                host=host.strip("[]").lower(),
-                port=number,
-                transport=(transport or ("tcp" if secure else "udp")).lower(),
-                username=link.parameters.get("username"),
-                credential=link.parameters.get("credential"),
-                credential_type=link.parameters.get("credential-type", "password").lower(),
-            )
+        server = ice_server(
+            link.target,
+            link.parameters.get("username"),
+            link.parameters.get("credential"),
+            link.parameters.get("credential-type", "password").lower(),
         )
+        if server is not None:
+            found.append(server)
     return found
+
+
+def ice_server(url: str, username: str | None, credential: str | None, credential_type: str = "password") -> IceServer | None:
+    """A server by its URI; None where that is none. Without a port 3478, or 5349 for the secure schemes; `turns` is TLS over
+    TCP."""
+    match = _SERVER.fullmatch(url[:_LONGEST_SERVER])
+    if match is None:
+        return None
+    scheme, host, port, transport = match.groups()
+    scheme = scheme.lower()
+    secure = scheme.endswith("s")
+    number = int(port) if port else (5349 if secure else 3478)
+    if not 0 < number < 65536:
+        return None
+    return IceServer(
+        url=url,
+        scheme=scheme,
+        host=host.strip("[]").lower(),
+        port=number,
+        transport=(transport or ("tcp" if secure else "udp")).lower(),
+        username=username,
+        credential=credential,
+        credential_type=credential_type,
+    )
 
 
 def _links(text: str) -> Iterator[Link]:

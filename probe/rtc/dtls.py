@@ -21,7 +21,7 @@ from aiortc.rtp import RTCP_PSFB_FIR, AnyRtcpPacket, RtcpPacket, RtcpPsfbPacket
 from OpenSSL import SSL
 from pylibsrtp import Session
 
-from probe.rtc.ice import Agent
+from probe.rtc.ice import Agent, Reach
 from probe.rtc.packet import Rtp, parse_rtp
 
 MAX_SSRCS = 64
@@ -50,13 +50,13 @@ class Secure(RTCDtlsTransport):
     _ssrcs: set[bytes]
 
     @staticmethod
-    def adopt(transport: RTCDtlsTransport, *, loopback: bool) -> Secure:
+    def adopt(transport: RTCDtlsTransport, reach: Reach) -> Secure:
         """Take over a new transport and the ICE agent below it."""
         transport.__class__ = Secure
         assert isinstance(transport, Secure)
         transport.garbage = 0
         transport._ssrcs = set()
-        agent = Agent.adopt(transport.transport._connection, loopback=loopback)
+        agent = Agent.adopt(transport.transport._connection, reach)
         agent.media = transport._media
         return transport
 

@@ -3,7 +3,7 @@
 `new_peer` gives an aiortc RTCPeerConnection whose transports, senders and receivers are those of this folder. Changed
 beside what they state themselves:
 
-- No public STUN server unless the caller names servers (upstream asks Google's).
+- No STUN or TURN server but those the caller asks (upstream asks Google's).
 - One transport for all media from the beginning (max-bundle, RFC 9725 section 4.2): no sockets that are thrown away.
 - REMB is not offered, since our receivers estimate no bandwidth.
 - `close` is bounded: what does not end in time is aborted, and the orphan tasks that upstream starts are waited for.
@@ -15,12 +15,12 @@ beside what they state themselves:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import ssl
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
-from urllib.parse import unquote
 
-from aiortc import RTCConfiguration, RTCIceServer, RTCPeerConnection, RTCRtpReceiver, RTCSessionDescription, clock
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpReceiver, RTCSessionDescription, clock
 from aiortc.exceptions import InvalidStateError, OperationError
 from aiortc.mediastreams import MediaStreamTrack
 from aiortc.rtcconfiguration import RTCBundlePolicy
@@ -31,7 +31,7 @@ from probe.errors import Failure, Unsupported
 from probe.model.stage import Phase
 from probe.rtc import upstream
 from probe.rtc.dtls import Certificate, Secure
-from probe.rtc.ice import TurnServer
+from probe.rtc.ice import Reach, Selected, TurnServer
 from probe.rtc.receiver import UnitReceiver
 from probe.rtc.sender import UnitSender
 
@@ -51,10 +51,10 @@ class Link(StrEnum):
 class Peer(RTCPeerConnection):
     """Made by `new_peer`."""
 
-    def __init__(self, configuration: RTCConfiguration, *, loopback: bool) -> None:
+    def __init__(self, configuration: RTCConfiguration, reach: Reach) -> None:
         super().__init__(configuration)
         self._RTCPeerConnection__certificates = [certificate()]
-        self._loopback = loopback
+        self.reach = reach
         self._connecting: set[asyncio.Task[Any]] = set()
         self._was_up = False
         self._closing = False
@@ -79,10 +79,30 @@ class Peer(RTCPeerConnection):
         finally:
             self.on_link = heard
 
-    async def relay_through(self, server: TurnServer) -> None:
-        """Use a TURN server the far side named with its answer, beside what was gathered. Errors as Agent's."""
+    async def gather(self) -> None:
+        """Open our sockets: what `relay_through` and `reflexive` add to, and `offer` tells."""
         for transport in self._secures:
-            await transport.agent.relay_through(server)
+            await transport.transport.iceGatherer.gather()
+
+    async def relay_through(self, server: TurnServer, tls: ssl.SSLContext) -> None:
+        """Use a TURN server beside what was gathered, before the offer or after the answer. Raises as Agent's."""
+        for transport in self._secures:
+            await transport.agent.relay_through(server, tls)
+
+    async def reflexive(self, ip: str, port: int) -> None:
+        """Ask a STUN server before the offer is made. Raises as Agent's."""
+        for transport in self._secures:
+            await transport.agent.reflexive(ip, port)
+
+    @property
+    def relays(self) -> int:
+        """Relayed candidates that we have."""
+        return sum(c.type == "relay" for transport in self._secures for c in transport.agent.local_candidates)
+
+    @property
+    def refusal(self) -> str:
+        """Why a relay does not reach the other side; empty where none said so."""
+        return next((t.agent.refusal for t in self._secures if t.agent.refusal), "")
 
     @property
     def ended(self) -> bool:
@@ -90,13 +110,9 @@ class Peer(RTCPeerConnection):
         return self._link() is Link.ENDED
 
     @property
-    def candidates(self) -> tuple[str, str] | None:
-        """Types of the candidate pair in use, ours first: host, srflx, prflx, relay."""
-        for transport in self._secures:
-            pair = transport.agent.selected
-            if pair is not None:
-                return pair[0].type, pair[1].type
-        return None
+    def selected(self) -> Selected | None:
+        """The candidate pair in use."""
+        return next((pair for t in self._secures if (pair := t.agent.selected) is not None), None)
 
     @property
     def _secures(self) -> list[Secure]:
@@ -174,7 +190,7 @@ class Peer(RTCPeerConnection):
             self._connecting.discard(task)
 
     def _RTCPeerConnection__createDtlsTransport(self) -> Secure:
-        transport = Secure.adopt(super()._RTCPeerConnection__createDtlsTransport(), loopback=self._loopback)  # type: ignore[misc]
+        transport = Secure.adopt(super()._RTCPeerConnection__createDtlsTransport(), self.reach)  # type: ignore[misc]
         transport.transport.on("statechange", lambda: self._ice_changed(transport))
         transport.on("statechange", lambda: self._dtls_changed(transport))
         return transport
@@ -235,26 +251,15 @@ def certificate() -> Certificate:
     return _certificate
 
 
-def new_peer(*, loopback: bool, ice_servers: Sequence[str] = ()) -> Peer:
-    """A peer. `loopback`: gather 127.0.0.1 as well. `ice_servers`: `stun:host`, `turn:user:password@host?transport=…`.
+def new_peer(*, loopback: bool, relayed: bool = False, family: str = "any") -> Peer:
+    """A peer. `loopback`: gather this machine's own addresses as well. `relayed`: nothing but relays, of the TURN servers it is
+    told. `family`: any, ipv4 or ipv6.
 
     Raises upstream.Moved when aiortc or aioice are not the ones this folder was written against.
     """
     upstream.check()
-    configuration = RTCConfiguration(
-        iceServers=[ice_server(text) for text in ice_servers], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE
-    )
-    return Peer(configuration, loopback=loopback)
-
-
-def ice_server(text: str) -> RTCIceServer:
-    """`stun:host:port`, or `turn:user:password@host:port` with user and password percent-encoded."""
-    scheme, _, rest = text.partition(":")
-    credential, at, host = rest.rpartition("@")
-    if not at:
-        return RTCIceServer(urls=text)
-    user, _, password = credential.partition(":")
-    return RTCIceServer(urls=f"{scheme}:{host}", username=unquote(user), credential=unquote(password))
+    configuration = RTCConfiguration(iceServers=[], bundlePolicy=RTCBundlePolicy.MAX_BUNDLE)
+    return Peer(configuration, Reach(loopback, relayed, family))
 
 
 def without_remb(description: RTCSessionDescription) -> RTCSessionDescription:

@@ -14,7 +14,7 @@ from aioice.stun import Class, Message, Method
 
 from probe.link.path import Path
 from probe.rtc.answering import answer
-from probe.rtc.ice import Agent
+from probe.rtc.ice import Agent, Reach
 from probe.rtc.peer import Link
 from probe.rtc.relay import relay_answer, relay_offer
 from tests.rtc.pair import CLOCK, pair
@@ -44,7 +44,7 @@ async def test_checks_lost_before_the_offerer_had_the_answer_cost_no_retransmiss
 
 
 async def test_two_sides_whose_answers_are_lost_do_not_keep_each_other_busy() -> None:
-    agent = Agent.adopt(Connection(ice_controlling=False), loopback=True)
+    agent = Agent.adopt(Connection(ice_controlling=False), Reach(loopback=True))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as far, contextlib.ExitStack() as stack:
         far.setblocking(False)
         far.bind(("127.0.0.1", 0))
