@@ -29,11 +29,12 @@ soak: $(VENV)/.dev system  ## Repetition: many healthy runs, and runs on a starv
 system:  ## Debian packages that tests use (as root; says what is missing otherwise).
 	@deploy/install-system-packages
 
-peers: $(VENV)/.dev  ## The foreign WebRTC peer.
+peers: $(VENV)/.dev  ## The foreign WebRTC peer, and the foreign servers that npm has.
 	@$(BIN)/python -m tests.peers.golang
+	@$(BIN)/python -m tests.peers.nodejs
 
 clean:  ## Everything the targets above made.
-	rm -rf $(VENV) out build dist htmlcov .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache tests/peers/pion/pion-peer
+	rm -rf $(VENV) out build dist htmlcov .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache tests/peers/pion/pion-peer tests/peers/node/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.made:
