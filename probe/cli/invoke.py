@@ -122,6 +122,7 @@ def _placeholder_environment() -> dict[str, str]:
     return {
         **os.environ,
         **dict.fromkeys(names, "http://127.0.0.1"),
+        "RTMP_URL": "rtmp://127.0.0.1/live",
         **dict.fromkeys(("BROADCASTER_PASSWORD", "VIEWER_PASSWORD", "SANDBOX_ADMIN_TOKEN"), "-"),
     }
 

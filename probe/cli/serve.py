@@ -15,6 +15,7 @@ def environment(sandbox: Sandbox) -> dict[str, str]:
     """The variables that scenarios/ ask for, as this sandbox answers them."""
     return {
         "PLATFORM_URL": sandbox.url,
+        "RTMP_URL": sandbox.rtmp_url,
         "BROADCASTER_PASSWORD": sandbox.accounts["probe"],
         "VIEWER_PASSWORD": sandbox.accounts["viewer"],
         "SANDBOX_ADMIN_URL": sandbox.admin_url,

@@ -1,6 +1,6 @@
 """`python -m probe.sandbox`: the supervisor, parent of the server process.
 
-It reserves the four ports (main, admin, two edges) by binding without listening, so that while the server is down a
+It reserves the five ports (main, admin, two edges, RTMP) by binding without listening, so that while the server is down a
 connection is refused, as on a real host, and nobody else can take the port meanwhile. It starts the server, brings it
 back when it dies, by request or by itself, and ends it when its own time comes.
 
@@ -22,7 +22,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-PORTS = ("main", "admin", "edge-a", "edge-b")
+PORTS = ("main", "admin", "edge-a", "edge-b", "rtmp")
 STARTED_WITHIN = 20.0  # seconds until a server must be ready
 STOPPED_WITHIN = 2.0
 DEATHS = 5  # in a row, without ever being ready: give up
@@ -103,6 +103,7 @@ class Supervisor:
             "url": urls["main"],
             "admin_url": urls["admin"],
             "admin_token": self._config["admin_token"],
+            "rtmp_url": f"rtmp://{host}:{ports['rtmp']}/live",
             "edges": {name: urls[name] for name in PORTS if name.startswith("edge")},
             "accounts": {user: {"password": password} for user, password in self._config["passwords"].items()},
             "pid": os.getpid(),

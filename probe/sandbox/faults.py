@@ -77,6 +77,9 @@ _SERVICE = {"service": _one_of(*SERVICES)}
 _SECONDS = {"seconds": _number(0, 120)}
 _SIGNAL = {"of": _one_of("whip", "whep")}
 _OF_WHEP = {"of": "whep"}
+_AT = {"at": _one_of("connect", "publish")}
+_AT_ALL = {"at": _one_of("handshake", "connect", "publish")}
+_FLV = {"at": _one_of("header", "tag")}
 _MEDIA = {"of": _one_of("whep", "hls", "ll-hls", "http-flv")}  # absent: all
 _EDGE = {"edge": _one_of(*EDGES), "of": _one_of("hls", "ll-hls")}  # absent: both
 _LL_EDGE = {"edge": _one_of(*EDGES)}
@@ -112,6 +115,10 @@ TABLE: dict[str, Row] = {
     "black_hole": Row("an answer whose candidate swallows everything", _SIGNAL, _OF_WHEP),
     "wrong_fingerprint": Row("an answer whose DTLS fingerprint is another certificate's", _SIGNAL, _OF_WHEP),
     "private_location": Row("the session URL names a link-local address", _SIGNAL, _OF_WHEP),
+    # RTMP ingest
+    "rtmp_refuses": Row("a publisher is refused at its connect or publish command", _AT, {"at": "publish"}),
+    "rtmp_hangs": Row("a publisher's handshake, connect or publish command is never answered", _AT_ALL, {"at": "handshake"}),
+    "rtmp_ends": Row("the server closes a publisher's connection after so many `seconds`", _SECONDS, {"seconds": 2.0}),
     # media
     "media_none": Row("no media at all", _MEDIA, media=True),
     "media_no_keyframe": Row("predicted pictures only; keyframe requests are ignored", _MEDIA, media=True),
@@ -120,8 +127,12 @@ TABLE: dict[str, Row] = {
     "media_foreign": Row("someone else's stream", _MEDIA, media=True),
     "media_stale": Row("the stream, `seconds` late", _MEDIA | {"seconds": _number(0, 60)}, {"seconds": 3.0}, media=True),
     "media_garbage": Row("packets whose payload is noise", _MEDIA, media=True),
+    "media_broken": Row("the picture below the band is torn, the code in it goes on", _MEDIA, media=True),
+    "media_silent": Row("pictures without sound", _MEDIA, media=True),
+    "media_noise": Row("sound whose packets are noise", _MEDIA, media=True),
     "media_stalls": Row("nothing more, from `after` seconds into the session", _MEDIA, media=True),
     "media_ends": Row("the server closes the session `after` seconds into it", _MEDIA, media=True),
+    "flv_garbage": Row("HTTP-FLV whose bytes are noise from the header or `at` the first tag on", _FLV, {"at": "tag"}),
     # HLS of both ways, as the edges serve it
     "playlist_stale": Row("the media playlist never advances again", _EDGE),
     "playlist_html": Row("a page of HTML instead of the media playlist", _EDGE),
@@ -219,7 +230,7 @@ class Faults:
             self._save()
         return list(self._planted)
 
-    def hit(self, name: str, **match: str) -> Fault | None:
+    def hit(self, name: str, **match: str | None) -> Fault | None:
         """The first one of that name that acts on this request; counts the hit."""
         for fault in self._acting(name, match):
             if fault.left is not None:
@@ -229,11 +240,11 @@ class Faults:
             return fault
         return None
 
-    def acting(self, name: str, **match: str) -> Fault | None:
+    def acting(self, name: str, **match: str | None) -> Fault | None:
         """As `hit`, but counts nothing."""
         return next(iter(self._acting(name, match)), None)
 
-    def media(self, session: str, age: float, **match: str) -> Fault | None:
+    def media(self, session: str, age: float, **match: str | None) -> Fault | None:
         """The first media fault that acts on `session`, whose first picture is `age` seconds old."""
         if not self._planted:
             return None
@@ -252,7 +263,7 @@ class Faults:
                     return fault
         return None
 
-    def _acting(self, name: str, match: Mapping[str, str], spent: bool = False) -> list[Fault]:
+    def _acting(self, name: str, match: Mapping[str, str | None], spent: bool = False) -> list[Fault]:
         if not self._planted:
             return []
         now = self._clock.wall().unix_ns

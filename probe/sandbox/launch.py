@@ -30,10 +30,12 @@ class SandboxError(ProbeError):
 
 
 class Sandbox:
-    """A running sandbox. `url`, `admin_url`, `admin_token`, `edges` (name → URL), `accounts` (user → password), `pid`."""
+    """A running sandbox. `url`, `rtmp_url` (the stream key comes below it), `admin_url`, `admin_token`, `edges` (name → URL),
+    `accounts` (user → password), `pid`."""
 
     def __init__(self, ready: Mapping[str, Any], admin: aiohttp.ClientSession) -> None:
         self.url: str = ready["url"]
+        self.rtmp_url: str = ready["rtmp_url"]
         self.admin_url: str = ready["admin_url"]
         self.admin_token: str = ready["admin_token"]
         self.edges: dict[str, str] = ready["edges"]

@@ -112,7 +112,7 @@ class Live:
 
     def put(self, unit: Unit) -> None:
         """One unit of the publisher; what comes late from one already replaced is dropped."""
-        if self._publisher is None or unit.source != self._publisher.id:
+        if self._publisher is None or unit.source.partition("/")[0] != self._publisher.id:
             return
         if unit.kind == "audio":
             self._sound.put(unit)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from probe.model.clock import NS
 from probe.sandbox.still import black_keyframe
+from probe.sandbox.tearing import Tearing
 from probe.sandbox.timeline import Timeline
 from probe.sandbox.unit import Unit
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from probe.sandbox.context import Platform
     from probe.sandbox.live import Live
 
+GOES_ON = ("media_broken", "media_silent", "media_noise")  # with these, pictures are still the publisher's
 LATE = 16384  # units held for a session that is shown a stale stream
 
 
@@ -54,6 +56,7 @@ class Outlet:
         self._waiting = True
         self._last: dict[str, int] = {}
         self._still: Unit | None = None
+        self._tearing: Tearing | None = None
         self._late: list[asyncio.TimerHandle] = []
 
     def put(self, unit: Unit) -> None:
@@ -69,6 +72,8 @@ class Outlet:
             self._forget_late()
         if name not in ("media_black", "media_frozen"):
             self._still = None
+        if name != "media_broken":
+            self._stop_tearing()
         match name:
             case "":
                 self._splice(unit)
@@ -89,19 +94,40 @@ class Outlet:
                 # It passes for a keyframe, so that a viewer hands it to its decoder.
                 noise = b"\0\0\0\1\x65\x88" + os.urandom(len(unit.data)) if unit.kind == "video" else os.urandom(60)
                 self._splice(replace(unit, data=noise, keyframe=True))
+            case "media_broken":
+                self._tear(unit)
+            case "media_silent":
+                if unit.kind == "video":
+                    self._splice(unit)
+            case "media_noise":
+                self._splice(replace(unit, data=os.urandom(len(unit.data))) if unit.kind == "audio" else unit)
             case _:  # media_none, media_stalls
                 pass
 
     def wants_keyframe(self) -> None:
         """The session asks for one."""
-        if not self._faults.media(self._session, 0.0, **self._match):
+        fault = self._faults.media(self._session, 0.0, **self._match)
+        if fault is None or fault.name in GOES_ON:
             self._live.request_keyframe()
         else:
             self._live.stranger.request_keyframe()
 
     def close(self) -> None:
         self._live.stranger.leave(self._session)
+        self._stop_tearing()
         self._forget_late()
+
+    def _tear(self, unit: Unit) -> None:
+        if unit.kind == "audio":
+            return self._splice(replace(unit, source=f"{unit.source}/torn"))
+        if self._tearing is None:
+            self._tearing = Tearing(self._splice)
+        return self._tearing.put(unit)
+
+    def _stop_tearing(self) -> None:
+        if self._tearing is not None:
+            self._tearing.close()
+            self._tearing = None
 
     def _splice(self, unit: Unit) -> None:
         if unit.source != self._source:

@@ -1,4 +1,4 @@
-"""The server process: four ports, one loop. Started by the supervisor only, which says by stdin what to be.
+"""The server process: five ports, one loop. Started by the supervisor only, which says by stdin what to be.
 
 Its first line of stdin is the configuration, and the end of stdin is the end of the supervisor, hence of this process.
 On stdout it says `"ready"`, then, if it wishes to be killed and brought back, after how many seconds.
@@ -20,7 +20,7 @@ from aiohttp import web
 
 from probe.clock import SystemClock
 from probe.rtc import warm
-from probe.sandbox import admin, auth, chat, edges, gifts, hls, moderation, payments, rooms, whep, whip
+from probe.sandbox import admin, auth, chat, edges, flv, gifts, hls, moderation, payments, rooms, rtmp, whep, whip
 from probe.sandbox.context import MAX_BODY, PLATFORM, Config, Platform
 from probe.sandbox.faults import EDGES
 from probe.sandbox.store import Store
@@ -28,7 +28,7 @@ from probe.sandbox.telemetry import log_to_stderr
 from probe.sandbox.web import front
 
 STOPPED_WITHIN = 1.8  # seconds from SIGTERM; then the alarm clock ends it
-SERVICES = (auth, rooms, payments, gifts, chat, moderation, whip, whep, hls)
+SERVICES = (auth, rooms, payments, gifts, chat, moderation, whip, whep, hls, flv)
 
 
 def applications(platform: Platform) -> dict[str, web.Application]:
@@ -76,6 +76,8 @@ async def serve(config: Config) -> None:
             await runner.setup()
             await web.SockSite(runner, listen(config.host, config.ports[name])).start()
             runners.append(runner)
+        ingest = rtmp.Ingest(platform)
+        receiving = await asyncio.start_server(ingest.connected, sock=listen(config.host, config.ports["rtmp"]))
         await warm()
         gc.collect()
         gc.freeze()  # what is loaded by now stays: a full pass over it stops every session for 20 to 60 ms
@@ -84,7 +86,9 @@ async def serve(config: Config) -> None:
         signal.setitimer(signal.ITIMER_REAL, STOPPED_WITHIN)
         loop.remove_reader(0)
         acting.cancel()
+        receiving.close()
         await platform.end_sessions()
+        ingest.close()
         async with asyncio.TaskGroup() as endings:
             for runner in runners:
                 endings.create_task(runner.cleanup())
