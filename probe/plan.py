@@ -110,14 +110,13 @@ class Access:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """What a device can do. `codecs` of the picture in its order of preference; `max_height` in px of the shorter side's
-    rendition; `cores` for decoding."""
+    """What a device can do. `codecs` of the picture in its order of preference; `max_height` in lines of the
+    highest rendition; `network` None: the one we are on."""
 
     name: str = "default"
     codecs: tuple[str, ...] = ("h264", "vp8")
     max_height: int | None = None
     user_agent: str = ""
-    cores: int = 1
     network: Network | None = None
 
 

@@ -23,6 +23,7 @@ from probe.plan import (
     HttpCall,
     HttpStep,
     IceServer,
+    Network,
     Plan,
     PublishStep,
     SecretRef,
@@ -32,6 +33,7 @@ from probe.plan import (
     WaitStep,
     WebsocketStep,
 )
+from probe.scenario import devices
 from probe.scenario.fields import SERVICES, Call
 from probe.scenario.schema import DEFAULT_VIEWS, Platform, Scenario
 from probe.scenario.steps import LINK_CUTS, AnyStep, Cut, Fake, Http, Publish, StepModel, View, Viewers, Wait, Websocket
@@ -210,13 +212,34 @@ class _Making:
             account=self._account(step.account),
             programme=step.programme,
             bitrate=step.bitrate,
-            device=Device(name=step.device),
+            device=self._device(step),
             audio=step.audio,
             codec=step.codec,
             stream=step.stream,
             access=Access(key=step.key, streamid=step.streamid, passphrase=step.passphrase, latency=step.latency),
             ice=step.ice,
             family=step.family,
+        )
+
+    def _device(self, who: Publish | Viewers) -> Device:
+        known = self._scenario.devices.get(who.device, devices.Device())
+        between = known.network if who.network is None else devices.network_over(known.network, who.network)
+        network = Network(
+            delay=between.delay,
+            jitter=between.jitter,
+            loss=between.loss,
+            burst=between.burst,
+            rate_up=between.up,
+            rate_down=between.down,
+            reorder=between.reorder,
+            duplicate=between.duplicate,
+        )
+        return Device(
+            name=who.device,
+            codecs=known.codecs,
+            max_height=known.max_height,
+            user_agent=known.user_agent,
+            network=network if network != Network() else None,
         )
 
     def _views(self, view: Viewers, step: View, index: int | None) -> list[ViewSpec]:
@@ -237,7 +260,7 @@ class _Making:
             account=self._account(view.account),
             count=view.count,
             of=of,
-            device=Device(name=view.device),
+            device=self._device(view),
             access=Access(streamid=view.streamid, passphrase=view.passphrase, latency=view.latency),
             ice=view.ice,
             family=view.family,

@@ -26,6 +26,11 @@ def json_schema() -> Schema:
         step["required"] = [name for name in step.get("required", []) if name != "name"]
         if not step["required"]:
             del step["required"]
+    viewers = definitions[Viewers.__name__]  # who names no protocol names a device that prefers one
+    viewers["required"] = [name for name in viewers["required"] if name != "via"]
+    viewers["anyOf"] = [{"required": ["via"]}, {"required": ["device"]}]
+    if not viewers["required"]:
+        del viewers["required"]
     definitions["Step"] = _step(definitions)
     for section in ("journey", "finally"):
         schema["properties"][section]["items"] = {"$ref": "#/$defs/Step"}

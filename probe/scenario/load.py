@@ -6,6 +6,7 @@ contents stay unread here.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -17,14 +18,25 @@ from pydantic_core import ErrorDetails
 
 from probe.errors import ConfigError, Located
 from probe.scenario.check import Entry, findings
+from probe.scenario.devices import PRESET, Device, known_device, resolved
 from probe.scenario.fields import DEFAULT_VOCABULARY, Vocabulary
-from probe.scenario.schema import Scenario
+from probe.scenario.schema import DEFAULT_VIEWS, Scenario
 from probe.scenario.steps import MODELS, StepModel, Wait, shape
 from probe.scenario.template import VARIABLE, fill_env
 from probe.scenario.text import MAX_BYTES, Document, Path, override, parse
 from probe.scenario.units import describe
 
 _SECTIONS = ("journey", "finally")
+PRESETS = FilePath(__file__).resolve().parent.parent / "_scenarios" / "devices.yaml"
+
+
+@functools.cache
+def presets() -> Mapping[str, Device]:
+    """The devices that come with the product."""
+    document = parse(PRESETS.read_text("utf-8"), str(PRESETS))
+    if document.mistakes:
+        raise ConfigError(document.mistakes)
+    return {name: Device.model_validate(body, context={PRESET: True}) for name, body in document.data.items()}
 
 
 def load(
@@ -72,6 +84,8 @@ class _Loader:
         self._env = env
         self._words = words
         self._secrets = secrets
+        self._devices: Mapping[str, Device] = {}
+        self._views: tuple[str, ...] = ()
 
     def load(self, sets: Mapping[str, str]) -> Scenario:
         document = self._document
@@ -107,6 +121,10 @@ class _Loader:
         return _UNSET if unset else text
 
     def _validate(self, data: dict[str, Any]) -> Scenario | None:
+        self._devices = self._known_devices(data)
+        platform = data.get("platform")
+        views = platform.get("views") if isinstance(platform, dict) else None
+        self._views = tuple(views) if isinstance(views, dict) and views else tuple(DEFAULT_VIEWS)
         entries: list[Entry] = []
         for section in _SECTIONS:
             steps = data.get(section, [])
@@ -117,7 +135,7 @@ class _Loader:
             for index, item in enumerate(steps):
                 if (entry := self._entry((section, index), item)) is not None:
                     entries.append(entry)
-        rest: dict[str, Any] = dict(data)
+        rest: dict[str, Any] = {**data, "devices": self._devices}
         for section in _SECTIONS:
             if section in data and (data[section] or not isinstance(data[section], list)):
                 models = [e.model for e in entries if e.path[0] == section and e.model is not None]
@@ -150,9 +168,28 @@ class _Loader:
             self._document.mistake(place, "unknown field; a step's key is its name", _where(place), key=True)
         return Entry(path, name, body, model if isinstance(model, StepModel) else None)
 
-    def _model(self, model: type[BaseModel], data: dict[str, Any], prefix: Path, back: Any) -> BaseModel | None:
+    def _known_devices(self, data: dict[str, Any]) -> Mapping[str, Device]:
+        """Presets and the scenario's own. One that is wrong stands as if it said nothing, so that it is one mistake."""
+        own = data.get("devices", {})
+        if not isinstance(own, dict):
+            self._document.mistake(("devices",), f"expected a mapping, got {describe(own)}", "devices")
+            own = {}
+        devices: dict[str, Device] = {}
+        for name, body in own.items():
+            path: Path = ("devices", name)
+            model = self._model(Device, body, path, lambda inside: inside)
+            devices[name] = model if isinstance(model, Device) else Device()
+            if devices[name].like is not None:
+                try:
+                    known_device(devices[name].like or "", presets())
+                except ValueError as error:
+                    self._document.mistake((*path, "like"), str(error), _where((*path, "like")))
+        return resolved(presets(), devices)
+
+    def _model(self, model: type[BaseModel], data: Any, prefix: Path, back: Any) -> BaseModel | None:
         try:
-            return model.model_validate(data, context={"vocabulary": self._words})
+            context = {"vocabulary": self._words, "devices": self._devices, "views": self._views}
+            return model.model_validate(data, context=context)
         except ValidationError as error:
             for detail in error.errors(include_url=False):
                 if detail.get("input") == _UNSET or (isinstance(detail.get("input"), str) and _UNSET in str(detail["input"])):

@@ -23,6 +23,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
+from probe.scenario.devices import Device
 from probe.scenario.fields import MediaUrl, Model, Name, OneOrMany, one_of
 from probe.scenario.gates import Expression, parse_gate
 from probe.scenario.indicators import INDICATORS, Unit
@@ -259,6 +260,11 @@ class Scenario(Model):
     owner: str = Field(min_length=1, description="Who is called.", examples=["media-sre"])
     regions: tuple[Name, ...] = Field(("local",), min_length=1, description="Where its viewers run.", examples=[["eu", "us"]])
     platform: Platform = Field(description="The system under test: where it is, and who acts there.")
+    devices: dict[Name, Device] = Field(
+        {},
+        description="Devices of its own, and what is different here of those that come with the product.",
+        examples=[{"android-4g": {"max_height": 480}, "our-tv": {"like": "smart-tv", "prefer": ["hls"]}}],
+    )
     deadlines: Deadlines = Field(Deadlines(), description="How long things may take.")
     journey: tuple[AnyStep, ...] = Field(min_length=1, description="What is done, in this order.")
     final: tuple[AnyStep, ...] = Field((), alias="finally", description="What is done whatever happened.")

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 
 from probe.model.outcome import REASONS
 from probe.model.stage import Phase
+from probe.scenario.devices import Network, devices, known_device
 from probe.scenario.fields import (
     AnyCall,
     MediaUrl,
@@ -150,7 +151,10 @@ class Publish(StepModel):
     bitrate: Rate = Field(800_000, description="Video bitrate.", examples=["800kbps"])
     audio: bool = Field(True, description="With sound.", examples=[False])
     codec: Literal["h264", "vp8"] = Field("h264", description="Of the picture; vp8 over WHIP only.", examples=["vp8"])
-    device: Name = Field("default", description="What the broadcaster's device imitates.", examples=["default"])
+    device: Name = Field("default", description="What the broadcaster's device imitates.", examples=["desktop-fibre"])
+    network: Network | None = Field(
+        None, description="The network between; over what the device's is.", examples=[{"delay": "50ms", "up": "2Mbps"}]
+    )
     stream: str = Field(
         "", description="The stream's name: ${stream} in the addresses of its viewers.", examples=["${room}", "probe-1"]
     )
@@ -166,6 +170,12 @@ class Publish(StepModel):
     def _protocol(cls, value: str, info: ValidationInfo) -> str:
         return one_of(value, vocabulary(info).publish)
 
+    @field_validator("device")
+    @classmethod
+    def _device(cls, value: str, info: ValidationInfo) -> str:
+        known = devices(info)
+        return value if known is None else known_device(value, known)
+
     @field_validator("programme")
     @classmethod
     def _programme(cls, value: str, info: ValidationInfo) -> str:
@@ -176,7 +186,10 @@ class Publish(StepModel):
 class Viewers(Model):
     """`count` viewers alike."""
 
-    via: str = Field(description="Protocol; all: one group for each protocol of platform.views.", examples=["whep", "all"])
+    via: str = Field(
+        description="Protocol; all: one group for each of platform.views; default: the first that the device prefers of those.",
+        examples=["whep", "all"],
+    )
     of: Annotated[tuple[Name, ...], OneOrMany()] = Field(
         (), description="Publish steps it watches; default: all of them so far, one group each.", examples=["publish"]
     )
@@ -185,7 +198,10 @@ class Viewers(Model):
     )
     account: Name | None = Field(None, alias="as", description="Whose token goes with it.", examples=["viewer"])
     count: int = Field(1, ge=1, le=10_000, description="How many.", examples=[3])
-    device: Name = Field("default", description="What the viewer's device imitates.", examples=["default"])
+    device: Name = Field("default", description="What the viewer's device imitates.", examples=["android-4g"])
+    network: Network | None = Field(
+        None, description="The network between; over what the device's is.", examples=[{"delay": "50ms", "loss": "1%"}]
+    )
     verify: Literal["code", "moving"] = Field(
         "code", description="code: our own frame code; moving: for rooms that are not ours.", examples=["moving"]
     )
@@ -213,10 +229,33 @@ class Viewers(Model):
     )
     at_most: int = Field(5, ge=1, le=100, description="Items of that list that are watched.", examples=[3])
 
+    @model_validator(mode="before")
+    @classmethod
+    def _preferred(cls, data: Any, info: ValidationInfo) -> Any:
+        """Without `via`: what the device prefers of what the platform declares."""
+        known, declared = devices(info), (info.context or {}).get("views", ())
+        if not isinstance(data, dict) or "via" in data or known is None:
+            return data
+        name = data.get("device")
+        if not isinstance(name, str) or name not in known:
+            # The unknown device is the one mistake; `via` is not missing then.
+            return {**data, "via": "all"} if isinstance(name, str) else data
+        for protocol in known[name].prefer:
+            if protocol in declared:
+                return {**data, "via": protocol}
+        prefers = ", ".join(known[name].prefer) or "nothing"
+        raise ValueError(f"names no protocol: {name} prefers {prefers}; platform.views has {', '.join(declared)}. Add via")
+
     @field_validator("via")
     @classmethod
     def _protocol(cls, value: str, info: ValidationInfo) -> str:
         return value if value == "all" else one_of(value, vocabulary(info).view)
+
+    @field_validator("device")
+    @classmethod
+    def _device(cls, value: str, info: ValidationInfo) -> str:
+        known = devices(info)
+        return value if known is None else known_device(value, known)
 
     @model_validator(mode="after")
     def _together(self) -> Viewers:
