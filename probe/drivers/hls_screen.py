@@ -1,14 +1,19 @@
-"""What an HLS viewer sees: segments demuxed, placed on the player's clock, and decoded when they are due.
+"""What a viewer of segments sees: pieces demuxed, placed on the player's clock, and decoded when they are due.
 
 Each packet is handed to its decoder a little before its picture's instant, so records come out as a viewer sees the
-pictures, and an encoder's B frames are handed over as much earlier as they need. The first picture is due at once.
+pictures, and an encoder's B frames are handed over as much earlier as they need. The first picture is due at once. What lies
+before the place where play begins (`Piece.lead`) is decoded and not shown, as a player that seeks there does it.
+
+Sound of its own rendition lies on the picture's clock, as RFC 8216 §6.2.4 has it; around a discontinuity it follows the
+picture's offset as it is when it comes.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from probe.drivers.base import SessionIO
@@ -16,12 +21,14 @@ from probe.drivers.hls_source import Piece
 from probe.errors import Failure, Unsupported
 from probe.media.decoder import DecoderThread
 from probe.media.demux import Demuxer
-from probe.model.clock import MS, NS
-from probe.model.observation import Freeze
+from probe.media.feed import Feed
+from probe.model.clock import MS, NS, Clock
+from probe.model.frames import FrameRecord, Record
+from probe.model.observation import Freeze, Switched
 from probe.model.stage import Phase
 from probe.wire.packet import EncodedPacket
 from probe.wire.player import Player
-from probe.wire.playlist import LONGEST
+from probe.wire.playlist_values import LONGEST
 
 AHEAD = 80 * MS  # how much before its instant a packet is decoded: longer than a busy machine makes us wait
 _MAX_SECONDS = 30.0  # hls.js: maxBufferLength
@@ -40,11 +47,28 @@ class _Unit:
     at: int
     due: int
     arrived: int
+    rendition: str = ""
+
+
+class _Shown(Feed):
+    """The session's feed, less the pictures before `until` (seconds of the stream), which no viewer sees."""
+
+    def __init__(self, feed: Feed, clock: Clock) -> None:
+        super().__init__(clock, 0)
+        self.until: float | None = None
+        self._to = feed
+
+    def post(self, record: Record) -> None:
+        if self.until is not None and isinstance(record, FrameRecord) and record.media_time is not None:
+            if record.media_time < self.until:
+                return
+            self.until = None
+        self._to.post(record)
 
 
 class Screen:
     """One viewer's. `take` segments in order; `present` runs beside it. `ending` set: what is there is played out, then
-    the feed is closed with it."""
+    the feed is closed with it. `rendition`: of pieces that do not name theirs."""
 
     def __init__(self, io: SessionIO) -> None:
         self.player = Player()
@@ -53,8 +77,12 @@ class Screen:
         self._bytes = 0  # of what waits to be decoded
         self._holes = 0
         self._io = io
-        self._demuxer = Demuxer()
+        self._demuxer, self._sound_demuxer = Demuxer(), Demuxer()
         self._units: deque[_Unit] = deque()
+        self._sounds: deque[_Unit] = deque()  # of a rendition of its own
+        self._offset: int | None = None
+        self._taken = self._on_screen = ""  # renditions: of the last piece taken, of the last picture handed over
+        self._shown = _Shown(io.feed, io.clock)
         self._more = asyncio.Event()
         self._video: DecoderThread | None = None
         self._audio: DecoderThread | None = None
@@ -75,40 +103,67 @@ class Screen:
         """The buffer is dry and the picture stands."""
         return self.player.standing(self._io.clock.now()) is not None
 
+    @property
+    def sound_full(self) -> bool:
+        """As much sound of its own rendition waits as a player keeps."""
+        ahead = self.player.due(self._sounds[-1].due) - self._io.clock.now() if self._sounds and self.player.started else 0
+        return len(self._sounds) >= _MAX_UNITS or ahead >= _MAX_SECONDS * NS
+
+    @property
+    def live_latency(self) -> float | None:
+        """Seconds from the wall clock the platform puts on what is on screen to ours; None where it says none."""
+        now = self._io.clock.now()
+        wall = self.player.wall(now)
+        return None if wall is None else (self._io.clock.wall(now).unix_ns - wall) / NS
+
     async def take(self, piece: Piece, duration: float, anew: bool) -> None:
-        """A segment of `duration` seconds by its playlist. Raises Failure(segment | keyframe), Unsupported."""
-        packets = await self._demuxer.feed_async(piece.init, piece.data)
-        video, begin, end = _pictures(packets, duration, anew or not self.player.started)
+        """A segment or part of `duration` seconds by its playlist. Raises Failure(segment or part | keyframe), Unsupported."""
+        rendition = piece.rendition or self.rendition
+        packets = await self._demuxed(self._demuxer, piece)
+        sound = [p for p in packets if p.kind == "audio" and p.codec in _HEARD and p.pts is not None]
+        if piece.phase is Phase.PART and self._offset is not None and sound and len(sound) == len(packets):
+            self._queue(self._units, self._heard(sound, self._offset, piece.arrived))
+            return
+        with _named(piece.phase):
+            fresh = anew or self._offset is None or rendition != self._taken
+            video, begin, end = _pictures(packets, duration, fresh)
         if self._video is None:
-            self._video = DecoderThread("h264", self._io.feed, self._io.clock)
+            self._video = DecoderThread("h264", self._shown, self._io.clock)
             self._io.facts["codec"] = "h264"
             self._io.facts["size"] = f"{video[0].width}x{video[0].height}"
-        placed = self.player.append(begin, end, self._io.clock.now(), anew=anew)
+        lead = 0.0
+        if self._offset is None and piece.lead:
+            lead = piece.lead - (begin - min(p.pts for p in packets if p.kind == "video" and p.pts is not None))
+            self._shown.until = begin + lead - (end - begin) / len(video) if lead > 0 else None
+        placed = self.player.append(begin, end, self._io.clock.now(), anew=anew, lead=max(0.0, lead), wall=piece.wall)
         if placed.rebuffer is not None:
             self._io.emit(Freeze(began=placed.rebuffer.began, took=placed.rebuffer.took, rule="rebuffer"))
         self._holes += bool(placed.hole)
-        units = _timed(video, placed.offset, piece.arrived)
-        units += [
-            _Unit(p, due, due, piece.arrived)
-            for p in packets
-            if p.kind == "audio" and p.codec in _HEARD and p.pts is not None
-            if (due := round(p.pts * NS) + placed.offset) >= 0
-        ]
+        self._offset, self._taken = placed.offset, rendition
+        units = _timed(video, placed.offset, piece.arrived, rendition) + self._heard(sound, placed.offset, piece.arrived)
         units.sort(key=lambda unit: unit.at)
-        self._units.extend(units)
-        self._bytes += sum(len(unit.packet.data) for unit in units)
-        self._hand_over()
-        self._more.set()
+        self._queue(self._units, units)
+
+    async def take_sound(self, piece: Piece) -> None:
+        """A piece of the sound's own rendition. Raises Failure(segment or part)."""
+        packets = await self._demuxed(self._sound_demuxer, piece)
+        sound = [p for p in packets if p.kind == "audio" and p.codec in _HEARD and p.pts is not None]
+        if not sound:
+            with _named(piece.phase):
+                raise Failure(Phase.SEGMENT, "empty", "a piece of sound without sound we can hear")
+        if self._offset is not None:
+            self._queue(self._sounds, self._heard(sound, self._offset, piece.arrived))
 
     async def present(self) -> None:
         """Hand packets over as they fall due, until everything was shown and `ending` is set."""
         while True:
-            while self._units:
-                await self._until(self.player.due(self._units[0].at) - AHEAD)
+            while self.player.started and (at := self._next_at()) is not None:
+                await self._until(self.player.due(at) - AHEAD)
                 self._hand_over()
             if self.ending is not None:
-                await self._until(self.player.dry_at())
-                if not self._units:
+                if self.player.started:
+                    await self._until(self.player.dry_at())
+                if not self._units or not self.player.started:
                     self._io.feed.close(self.ending)
                     return
                 continue
@@ -126,34 +181,55 @@ class Screen:
             if decoder is not None:
                 decoder.close()
         self._units.clear()
+        self._sounds.clear()
         now = self._io.clock.now()
         standing = self.player.standing(now)
         if standing is not None and self.ending is None:
             self._io.emit(Freeze(began=standing.began, took=standing.took, rule="rebuffer"))
         if self._holes:
             self._io.facts["holes_closed_up"] = str(self._holes)
+        if self.player.began is not None:
+            self._io.facts["startup"] = f"{(self.player.began - self._io.stages.intent) / NS:.3f} s"
         ratio = self.player.ratio(now)
         if ratio is not None:
             self._io.facts["rebuffers"] = str(self.player.rebuffers + (standing is not None and self.ending is None))
             self._io.facts["rebuffer_ratio"] = f"{ratio:.4f}"
 
+    def _next_at(self) -> int | None:
+        return min((queue[0].at for queue in (self._units, self._sounds) if queue), default=None)
+
+    def _queue(self, queue: deque[_Unit], units: Sequence[_Unit]) -> None:
+        queue.extend(units)
+        self._bytes += sum(len(unit.packet.data) for unit in units)
+        self._hand_over()
+        self._more.set()
+
+    def _heard(self, packets: Sequence[EncodedPacket], offset: int, arrived: int) -> list[_Unit]:
+        due = ((p, round((p.pts or 0.0) * NS) + offset) for p in packets)
+        return [_Unit(p, at, at, arrived) for p, at in due if at >= 0]
+
+    async def _demuxed(self, demuxer: Demuxer, piece: Piece) -> list[EncodedPacket]:
+        with _named(piece.phase):
+            return await demuxer.feed_async(piece.init, piece.data)
+
     def _hand_over(self) -> None:
+        if not self.player.started:
+            return
         now = self._io.clock.now()
-        while self._units and self.player.due(self._units[0].at) - AHEAD <= now:
-            unit = self._units.popleft()
-            self._bytes -= len(unit.packet.data)
-            decoder = self._video if unit.packet.kind == "video" else self._ear(unit.packet)
-            if decoder is not None:
-                p = unit.packet
-                decoder.submit(
-                    p.data,
-                    p.pts,
-                    unit.arrived,
-                    p.size,
-                    p.keyframe or p.kind == "audio",
-                    self.player.due(unit.due),
-                    self.rendition,
-                )
+        for queue in (self._units, self._sounds):
+            while queue and self.player.due(queue[0].at) - AHEAD <= now:
+                self._decode(queue.popleft())
+
+    def _decode(self, unit: _Unit) -> None:
+        p, due = unit.packet, self.player.due(unit.due)
+        self._bytes -= len(p.data)
+        if p.kind == "video" and unit.rendition != self._on_screen:
+            if self._on_screen:
+                self._io.emit(Switched(at=due, before=self._on_screen, after=unit.rendition))
+            self._on_screen = unit.rendition
+        decoder = self._video if p.kind == "video" else self._ear(p)
+        if decoder is not None:
+            decoder.submit(p.data, p.pts, unit.arrived, p.size, p.keyframe or p.kind == "audio", due, unit.rendition)
 
     def _ear(self, packet: EncodedPacket) -> DecoderThread | None:
         """The decoder for this sound; a new one where its kind changed."""
@@ -180,6 +256,17 @@ class Screen:
         await asyncio.sleep(max(0, at - self._io.clock.now()) / NS)
 
 
+@contextmanager
+def _named(phase: Phase) -> Iterator[None]:
+    """What is wrong with a segment is wrong with the part that it is."""
+    try:
+        yield
+    except Failure as failure:
+        if phase is not Phase.PART or failure.phase is not Phase.SEGMENT:
+            raise
+        raise Failure(phase, failure.reason, failure.outcome.detail) from failure
+
+
 def _pictures(packets: Sequence[EncodedPacket], duration: float, from_keyframe: bool) -> tuple[list[EncodedPacket], float, float]:
     """The segment's pictures in decoding order, and the stretch of the stream's clock they cover, in seconds."""
     video = [p for p in packets if p.kind == "video" and p.pts is not None]
@@ -201,11 +288,11 @@ def _pictures(packets: Sequence[EncodedPacket], duration: float, from_keyframe: 
     return video, times[0], end
 
 
-def _timed(video: Sequence[EncodedPacket], offset: int, arrived: int) -> list[_Unit]:
+def _timed(video: Sequence[EncodedPacket], offset: int, arrived: int, rendition: str) -> list[_Unit]:
     """When each picture is shown, and when its packet must be with the decoder: a stream that reorders by n pictures has its
     packets n pictures earlier."""
     due = [round((p.pts or 0.0) * NS) + offset for p in video]
     shown = sorted(due)
     place = {at: n for n, at in enumerate(shown)}
     depth = max(n - place[at] for n, at in enumerate(due))
-    return [_Unit(p, shown[max(0, n - depth)], at, arrived) for n, (p, at) in enumerate(zip(video, due, strict=True))]
+    return [_Unit(p, shown[max(0, n - depth)], at, arrived, rendition) for n, (p, at) in enumerate(zip(video, due, strict=True))]

@@ -13,6 +13,7 @@ from probe.drivers.fake import FakeDriver
 from probe.drivers.hls import HlsViewer, scout
 from probe.drivers.http import HttpDriver
 from probe.drivers.http_flv import HttpFlvViewer
+from probe.drivers.ll_hls import LlHlsViewer
 from probe.drivers.rtmp_publisher import RtmpPublisher
 from probe.drivers.rtmp_viewer import RtmpViewer
 from probe.drivers.wait import WaitDriver
@@ -48,6 +49,17 @@ _SESSIONS = (
         start=10 * NS,
         max_age=30 * NS,
         stall=10 * NS,
+        buffered=True,
+        scout=scout,
+    ),
+    SessionRow(
+        role=Role.VIEWER,
+        protocol="ll-hls",
+        driver=LlHlsViewer(),
+        stages=(Stage.PLAYLIST, Stage.INIT, Stage.SEGMENT, Stage.PART, *_PICTURE),
+        start=5 * NS,
+        max_age=6 * NS,
+        stall=6 * NS,
         buffered=True,
         scout=scout,
     ),

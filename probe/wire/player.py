@@ -6,16 +6,21 @@ first piece. When the playhead reaches the end of what is there the picture stan
 and everything after is shown that much later: the player never hurries and never drops of its own accord; leaving out
 media to come nearer to live is the caller's decision, and a hole here.
 
+A start may have a lead: media before the place where play begins, needed to decode what follows. It lies before the
+timeline's 0, and play starts when the first piece beyond it is there.
+
 Pure; instants are monotonic ns, media times seconds of the stream.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 from probe.model.clock import MS, NS
 
 HOLE = 0.5  # seconds a stream's own clock may miss the end of what came before and still be believed
+_DATED = 4096  # pieces whose wall clock is remembered
 SHORTEST_REBUFFER = 100 * MS  # below it the picture stood no longer than a late frame does
 
 
@@ -41,6 +46,8 @@ class Player:
     """One per session. The timeline starts at 0 with the first piece, which is shown at once."""
 
     def __init__(self) -> None:
+        self._placed = False
+        self._dates: deque[tuple[int, int, int]] = deque(maxlen=_DATED)  # begin and end on the timeline, Unix ns of begin
         self._anchor_at: int | None = None  # the instant the timeline's 0 would have been shown, moved by each stall
         self._began = 0
         self._end = 0
@@ -52,21 +59,34 @@ class Player:
     def started(self) -> bool:
         return self._anchor_at is not None
 
-    def append(self, begin: float, end: float, now: int, *, anew: bool = False) -> Placed:
+    @property
+    def began(self) -> int | None:
+        """The instant the first picture was shown."""
+        return self._began if self.started else None
+
+    def append(
+        self, begin: float, end: float, now: int, *, anew: bool = False, lead: float = 0.0, wall: int | None = None
+    ) -> Placed:
         """A piece of media, `[begin, end)` of the stream's clock, is there at `now`. `anew`: its clock need not continue the
-        one before it (a discontinuity, a jump). ValueError for a piece that is empty or runs backwards."""
+        one before it (a discontinuity, a jump). `lead`: of the first piece, how many seconds after its beginning play
+        begins. `wall`: Unix ns of its beginning. ValueError for a piece that is empty or runs backwards."""
         if not begin < end:
             raise ValueError("a piece of media has a beginning and a later end")
         start, length = round(begin * NS), round((end - begin) * NS)
-        if self._anchor_at is None:
-            self._anchor_at = self._began = now
-            self._offset, self._end = -start, length
+        if not self._placed:
+            self._placed = True
+            self._offset = -start - round(lead * NS)
+            self._end = start + length + self._offset
+            self._start(now)
+            self._date(start, length, wall)
             return Placed(offset=self._offset, hole=0.0, rebuffer=None)
-        rebuffer = self._resume(now)
+        rebuffer = self._resume(now) if self.started else None
         hole = (start + self._offset - self._end) / NS
         if anew or abs(hole) > HOLE:
             self._offset = self._end - start
         self._end = max(self._end, start + length + self._offset)
+        self._start(now)
+        self._date(start, length, wall)
         return Placed(
             offset=self._offset,
             hole=None if anew else hole if abs(hole) > HOLE else 0.0,
@@ -77,6 +97,18 @@ class Player:
         """The instant at which the player's own time `at` (ns) is shown, if nothing stalls before."""
         assert self._anchor_at is not None
         return self._anchor_at + at
+
+    def wall(self, now: int) -> int | None:
+        """Unix ns the platform put on what is on screen at `now`; None where it said nothing, or nothing is shown yet."""
+        if self._anchor_at is None:
+            return None
+        at = min(now - self._anchor_at, self._end)
+        while len(self._dates) > 1 and self._dates[1][0] <= at:
+            self._dates.popleft()
+        for begin, end, wall in self._dates:
+            if begin <= at <= end:
+                return wall + at - begin
+        return None
 
     def level(self, now: int) -> float:
         """Seconds of media not shown yet."""
@@ -98,6 +130,15 @@ class Player:
             return None
         standing = self.standing(now)
         return (self.rebuffered + (standing.took if standing else 0)) / (now - self._began)
+
+    def _start(self, now: int) -> None:
+        if self._anchor_at is None and self._end > 0:
+            self._anchor_at = self._began = now
+
+    def _date(self, start: int, length: int, wall: int | None) -> None:
+        if wall is not None:
+            begin = start + self._offset
+            self._dates.append((begin, begin + length, wall))
 
     def _resume(self, now: int) -> Rebuffer | None:
         late = now - self.dry_at()

@@ -1,104 +1,48 @@
-"""HLS playlists: bytes → frozen facts, or one of our errors (RFC 8216).
+"""HLS playlists: bytes → frozen facts, or one of our errors (RFC 8216, RFC 8216bis).
 
 The tags are read by m3u8, which merges no state of ours, trusts every number and leaks whatever Python raises on
 nonsense; so bytes, lines and line lengths are capped before it sees any, and every number and URI is checked after.
 A fault of the playlist is a Failure in phase `playlist`; what we cannot play (encryption, variables) is Unsupported.
-Not here: LL-HLS parts and delta updates (a low-latency playlist reads as the plain one it also is), I-frame and
-separate audio renditions.
+
+The segment that is being made has parts and no URI yet; m3u8 would forget the tags before them, so it is shown a last line
+that closes it. Preload hints are read here, because m3u8 keeps only the last. Not here: I-frame renditions, subtitles, date
+ranges; merging delta updates, which is delta.py's.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import urljoin, urlsplit
 
 from m3u8.parser import parse as read_tags
 
 from probe.errors import Failure, Unsupported
 from probe.model.stage import Phase
+from probe.wire.playlist_facts import Hint, Init, Master, Media, Part, Report, Segment, Sound, Variant
+from probe.wire.playlist_values import (
+    LONGEST,
+    SEQUENCES,
+    ByteRange,
+    absolute,
+    attributes,
+    byterange,
+    malformed,
+    optional,
+    resolution,
+    seconds,
+    unix_ns,
+    whole,
+)
+
+__all__ = [
+    "LONGEST", "MAX_BYTES", "ByteRange", "Hint", "Init", "Master", "Media", "Part", "Report", "Segment", "Sound", "Variant",
+    "parse",
+]  # fmt: skip
 
 MAX_BYTES = 1 << 20
 MAX_LINES = 20_000
 MAX_LINE = 16 * 1024
-LONGEST = 3600.0  # seconds, of a segment or a target duration
-_SEQUENCES = 1 << 63
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ByteRange:
-    """`[offset, offset + length)` of the resource."""
-
-    offset: int
-    length: int
-
-    @property
-    def header(self) -> str:
-        """Value of a Range request header (RFC 9110 §14.2)."""
-        return f"bytes={self.offset}-{self.offset + self.length - 1}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Init:
-    """EXT-X-MAP: what precedes every segment that names it."""
-
-    uri: str
-    byterange: ByteRange | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Variant:
-    """EXT-X-STREAM-INF. `bandwidth` bit/s, `resolution` width × height, `codecs` as listed (empty: not said)."""
-
-    uri: str
-    bandwidth: int | None
-    codecs: tuple[str, ...] = ()
-    resolution: tuple[int, int] | None = None
-    frame_rate: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Segment:
-    """`duration` in seconds; `sequence` is its media sequence number; `program_date_time` Unix ns, where this segment says it."""
-
-    uri: str
-    duration: float
-    sequence: int
-    discontinuity: bool = False
-    program_date_time: int | None = None
-    byterange: ByteRange | None = None
-    init: Init | None = None
-    gap: bool = False  # EXT-X-GAP: listed, not there
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Master:
-    url: str
-    variants: tuple[Variant, ...]
-    version: int = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Media:
-    """`start` is EXT-X-START's offset in seconds (negative: from the end), `hold_back` EXT-X-SERVER-CONTROL's HOLD-BACK."""
-
-    url: str
-    target_duration: float
-    media_sequence: int
-    segments: tuple[Segment, ...]
-    endlist: bool = False
-    version: int = 1
-    start: float | None = None
-    hold_back: float | None = None
-
-    @property
-    def duration(self) -> float:
-        """Seconds from the first listed segment's beginning to the last one's end."""
-        return sum(s.duration for s in self.segments)
+_CLOSING = "#EXTINF:0,\nopening\n"  # ends the segment that is being made, for m3u8
 
 
 def parse(body: bytes, url: str) -> Master | Media:
@@ -108,32 +52,45 @@ def parse(body: bytes, url: str) -> Master | Media:
     duration), address_refused (a URI that is not http or https); Unsupported for encryption and variable substitution.
     Takes about 5 µs a line: give a long one to a thread.
     """
-    data = _tags(_text(body))
+    text = _text(body)
+    opening = _has_opening(text)
+    data = _tags(f"{text}\n{_CLOSING}" if opening else text)
     if data["playlists"] or data["is_variant"]:
         if data["segments"]:
-            raise _malformed("lists both variants and segments")
-        return Master(url=url, variants=tuple(_variants(data, url)), version=_version(data))
+            raise malformed("lists both variants and segments")
+        return Master(url=url, variants=tuple(_variants(data, url)), version=_version(data), sounds=tuple(_sounds(data, url)))
     if "targetduration" not in data:
         if not data["segments"]:
             raise Failure(Phase.PLAYLIST, "empty", "neither variants nor segments")
-        raise _malformed("no EXT-X-TARGETDURATION")
+        raise malformed("no EXT-X-TARGETDURATION")
     sequence = data["media_sequence"]
-    if not 0 <= sequence < _SEQUENCES:
-        raise _malformed("EXT-X-MEDIA-SEQUENCE out of range")
+    skipped = whole(data.get("skip", {}).get("skipped_segments")) or 0
+    if not 0 <= sequence < SEQUENCES - MAX_LINES:
+        raise malformed("EXT-X-MEDIA-SEQUENCE out of range")
+    if skipped > MAX_LINES:
+        raise malformed("SKIPPED-SEGMENTS out of range")
+    segments = list(_segments(data, url, sequence + skipped))
+    control = data.get("server_control", {})
+    hint, init_hint = _hints(text, url)
     return Media(
         url=url,
-        target_duration=max(1.0, _seconds(data["targetduration"], "EXT-X-TARGETDURATION")),
+        target_duration=max(1.0, seconds(data["targetduration"], "EXT-X-TARGETDURATION")),
         media_sequence=sequence,
-        segments=tuple(_segments(data, url, sequence)),
+        opening=_opened(segments.pop()) if opening else None,
+        segments=tuple(segments),
         endlist=data["is_endlist"],
         version=_version(data),
-        start=_optional(data.get("start", {}).get("time_offset")),
-        hold_back=_optional(data.get("server_control", {}).get("hold_back")),
+        start=optional(data.get("start", {}).get("time_offset")),
+        hold_back=optional(control.get("hold_back")),
+        part_hold_back=optional(control.get("part_hold_back")),
+        part_target=_part_target(data),
+        can_block=control.get("can_block_reload") == "YES",
+        skip_until=optional(control.get("can_skip_until")),
+        skipped=skipped,
+        hint=hint,
+        init_hint=init_hint,
+        reports=tuple(_reports(data, url)),
     )
-
-
-def _malformed(detail: str) -> Failure:
-    return Failure(Phase.PLAYLIST, "malformed", detail)
 
 
 def _text(body: bytes) -> str:
@@ -148,23 +105,33 @@ def _text(body: bytes) -> str:
     try:
         text = body.decode()
     except UnicodeDecodeError as error:
-        raise _malformed("not UTF-8") from error
+        raise malformed("not UTF-8") from error
     lines = text.splitlines()
     if len(lines) > MAX_LINES:
         raise Failure(Phase.PLAYLIST, "too_many_lines", f"{len(lines)}")
     for line in lines:
         if len(line) > MAX_LINE:
-            raise _malformed(f"a line of {len(line)} characters")
+            raise malformed(f"a line of {len(line)} characters")
         if line.startswith("#EXT-X-DEFINE"):
             raise Unsupported("EXT-X-DEFINE: variable substitution in a playlist")
     return text
+
+
+def _has_opening(text: str) -> bool:
+    """Whether parts are listed after the last segment's URI."""
+    for line in reversed(text.splitlines()):
+        if line.startswith("#EXT-X-PART:"):
+            return True
+        if line.strip() and not line.startswith("#"):
+            return False
+    return False
 
 
 def _tags(text: str) -> dict[str, Any]:
     try:
         data: dict[str, Any] = read_tags(text)
     except Exception as error:  # whatever nonsense makes the library trip over
-        raise _malformed(f"{type(error).__name__} while reading its tags") from error
+        raise malformed(f"{type(error).__name__} while reading its tags") from error
     return data
 
 
@@ -172,15 +139,27 @@ def _variants(data: Mapping[str, Any], url: str) -> Iterator[Variant]:
     for entry in data["playlists"]:
         info = entry["stream_info"]
         bandwidth = info.get("bandwidth")
-        if bandwidth is not None and not 0 <= bandwidth < _SEQUENCES:
-            raise _malformed("BANDWIDTH out of range")
+        if bandwidth is not None and not 0 <= bandwidth < SEQUENCES:
+            raise malformed("BANDWIDTH out of range")
         yield Variant(
-            uri=_uri(url, entry["uri"]),
+            uri=absolute(url, entry["uri"]),
             bandwidth=bandwidth,
             codecs=tuple(c.strip() for c in info.get("codecs", "").split(",") if c.strip()),
-            resolution=_resolution(info.get("resolution")),
-            frame_rate=_optional(info.get("frame_rate")),
+            resolution=resolution(info.get("resolution")),
+            frame_rate=optional(info.get("frame_rate")),
+            audio=info.get("audio", ""),
         )
+
+
+def _sounds(data: Mapping[str, Any], url: str) -> Iterator[Sound]:
+    for entry in data["media"]:
+        if entry.get("type") == "AUDIO" and entry.get("uri"):
+            yield Sound(
+                uri=absolute(url, entry["uri"]),
+                group=entry.get("group_id", ""),
+                name=entry.get("name", ""),
+                default=entry.get("default") == "YES",
+            )
 
 
 def _segments(data: Mapping[str, Any], url: str, sequence: int) -> Iterator[Segment]:
@@ -191,93 +170,93 @@ def _segments(data: Mapping[str, Any], url: str, sequence: int) -> Iterator[Segm
         method = (entry.get("key") or {}).get("method", "NONE")
         if method != "NONE":
             raise Unsupported(f"encrypted segments (METHOD={method[:32]})")
-        uri = _uri(url, entry["uri"])
-        byterange = _byterange(entry.get("byterange"), ends.get(uri))
-        if byterange:
-            ends[uri] = byterange.offset + byterange.length
+        uri = absolute(url, entry["uri"])
+        parts = tuple(_part(part, url, ends) for part in entry.get("parts", ()))
+        window = byterange(entry.get("byterange"), ends.get(uri))
+        if window:
+            ends[uri] = window.offset + window.length
         yield Segment(
             uri=uri,
-            duration=_seconds(entry.get("duration"), "EXTINF"),
+            duration=seconds(entry.get("duration"), "EXTINF"),
             sequence=sequence,
             discontinuity=entry["discontinuity"],
-            program_date_time=_unix_ns(entry.get("program_date_time")),
-            byterange=byterange,
+            program_date_time=unix_ns(entry.get("program_date_time")),
+            byterange=window,
             init=_init(entry.get("init_section"), url),
             gap=bool(entry.get("gap_tag")),
+            parts=parts,
         )
         sequence += 1
+
+
+def _part(entry: Mapping[str, Any], url: str, ends: dict[str, int]) -> Part:
+    if not entry.get("uri"):
+        raise malformed("EXT-X-PART without URI")
+    uri = absolute(url, entry["uri"])
+    text = entry.get("byterange")
+    window = byterange(text.strip('"') if text is not None else None, ends.get(uri, 0))
+    if window:
+        ends[uri] = window.offset + window.length
+    return Part(
+        uri=uri,
+        duration=seconds(entry.get("duration"), "DURATION of a part"),
+        independent=entry.get("independent") == "YES",
+        byterange=window,
+        gap=entry.get("gap") == "YES",
+    )
+
+
+def _opened(closed: Segment) -> Segment:
+    """The segment that is being made, with what it has so far."""
+    return Segment(
+        uri="",
+        duration=sum(part.duration for part in closed.parts),
+        sequence=closed.sequence,
+        discontinuity=closed.discontinuity,
+        program_date_time=closed.program_date_time,
+        init=closed.init,
+        parts=closed.parts,
+    )
+
+
+def _part_target(data: Mapping[str, Any]) -> float | None:
+    target = optional(data.get("part_inf", {}).get("part_target"))
+    return target if target is not None and 0 < target <= LONGEST else None
+
+
+def _hints(text: str, url: str) -> tuple[Hint | None, Init | None]:
+    hint, init = None, None
+    for line in text.splitlines():
+        if not line.startswith("#EXT-X-PRELOAD-HINT:"):
+            continue
+        named = attributes(line)
+        if not named.get("URI"):
+            raise malformed("EXT-X-PRELOAD-HINT without URI")
+        uri, start, length = (
+            absolute(url, named["URI"]),
+            whole(named.get("BYTERANGE-START")),
+            whole(named.get("BYTERANGE-LENGTH")),
+        )
+        if named.get("TYPE") == "PART":
+            hint = Hint(uri=uri, start=start or 0, length=length or None)
+        elif named.get("TYPE") == "MAP" and (length or not start):
+            init = Init(uri=uri, byterange=ByteRange(offset=start or 0, length=length) if length else None)
+    return hint, init
+
+
+def _reports(data: Mapping[str, Any], url: str) -> Iterator[Report]:
+    for entry in data.get("rendition_reports", ()):
+        last = whole(entry.get("last_msn"))
+        if entry.get("uri") and last is not None:
+            yield Report(uri=absolute(url, entry["uri"]), last_sequence=last, last_part=whole(entry.get("last_part")))
 
 
 def _init(section: Mapping[str, str] | None, url: str) -> Init | None:
     if not section:
         return None
     if "uri" not in section:
-        raise _malformed("EXT-X-MAP without URI")
-    return Init(uri=_uri(url, section["uri"]), byterange=_byterange(section.get("byterange"), 0))
-
-
-def _uri(base: str, uri: str) -> str:
-    try:
-        joined = urljoin(base, uri)
-        parts = urlsplit(joined)
-        host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        raise _malformed("a URI that is none") from error
-    if parts.scheme not in ("http", "https"):
-        raise Failure(Phase.PLAYLIST, "address_refused", f"a URI of scheme {parts.scheme[:16]!r}")
-    if not host or parts.username is not None or parts.password is not None:
-        raise Failure(Phase.PLAYLIST, "address_refused", "a URI without a host, or with a user")
-    if not joined.isprintable():
-        raise _malformed("control characters in a URI")
-    return joined
-
-
-def _byterange(text: str | None, implied: int | None) -> ByteRange | None:
-    """`<length>[@<offset>]`; without offset it goes on where the last one of the same resource ended."""
-    if text is None:
-        return None
-    length_text, at, offset_text = text.partition("@")
-    try:
-        length = int(length_text)
-        offset = int(offset_text) if at else implied
-    except ValueError as error:
-        raise _malformed("a byte range that is none") from error
-    if offset is None or offset < 0 or length <= 0 or offset + length >= _SEQUENCES:
-        raise _malformed("a byte range that is none")
-    return ByteRange(offset=offset, length=length)
-
-
-def _resolution(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    width, _, height = text.lower().partition("x")
-    try:
-        size = int(width), int(height)
-    except ValueError as error:
-        raise _malformed("a RESOLUTION that is none") from error
-    if not all(0 < side <= 65_536 for side in size):
-        raise _malformed("a RESOLUTION out of range")
-    return size
-
-
-def _seconds(value: float | None, what: str) -> float:
-    if value is None:
-        raise _malformed(f"a segment without {what}")
-    if not math.isfinite(value) or not 0 <= value <= LONGEST:
-        raise _malformed(f"{what} out of range")
-    return float(value)
-
-
-def _optional(value: float | None) -> float | None:
-    """A number that may be absent; one that makes no sense is as good as absent."""
-    return value if value is not None and math.isfinite(value) and abs(value) <= 1e9 else None
-
-
-def _unix_ns(moment: datetime | None) -> int | None:
-    """Unix ns; None without a time zone: such a time is nobody's."""
-    if moment is None or moment.tzinfo is None:
-        return None
-    return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
+        raise malformed("EXT-X-MAP without URI")
+    return Init(uri=absolute(url, section["uri"]), byterange=byterange(section.get("byterange"), 0))
 
 
 def _version(data: Mapping[str, Any]) -> int:

@@ -12,7 +12,7 @@ from statistics import median
 import pytest
 
 from probe.clock import SystemClock
-from probe.drivers import hls
+from probe.drivers import hls_retry, hls_viewer
 from probe.drivers.base import Spec
 from probe.drivers.hls import HlsViewer, scout
 from probe.errors import Failure, Unsupported
@@ -130,8 +130,8 @@ async def path() -> AsyncIterator[Path]:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries without their pauses: what is tested is what they come to."""
-    monkeypatch.setattr(hls, "_START_PAUSES", (0.01,) * 4)
-    monkeypatch.setattr(hls, "_BACKOFF_FIRST", 0.02)
+    monkeypatch.setattr(hls_retry, "START_PAUSES", (0.01,) * 4)
+    monkeypatch.setattr(hls_retry, "BACKOFF_FIRST", 0.02)
 
 
 def spec(url: str, credential: Credential | None = None) -> Spec:
@@ -410,8 +410,8 @@ async def test_a_list_that_never_moves_is_stale_while_nothing_has_started(io: Fa
 
 
 async def test_a_list_that_stops_is_frozen_once_everything_was_shown(io: FakeIO, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(hls, "_FROZEN", NS)
-    monkeypatch.setattr(hls, "_STALE_TARGETS", 1)
+    monkeypatch.setattr(hls_viewer, "FROZEN", NS)
+    monkeypatch.setattr(hls_viewer, "STALE_TARGETS", 1)
     async with Origin(listed=4, moving=False).running() as origin, viewing(origin, io):
         got, failure = await io.until_closed()
     assert sequences(got) == list(range(40))
