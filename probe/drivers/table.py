@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 
+from probe.drivers import dash
 from probe.drivers.base import SessionRow, StepDriver
 from probe.drivers.fake import FakeDriver
 from probe.drivers.hls import HlsViewer, scout
@@ -86,6 +87,17 @@ _SESSIONS = (
             stall=_STREAM_STALL,
         )
         for protocol, driver in (("http-flv", HttpFlvViewer()), ("ws-flv", WsFlvViewer()))
+    ),
+    SessionRow(
+        role=Role.VIEWER,
+        protocol="dash",
+        driver=dash.DashViewer(),
+        stages=(Stage.PLAYLIST, Stage.INIT, Stage.SEGMENT, *_PICTURE),
+        start=10 * NS,
+        max_age=30 * NS,
+        stall=10 * NS,
+        buffered=True,
+        scout=dash.scout,
     ),
 )
 _STEPS: dict[str, StepDriver] = {
