@@ -18,7 +18,7 @@ from probe.model.observation import Available, Role, SessionBegan
 from probe.model.outcome import Done, Skipped
 from probe.model.stage import Phase, StageTimer
 from probe.net.client import Client
-from probe.plan import IceServer, PublishStep, ViewSpec, ViewStep
+from probe.plan import Device, IceServer, PublishStep, ViewSpec, ViewStep
 from probe.run.attempt_io import AttemptIO
 from probe.run.context import Context
 from probe.run.edges import ANY, Pin, each
@@ -118,7 +118,8 @@ class Sessions:
                 publish=ordinal,
             )
 
-        stay = self._stay(row, began, spec, PublisherWatch(), step.account, step.deadline, None)
+        path = self._path(step.device)
+        stay = self._stay(row, began, spec, PublisherWatch(), step.account, step.deadline, path)
         broadcast.stay = stay
         self.group.create_task(stay.run(), name=f"publisher {stay.session}")
         await stay.started.wait()
@@ -225,15 +226,21 @@ class Sessions:
         wall = self.ctx.clock.wall()
         offset = wall.unix_ns - self.ctx.clock.now()
         watch = ViewerWatch(Playback(expected, offset, self.ctx.clock.now()))
-        path = None
-        if view.impaired & {"flap", "rebind"}:
-            path = Path(self.ctx.clock)
-            self._paths.append(path)
 
         def spec() -> Spec:
             return replace(self._spec(row, view, began.session, own), pin=pin.ip, pinned=pin.host)
 
+        path = self._path(view.device, cut=bool(view.impaired & {"flap", "rebind"}))
         return self._stay(row, began, spec, watch, view.account, view.start, path)
+
+    def _path(self, device: Device, *, cut: bool = False) -> Path | None:
+        """A path of the session's own, where its device has a network or cuts will be made on it. Its chance follows from the
+        plan's seed and the session's number in the run."""
+        if device.network is None and not cut:
+            return None
+        path = Path(self.ctx.clock, device.network, self.ctx.plan.seed << 16 | len(self.stays))
+        self._paths.append(path)
+        return path
 
     async def _scout(self, view: ViewSpec) -> None:
         """Wait until a first viewer of this protocol could start, and say how long that took; a viewer in mid-stream is not
