@@ -6,7 +6,8 @@ are the viewer's experience and not the transport's.
 A frame *progresses* when it is verified and newer than every verified frame before it; only progress feeds the stall
 timer, ends an outage or counts as shown. A picture repeated for a minute is decoded every time and progresses once.
 
-Loss is judged against the rendition's own frame rate: a ladder that halves it steps the sequence by two and loses nothing.
+Loss is judged against the rendition's own frame rate: a ladder that halves it steps the sequence by two and loses nothing. At
+a switch the rate is learnt anew, and the step across it is judged by the slower of the two.
 """
 
 from __future__ import annotations
@@ -81,6 +82,8 @@ class Playback:
         self._newest: FrameCode | None = None
         self._deltas: deque[int] = deque(maxlen=30)
         self._unjudged: list[int] = []
+        self._switched: tuple[int, int] | None = None  # the rendition's step before a switch, and the delta across it
+        self._counted = ""  # the rendition the deltas are of
         self._gaps: deque[int] = deque(maxlen=30)
         self._video_delay: float | None = None
         self._resync = False
@@ -182,7 +185,7 @@ class Playback:
             if behind and code.stamp_ms <= newest.stamp_ms:
                 return Sight.REORDERED if delta else Sight.DUPLICATE
             if not behind:
-                self._count_loss(delta)
+                self._count_loss(delta, record.rendition)
         elif newest is not None and code.stamp_ms < newest.stamp_ms:
             return Sight.REORDERED
         self._newest = code
@@ -199,18 +202,35 @@ class Playback:
         else:
             self._latencies.append(latency)
 
-    def _count_loss(self, delta: int) -> None:
+    def _count_loss(self, delta: int, rendition: str) -> None:
         if self._resync:
             self._resync = False
             return
+        if rendition != self._counted:
+            known = len(self._deltas) >= _LEARN
+            if known:
+                self._switched = self._step(), delta
+            self._counted = rendition
+            self._deltas.clear()
+            self._unjudged.clear()
+            if known:
+                return
         self._deltas.append(delta)
         if len(self._deltas) < _LEARN:
             self._unjudged.append(delta)
             return
-        step = Counter(self._deltas).most_common(1)[0][0]
+        step = self._step()
         for seen in (*self._unjudged, delta):
             self._counts["lost"] += max(0, round(seen / step) - 1)
         self._unjudged.clear()
+        if self._switched is not None:
+            before, across = self._switched
+            self._counts["lost"] += max(0, round(across / max(before, step)) - 1)
+            self._switched = None
+
+    def _step(self) -> int:
+        """How far apart in sequence the rendition's frames are."""
+        return Counter(self._deltas).most_common(1)[0][0]
 
     def _progressed(self, record: FrameRecord) -> list[Freeze]:
         freezes: list[Freeze] = []

@@ -112,6 +112,27 @@ def test_a_ladder_that_halves_the_frame_rate_loses_nothing() -> None:
     assert window.lost == 0
 
 
+def test_a_switch_to_half_the_frame_rate_and_back_loses_nothing() -> None:
+    machine = playback()
+    high, low = [*range(40)], [*range(40, 120, 2)]
+    sequences = [(n, "720p") for n in high] + [(n, "360p") for n in low] + [(n + 120, "720p") for n in high]
+    for at, (sequence, rendition) in enumerate(sequences):
+        machine.on_record(frame(at * 33, sequence, rendition=rendition))
+    window = machine.tick(10 * NS)
+    assert window is not None
+    assert (window.lost, window.verified) == (0, 120)
+
+
+def test_what_is_lost_at_a_switch_is_counted() -> None:
+    machine = playback()
+    sequences = [*((n, "720p") for n in range(40)), *((n, "360p") for n in range(48, 88, 2))]  # 40, 42, 44, 46 are missing
+    for at, (sequence, rendition) in enumerate(sequences):
+        machine.on_record(frame(at * 33, sequence, rendition=rendition))
+    window = machine.tick(10 * NS)
+    assert window is not None
+    assert window.lost == 3  # 39 → 48, in steps of two
+
+
 def test_loss_before_the_step_is_known_is_counted_once_it_is() -> None:
     machine = playback()
     for n, sequence in enumerate((0, 1, 5, 6, 7, 8, 9)):
