@@ -32,6 +32,7 @@ BEGUN_WITHIN = 10.0  # seconds from the connection to publishing
 SILENT = 15.0  # seconds without a byte that end a connection
 AT_ONCE = 64 * 1024
 NEAR = RATES["audio"] // 100
+SOUND_WITHIN = RATES["video"] // 2  # of pictures that are held back until sound is told of
 FRAME = 1024  # samples
 MAX_CONNECTIONS = 2 * MAX_SESSIONS
 
@@ -64,6 +65,7 @@ class Publisher:
         self._config = b""
         self._heard: float | None = None  # where the last frame of sound ended, in samples at 48 kHz
         self._shown = -1
+        self._held: list[Unit] | None = []  # the first pictures, until it is known whether there is sound
 
     def request_keyframe(self) -> None:
         """RTMP has no word for it."""
@@ -89,11 +91,17 @@ class Publisher:
         """Sound is told of. Another sound than before, or sound after pictures, is another source to viewers."""
         if config == self._config:
             return
-        if self._config or self._shown >= 0:
+        if self._config or self._held is None:
             self._changes += 1
             self._source = f"{self.id}/{self._changes}"
         self._config, self._heard = config, None
         self.sound = track("aac", config)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        held, self._held = self._held or [], None
+        for unit in held:
+            self._room.live.put(unit)
 
     def _pass(self, packet: EncodedPacket) -> None:
         now = self._platform.clock.now()
@@ -110,7 +118,14 @@ class Publisher:
         if packet.keyframe and self._span is not None:
             self._span.end()
             self._span = None
-        return self._room.live.put(Unit(self._source, "video", packet.data, pts, packet.keyframe, now, synced=True))
+        unit = Unit(self._source, "video", packet.data, pts, packet.keyframe, now, synced=True)
+        if self._held is None:
+            return self._room.live.put(unit)
+        self._held.append(unit)
+        told = self._reader.metadata
+        if pts - self._held[0].pts > SOUND_WITHIN or (told and "audiocodecid" not in told):
+            self._let_go()
+        return None
 
     def _heard_at(self, seconds: float, rate: int) -> int:
         told = seconds * RATES["audio"]

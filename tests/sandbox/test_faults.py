@@ -76,7 +76,7 @@ class Stage:
             return replies[-1].status == 200
 
         await wait_until(master, 8)
-        self.media = replies[-1].text.split()[-1]
+        self.media, self.small = (line for line in replies[-1].text.split() if line.startswith("http"))
         return await self.viewer.call("GET", self.media)
 
     async def segment(self) -> tuple[bytes, Reply]:

@@ -89,7 +89,7 @@ async def test_after_a_restart_hls_goes_on_with_higher_numbers_behind_a_disconti
             reply = await probe.call("GET", f"/rooms/{room}/hls/index.m3u8")
             if reply.status != 200:
                 return False
-            text = (await probe.call("GET", reply.text.split()[-1])).text
+            text = (await probe.call("GET", next(line for line in reply.text.split() if line.startswith("http")))).text
             found = [re.search(rf"{tag}-SEQUENCE:(\d+)", text) for tag in ("MEDIA", "DISCONTINUITY")]
             assert found[0] and found[1]
             numbers.append((int(found[0][1]), int(found[1][1])))

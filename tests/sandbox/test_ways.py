@@ -1,0 +1,186 @@
+"""Two ways in and every way out: what is published by WHIP or RTMP reaches WHEP, HLS, LL-HLS and FLV, seen and heard."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from probe.model.stage import Phase
+from probe.sandbox.launch import Sandbox
+from probe.wire.flv import FlvReader
+from probe.wire.flv_tags import Tag, metadata_tag
+from tests.sandbox.clients import User, on_air, user, watching
+from tests.sandbox.ways import flv, on_rtmp, playlist, read, rtmp, variants
+from tests.tools import wait_until
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with Sandbox.start() as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def probe(sandbox: Sandbox) -> AsyncIterator[User]:
+    async with user(sandbox) as one:
+        yield one
+        await one.call("DELETE", "/rooms?tag=a-test")
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def viewer(sandbox: Sandbox) -> AsyncIterator[User]:
+    async with user(sandbox, "viewer") as one:
+        yield one
+
+
+async def protocols(sandbox: Sandbox) -> list[str]:
+    return sorted(session["protocol"] for session in (await sandbox.state())["sessions"])
+
+
+async def gone(sandbox: Sandbox) -> bool:
+    return await protocols(sandbox) == []
+
+
+@pytest.mark.parametrize("ingest", [on_air, on_rtmp], ids=["whip", "rtmp"])
+async def test_every_way_out_shows_and_sounds_what_came_in(sandbox: Sandbox, probe: User, viewer: User, ingest) -> None:
+    room = await probe.room()
+    async with (
+        ingest(probe, room),
+        watching(viewer, room) as whep,
+        flv(viewer, room) as body,
+        flv(viewer, room, socket=True) as ws,
+    ):
+        await wait_until(lambda: len(whep.ours) > 15 and whep.units["audio"] > 15, 8, "WHEP")
+        for seen in (body, ws):
+            await wait_until(lambda seen=seen: len(seen.ours) > 30 and len(seen.chirps) >= 2, 8, "FLV")
+            assert seen.packets[0].kind == "video" and seen.packets[0].keyframe
+            sequences = [picture.code.sequence for picture in seen.ours]
+            assert sequences == list(range(sequences[0], sequences[0] + len(sequences)))
+            assert all(abs(skew) < 0.02 for skew in seen.skews()), seen.skews()
+        assert await protocols(sandbox) == sorted(["http-flv", "http-flv", "whep", "whip" if ingest is on_air else "rtmp"])
+        for folder in ("hls", "ll"):
+            for url in await variants(viewer, room, folder):
+                await wait_until(lambda url=url: many(viewer, url, 3), 10, url)
+                media = await playlist(viewer, url)
+                seen = await read(viewer, media, media.segments[-3:])
+                assert len(seen.ours) > 45, url
+                assert seen.pictures[0].height == (180 if "small" in url else 360)
+                assert seen.chirps and all(abs(skew) < 0.02 for skew in seen.skews()), seen.skews()
+                assert {packet.codec for packet in seen.packets} == {"h264", "aac"}
+    await wait_until(lambda: gone(sandbox))
+
+
+async def many(viewer: User, url: str, count: int) -> bool:
+    return len((await playlist(viewer, url)).segments) >= count
+
+
+async def test_publishers_of_both_kinds_replace_each_other(probe: User, viewer: User) -> None:
+    room = await probe.room()
+    async with on_air(probe, room, publish=0, delete=False), flv(viewer, room) as seen:
+        await wait_until(lambda: seen.ours)
+        async with on_rtmp(probe, room, publish=1):
+            await wait_until(lambda: any(p.code.publish == 1 for p in seen.ours), 8)
+            async with on_air(probe, room, publish=2):
+                await wait_until(lambda: any(p.code.publish == 2 for p in seen.ours), 8)
+        times = [packet.pts for packet in seen.packets if packet.kind == "video"]
+        assert times == sorted(times)
+
+
+async def test_rtmp_bytes_are_acknowledged(probe: User) -> None:
+    room = await probe.room()
+    async with on_rtmp(probe, room) as publisher:
+        await wait_until(lambda: publisher.acknowledged > 20_000)
+
+
+@pytest.mark.parametrize(
+    ("key", "phase"),
+    [
+        ("{room}", Phase.AUTH),
+        ("{room}?token=forged", Phase.AUTH),
+        ("{room}?token={viewer}", Phase.AUTH),
+        ("nowhere?token={probe}", Phase.JOIN),
+    ],
+)
+async def test_rtmp_is_refused_as_other_services_refuse(probe: User, viewer: User, key: str, phase: Phase) -> None:
+    room = await probe.room()
+    async with rtmp(probe, key.format(room=room, viewer=viewer.token, probe=probe.token)) as one, asyncio.timeout(5):
+        await one.ended.wait()
+    assert one.refusal is not None and one.refusal.phase is phase
+
+
+async def test_another_application_is_refused(probe: User) -> None:
+    async with rtmp(probe, "x", probe.sandbox.rtmp_url.replace("/live", "/elsewhere")) as one, asyncio.timeout(5):
+        await one.ended.wait()
+    assert one.refusal is not None and one.refusal.phase is Phase.SIGNAL
+
+
+@pytest.mark.parametrize("junk", [b"GET / HTTP/1.1\r\n\r\n", b"\x03" + b"\xff" * 3072 + b"\xff" * 4096], ids=["http", "noise"])
+async def test_what_is_no_rtmp_is_let_go(sandbox: Sandbox, junk: bytes) -> None:
+    host, port = sandbox.rtmp_url.split("/")[2].split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(junk)
+    async with asyncio.timeout(5):
+        with contextlib.suppress(ConnectionError):
+            while await reader.read(65536):
+                pass
+    writer.close()
+    assert await sandbox.healthy()
+
+
+@pytest.mark.parametrize(
+    "tag", [Tag(9, 0, b"\x1c\x01\0\0\0abc"), Tag(8, 0, b"\x2fabc"), Tag(9, 0, b"\x17\x01\0\0\0\xff\xff\xff\xff")]
+)
+async def test_a_publisher_of_what_is_not_taken_is_let_go(probe: User, tag: Tag) -> None:
+    room = await probe.room()
+    async with rtmp(probe, f"{room}?token={probe.token}") as one, asyncio.timeout(5):
+        await one.joined.wait()
+        one.client.put(metadata_tag({"width": 640.0}, publishing=True))
+        one.client.put(tag)
+        one.writer.write(one.client.take())
+        await one.ended.wait()
+
+
+async def test_a_room_without_sound_is_flv_without_sound(probe: User, viewer: User) -> None:
+    room = await probe.room()
+    async with on_rtmp(probe, room, audio=False), flv(viewer, room) as seen:
+        await wait_until(lambda: len(seen.ours) > 10)
+        assert {packet.kind for packet in seen.packets} == {"video"}
+
+
+async def test_flv_wants_a_token_and_a_stream(probe: User, viewer: User) -> None:
+    room = await probe.room()
+    assert (await viewer.call("GET", f"/rooms/{room}/live.flv")).status == 404
+    viewer.token = ""
+    assert (await viewer.call("GET", f"/rooms/{room}/live.flv")).status == 401
+
+
+async def test_an_flv_viewer_that_does_not_read_is_bounded_and_goes_on_at_a_keyframe(
+    probe: User, viewer: User, sandbox: Sandbox
+) -> None:
+    room = await probe.room()
+    url, headers = f"{sandbox.url}/rooms/{room}/live.flv", {"Authorization": f"Bearer {viewer.token}"}
+    async with on_air(probe, room), viewer.http.get(url, headers=headers, timeout=aiohttp.ClientTimeout(total=None)) as one:
+        await asyncio.sleep(2)
+        reader = FlvReader()
+        packets = []
+        async with asyncio.timeout(5):
+            while len(packets) < 60:
+                packets += reader.feed(await one.content.readany())
+        assert packets[0].keyframe
+
+
+async def test_the_end_of_a_room_ends_flv_and_rtmp(sandbox: Sandbox, probe: User, viewer: User) -> None:
+    room = await probe.room()
+    async with on_rtmp(probe, room) as publisher, flv(viewer, room) as seen:
+        await wait_until(lambda: seen.ours)
+        await probe.call("DELETE", f"/rooms/{room}")
+        async with asyncio.timeout(3):
+            await publisher.ended.wait()
+        await wait_until(lambda: gone(sandbox))
