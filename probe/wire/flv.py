@@ -73,10 +73,10 @@ class FlvReader:
             while len(buffer) - at >= 11:
                 kind = buffer[at]
                 size = int.from_bytes(buffer[at + 1 : at + 4], "big")
-                if kind & 0x20:
-                    raise Unsupported("encrypted FLV")
                 if kind & 0xC0 or buffer[at + 8 : at + 11] != b"\0\0\0":
                     raise Broken("not an FLV tag")
+                if kind & 0x20:
+                    raise Unsupported("encrypted FLV")
                 if size > MAX_TAG:
                     raise Broken(f"an FLV tag of {size} bytes", "too_large")
                 if len(buffer) - at < size + 15:
