@@ -21,6 +21,7 @@ from probe.errors import Failure
 from probe.model.stage import Phase, Stage
 from probe.net.client import Answer
 from probe.net.link_header import IceServer, ice_server, ice_servers
+from probe.net.lookup import family_of
 from probe.rtc.ice import TurnServer
 from probe.rtc.peer import Peer, new_peer
 
@@ -67,6 +68,16 @@ def of_answer(answer: Answer, spec: Spec, io: SessionIO) -> list[IceServer]:
         return []
     named = ice_servers(_all(answer.headers, "Link"))
     return [s for s in named if s.scheme in ("turn", "turns") and s.credential_type == "password"][:RELAYS]
+
+
+def check_family(answer: str, spec: Spec) -> None:
+    """Raises Failure(ICE, no_candidates) where no candidate of the answer is of the family to be used. A relay may translate."""
+    if spec.family == "any" or spec.ice == "relay":
+        return
+    lines = [line for line in answer.splitlines() if line.startswith("a=candidate:")]
+    if not any(family_of(line.split()[4]) == spec.family for line in lines):
+        wanted = {"ipv4": "IPv4", "ipv6": "IPv6"}[spec.family]
+        raise Failure(Phase.ICE, "no_candidates", f"{len(lines)} candidates in the answer, none an {wanted} address")
 
 
 async def relay_first(peer: Peer, spec: Spec, io: SessionIO, servers: list[IceServer]) -> None:

@@ -51,6 +51,7 @@ async def connected(peer: Peer, spec: Spec, io: SessionIO, *, sending: bool) -> 
         io.stages.enter(Stage.PROBE, io.clock.now())
         session = _session_url(answer, io)
         accepted = _read(answer, spec, io, offer, sending)
+        ice.check_family(accepted.sdp, spec)
         relays = ice.of_answer(answer, spec, io)
         io.stages.enter(Stage.ICE, io.clock.now())
         await ice.relay_first(peer, spec, io, relays)

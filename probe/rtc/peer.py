@@ -119,9 +119,11 @@ class Peer(RTCPeerConnection):
         return [t for t in self._RTCPeerConnection__dtlsTransports if isinstance(t, Secure)]  # type: ignore[attr-defined]
 
     async def offer(self) -> str:
-        """Our offer with its candidates in it."""
+        """Our offer with its candidates in it. While it has none yet (relays to come) it does not say that none will come: whoever
+        believes that gives up."""
         await self.setLocalDescription(await self.createOffer())
-        return self.localDescription.sdp
+        sdp = self.localDescription.sdp
+        return sdp if "a=candidate:" in sdp else sdp.replace("a=end-of-candidates\r\n", "")
 
     async def accept(self, answer: str) -> None:
         """Take an answer that `read_answer` has let through; connecting begins when this returns.

@@ -37,6 +37,7 @@ UNSENT = 1 << 20  # bytes that may wait for a server that does not read
 _LIFETIME, _CHANNEL_REFRESH = 600, 500  # s, as RFC 8656 recommends
 _SHORTEST_LIFETIME = 60
 _TLS_GOODBYE = 1.0
+_COOKIE, _HEADER = b"\x21\x12\xa4\x42", 20  # RFC 8489 section 5
 _REFUSALS = {401: "refused the credentials", 403: "forbids it", 441: "refused the credentials"}
 _PLAIN = frozenset(string.ascii_letters + string.digits + " .,:;-_/()'")
 
@@ -75,7 +76,7 @@ class Relay(Socket):
 class _Client(TurnClientMixin):
     """What UDP and TCP have in common."""
 
-    garbage = 0
+    garbage = False  # something came that is no STUN
     transport: Any
 
     def datagram_received(self, data: bytes | str, addr: tuple[str, int]) -> None:
@@ -84,8 +85,9 @@ class _Client(TurnClientMixin):
             try:
                 parse_message(data)
             except (ValueError, struct.error):
-                self.garbage += 1
+                self.garbage = True
                 return
+            self.garbage |= data[4:8] != _COOKIE
         super().datagram_received(data, addr)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -120,6 +122,13 @@ class _Udp(_Client, TurnClientUdpProtocol):
 
 
 class _Tcp(_Client, TurnClientTcpProtocol):
+    buffer = b""
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self.garbage |= len(self.buffer) >= _HEADER and not is_channel_data(self.buffer) and self.buffer[4:8] != _COOKIE
+        self.garbage |= is_channel_data(self.buffer[:1] or b"\0") and self.receiver is None  # before there is any channel
+
     def _send(self, data: bytes) -> None:
         if self.transport.get_write_buffer_size() < UNSENT:
             super()._send(data)
@@ -147,7 +156,7 @@ async def allocate(
     except BaseException as error:
         if client is not None:
             client.transport.abort()
-        failure = _failure(server, error, client.garbage if client is not None else 0)
+        failure = _failure(server, error, client is not None and client.garbage)
         if failure is None:
             raise
         raise failure from error
@@ -191,7 +200,7 @@ def _candidate(transport: TurnTransport, hide: bool) -> Candidate:
     )
 
 
-def _failure(server: TurnServer, error: BaseException, garbage: int) -> Failure | None:
+def _failure(server: TurnServer, error: BaseException, garbage: bool) -> Failure | None:
     """What went wrong, in our words; None for what is not the server's doing."""
     match error:
         case TransactionFailed() if error.response.error_code in _REFUSALS:

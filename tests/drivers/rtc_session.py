@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -82,8 +83,10 @@ class Session:
 
 
 @contextlib.asynccontextmanager
-async def session(*allowed: str, path: bool = False, allow: AddressPolicy | None = None) -> AsyncIterator[Session]:
-    """An attempt against servers at `allowed`; with `path`, through a path of our own."""
+async def session(
+    *allowed: str, path: bool = False, allow: AddressPolicy | None = None, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Session]:
+    """An attempt against servers at `allowed`; with `path`, through a path of our own; `tls` trusts other authorities."""
     clock = SystemClock()
     requests: list[RequestDone] = []
     client = Client(
@@ -92,6 +95,7 @@ async def session(*allowed: str, path: bool = False, allow: AddressPolicy | None
         new_span=lambda: f"{random.getrandbits(64):016x}",
         on_request=requests.append,
         allow=allow or AddressPolicy.of(*allowed),
+        tls=tls,
     )
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(client.close)
@@ -99,8 +103,8 @@ async def session(*allowed: str, path: bool = False, allow: AddressPolicy | None
         yield Session(clock, client, Feed(clock), StageTimer(clock.now()), link, requests=requests)
 
 
-def viewer(url: str, credential: Credential | None = None, loopback: bool = True) -> Spec:
-    return Spec(role=Role.VIEWER, protocol="whep", url=url, credential=credential, loopback=loopback)
+def viewer(url: str, credential: Credential | None = None, loopback: bool = True, **more: object) -> Spec:
+    return Spec(role=Role.VIEWER, protocol="whep", url=url, credential=credential, loopback=loopback, **more)  # type: ignore[arg-type]
 
 
 def publisher(url: str, credential: Credential | None = None, **more: object) -> Spec:

@@ -33,12 +33,14 @@ class Rogue:
     over: asyncio.Event = field(default_factory=asyncio.Event)
     authorizations: list[str | None] = field(default_factory=list)
     deletes: list[str] = field(default_factory=list)
+    offers: list[str] = field(default_factory=list)
     peers: list[Peer] = field(default_factory=list)
     tracks: list[UnitTrack] = field(default_factory=list)
 
     async def _post(self, request: web.Request) -> web.StreamResponse:
         self.authorizations.append(request.headers.get("Authorization"))
         offer = await request.text()
+        self.offers.append(offer)
         if self.redirect and request.path == "/session":
             return web.Response(status=307, headers={"Location": self.redirect})
         if self.hang:
@@ -123,3 +125,12 @@ def without_payload(answer: str) -> str:
     """Media sections that name no codec at all, as one known server's are."""
     bare = "".join(x for x in answer.splitlines(keepends=True) if not x.startswith(("a=rtpmap", "a=fmtp", "a=rtcp-fb")))
     return re.sub(r"^(m=\w+ \d+ \S+) .*\r$", "\\1 0\r", bare, flags=re.M)
+
+
+def only_family(family: str) -> Callable[[str], str]:
+    """Without the candidates of the other family."""
+
+    def keep(line: str) -> bool:
+        return not line.startswith("a=candidate") or (":" in line.split()[4]) == (family == "ipv6")
+
+    return lambda answer: "".join(line for line in answer.splitlines(keepends=True) if keep(line))

@@ -173,6 +173,12 @@ class Authority:
 
     def server(self, *names: str, days: int = 1) -> ssl.SSLContext:
         """A server's context for these host names and addresses, its certificate good for `days` more."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.pem(*names, days=days))
+        return context
+
+    def pem(self, *names: str, days: int = 1) -> Path:
+        """A file with a server's key and its certificate for these names, good for `days` more."""
         key = ec.generate_private_key(ec.SECP256R1())
         general: list[x509.GeneralName] = []
         for name in names:
@@ -187,9 +193,7 @@ class Authority:
             key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
             + certificate.public_bytes(serialization.Encoding.PEM)
         )
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(path)
-        return context
+        return path
 
     def client(self) -> ssl.SSLContext:
         context = ssl.create_default_context(cadata=self.certificate.public_bytes(serialization.Encoding.PEM).decode())
