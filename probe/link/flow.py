@@ -36,7 +36,7 @@ def handshake(up: Lane, down: Lane, now: int) -> int:
     at, timeout = now, SYN_RTO
     for _ in range(MOST_TRIES):
         there = up.segment(0, now) if at == now else up.again(0, at)
-        back = down.again(0, there) if there is not None else None
+        back = down.later(0, there) if there is not None else None
         if back is not None:
             return back
         at += timeout

@@ -78,9 +78,13 @@ class Lane:
         return self._offer(size + HEADERS["tcp"], now)[0]
 
     def again(self, size: int, at: int) -> int | None:
-        """The same, for a segment lost before that will be sent again at `at`, after now: what it will find then is not known.
-        It takes its share of the rate at once and does not wait, and any burst of losses is over by then."""
+        """The same, for a segment lost before that will be sent again at `at`."""
         self.traffic.resent += 1
+        return self.later(size, at)
+
+    def later(self, size: int, at: int) -> int | None:
+        """The same, for a segment that will be sent at `at`, after now: what it will find then is not known. It takes its share
+        of the rate at once and does not wait, and any burst of losses is over by then."""
         through = (size + HEADERS["tcp"]) * self._slowness
         self._idle_at += through
         if self._loss and self._chance.random() < self._loss:

@@ -100,6 +100,12 @@ class Path:
         """What came from the platform, and what was dropped."""
         return self._gate.traffic[Way.DOWN]
 
+    def facts(self) -> dict[str, str]:
+        """What the network did so far, for people; empty where there is none."""
+        if not self._gate.impairs:
+            return {}
+        return {f"network {way}": traffic.told() for way, traffic in self._gate.traffic.items()}
+
     async def close(self) -> None:
         """Everything closed; whoever waits in `dial` gets a ConnectionAbortedError."""
         self._gate.end()

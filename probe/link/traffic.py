@@ -30,3 +30,10 @@ class Traffic:
     duplicated: int = 0
     reordered: int = 0
     resent: int = 0
+
+    def told(self) -> str:
+        """In a line, what is not nothing."""
+        datagrams = f"{self.packets} datagrams" if self.packets else ""
+        stream = f"{self.stream_bytes} bytes of streams" if self.stream_bytes else ""
+        names = ("lost", "overflowed", "dropped", "duplicated", "reordered", "resent")
+        return ", ".join(filter(None, (datagrams, stream, *(f"{n} {name}" for name in names if (n := getattr(self, name))))))

@@ -392,6 +392,8 @@ class Stay:
     def _close(self, ended_by: Failed | None) -> None:
         self._up = False
         self.tick(self.ctx.clock.now(), force=True)
+        if self.path is not None:
+            self.facts.update(self.path.facts())
         ending = "" if not isinstance(self.outcome, Done) else "crashed" if ended_by is not None else "planned"
         self.ctx.emit(
             SessionEnded(outcome=self.outcome or Cancelled(), ending=ending, ended_by=ended_by, facts=dict(self.facts)),
