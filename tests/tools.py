@@ -50,6 +50,15 @@ def requires_root(why: str) -> None:
         missing(f"needs root: {why}")
 
 
+def requires_ipv6() -> None:
+    """`missing` where this machine has no ::1."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as s:
+            s.bind(("::1", 0))
+    except OSError:
+        missing("needs an IPv6 loopback address")
+
+
 async def wait_until(predicate: Callable[[], Any], deadline: float = 5.0, what: str = "") -> Any:
     """Ask `predicate` (plain or async) every 10 ms until it answers something truthy; returns that answer.
 

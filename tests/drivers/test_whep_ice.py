@@ -26,6 +26,7 @@ from tests.drivers.signalling import only_family, rogue
 from tests.net.servers import Authority
 from tests.peers import coturn, pion
 from tests.sandbox.clients import on_air, user
+from tests.tools import requires_ipv6
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -204,6 +205,7 @@ async def test_a_silent_stun_server_costs_what_is_said_and_no_more() -> None:
 
 @pytest.mark.parametrize("family", ["ipv4", "ipv6"])
 async def test_media_goes_by_the_family_that_is_asked_for(family: str) -> None:
+    requires_ipv6()
     async with rogue() as far, session(far.url) as io:
         async with WhepViewer().open(viewer(f"{far.url}/session", family=family), io):
             assert (io.facts["ice"], io.facts["family"]) == (f"host/udp → host, {family}", family)
@@ -212,6 +214,7 @@ async def test_media_goes_by_the_family_that_is_asked_for(family: str) -> None:
 
 
 async def test_an_answer_without_the_family_asked_for_has_no_candidates() -> None:
+    requires_ipv6()
     async with rogue(spoil=only_family("ipv4")) as far, session(far.url) as io:
         failure = await refusal(io, viewer(f"{far.url}/session", family="ipv6"))
         assert (failure.phase, failure.reason) == (Phase.ICE, "no_candidates") and "IPv6" in str(failure)
