@@ -17,24 +17,31 @@ VIDEO_CLOCK = 90_000
 AUDIO_CLOCK = 48_000
 
 
-class H264Encoder:
-    """Pictures to access units, one for one."""
+def h264_level(width: int, height: int, fps: int) -> str:
+    """The lowest level that browsers expect and that carries this many macroblocks a second (H.264 table A-1)."""
+    rate = (width + 15) // 16 * ((height + 15) // 16) * fps
+    return "3.0" if rate <= 40_500 else "3.1" if rate <= 108_000 else "4.0"
 
-    def __init__(self, width: int, height: int, fps: int, bitrate: int) -> None:
+
+class H264Encoder:
+    """Pictures to access units, one for one. `cheap`: as little work as x264 can do, at the rate that comes of it, `bitrate`
+    at most."""
+
+    def __init__(self, width: int, height: int, fps: int, bitrate: int, *, cheap: bool = False) -> None:
         context = av.CodecContext.create("libx264", "w")
         assert isinstance(context, av.VideoCodecContext)
         context.width, context.height, context.pix_fmt = width, height, "yuv420p"
         context.framerate = Fraction(fps)
         context.time_base = Fraction(1, VIDEO_CLOCK)
-        context.bit_rate = bitrate
         context.gop_size = fps
         context.thread_count = 1
-        macroblocks = (width + 15) // 16 * ((height + 15) // 16)
+        if not cheap:
+            context.bit_rate = bitrate
         context.options = {
-            "preset": "veryfast",
+            **({"preset": "ultrafast", "crf": "28"} if cheap else {"preset": "veryfast"}),
             "tune": "zerolatency",
             "profile": "baseline",
-            "level": "3.0" if macroblocks * fps <= 40_500 else "3.1" if macroblocks * fps <= 108_000 else "4.0",
+            "level": h264_level(width, height, fps),
             "maxrate": str(bitrate),
             "bufsize": str(bitrate // 2),
             "forced-idr": "1",

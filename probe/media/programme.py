@@ -4,11 +4,11 @@
     async with programme:
         async for unit in programme.units():
             send(unit)                      # at unit.due, and unit.late_ns says how much later
-    programme.request_keyframe()            # from any thread: an IDR in the next picture encoded
+    programme.request_keyframe()            # from any thread: an IDR in the next picture made
 
 A stamp is honest only if the picture leaves when it says so. So picture k is stamped with the instant of its release,
-encoded before it, held, and let go then; what our own machine delays is in `late_ns` and never hidden in the stamp.
-Video and audio each have a thread that encodes one unit ahead and keeps the time; the loop pays one callback per
+made before it, held, and let go then; what our own machine delays is in `late_ns` and never hidden in the stamp.
+Video and audio each have a thread that makes one unit ahead and keeps the time; the loop pays one callback per
 unit. Queues are bounded: a consumer that stands still loses whole units, counted, and goes on from a keyframe.
 
 A machine that falls more than a quarter of a second behind skips ahead: presentation times jump, sequence numbers do
@@ -25,6 +25,7 @@ from fractions import Fraction
 from types import TracebackType
 
 from probe.media.encode import AUDIO_CLOCK, VIDEO_CLOCK, aac_config
+from probe.media.loop import Stopped
 from probe.media.source import FPS, SIZES, TICKS, AudioSource, ProgrammeIds, VideoSource
 from probe.model.clock import MS, NS, Clock
 
@@ -86,6 +87,7 @@ class Programme:
         self.bitrate, self.audio, self.channels = bitrate, audio, channels
         self.ids = ids
         self.black, self.frozen = black, frozen
+        self.rate: int | None = None  # bit/s of the picture as it is sent, once that is known; None: encoded live
         self.dropped = 0  # units the consumer was too slow for
         self._clock = clock
         self._audio_bitrate = audio_bitrate or AUDIO_BITRATES[audio_codec]
@@ -100,7 +102,7 @@ class Programme:
         self._resync = False
 
     def request_keyframe(self) -> None:
-        """An IDR in the next picture encoded, at most four times a second. Any thread."""
+        """An IDR in the next picture made, at most four times a second. Any thread."""
         self._want_keyframe.set()
 
     def start(self, release: Callable[[EncodedUnit | BaseException | None], None]) -> None:
@@ -177,7 +179,11 @@ class Programme:
         return True
 
     def _video(self) -> None:
-        source = VideoSource(self.name, self.ids, self.bitrate, self.codec)
+        try:
+            source = VideoSource(self.name, self.ids, self.bitrate, self.codec, self._stop.is_set)
+        except Stopped:
+            return
+        self.rate = source.rate
         begin = self._clock.now() + _LEAD
         self._origin = begin + -self._clock.wall(begin).unix_ns % MS
         self._ready.set()

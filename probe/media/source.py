@@ -1,17 +1,26 @@
-"""What a programme is made of, without its timing: coded pictures and marked sound, encoded, for any given instant."""
+"""What a programme is made of, without its timing: coded pictures and marked sound, encoded, for any given instant.
+
+Pictures come from a loop that was encoded once, each with its own band (probe/media/loop.py), or from a live encoder: for
+VP8, where no loop passed its proof, and while the picture is black or frozen. Either way they follow the same loop, picture
+by picture, whatever slots were skipped, and whoever looks at them cannot tell which it was.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from probe.media import prepare
 from probe.media.encode import AUDIO_CLOCK, VIDEO_CLOCK, AacEncoder, H264Encoder, OpusEncoder, Vp8Encoder
 from probe.media.picture import Painter, Synthesizer
+from probe.media.prepare import FPS, SIZES
 from probe.model.clock import MS, NS
 from probe.model.frames import SEQUENCE_MODULUS, FrameCode
+from probe.wire.picture import GROUP, LOOP
 
-FPS = 30
+__all__ = ["FPS", "SIZES", "TICKS", "AudioSource", "ProgrammeIds", "VideoSource"]
+
 TICKS = VIDEO_CLOCK // FPS  # of the video clock, per picture
-SIZES = {"360p30": (640, 360), "720p30": (1280, 720), "1080p30": (1920, 1080), "portrait30": (360, 640)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,18 +33,30 @@ class ProgrammeIds:
 
 
 class VideoSource:
-    """Pictures of a programme, one access unit (or VP8 frame) a call."""
+    """Pictures of a programme, one access unit (or VP8 frame) a call. `rate`: bit/s of what is sent, None where it is encoded
+    live. Making one may take the time that `prepare` takes; Stopped as there."""
 
-    def __init__(self, name: str, ids: ProgrammeIds, bitrate: int, codec: str = "h264") -> None:
-        width, height = SIZES[name]
-        self._ids = ids
-        self._painter = Painter(width, height)
-        self._encoder = (Vp8Encoder if codec == "vp8" else H264Encoder)(width, height, FPS, bitrate)
+    def __init__(
+        self, name: str, ids: ProgrammeIds, bitrate: int, codec: str = "h264", stop: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._size = SIZES[name]
+        self._ids, self._bitrate, self._codec = ids, bitrate, codec
+        loop = prepare.shelf.take(name, bitrate, stop)[0] if codec == "h264" else None
+        self._loop = loop.spliced if loop else None
+        self.rate = loop.rate if loop else None
+        self._live: _Live | None = None if loop else _Live(self._size, bitrate, codec)
+        self._was_live = False
         self._sequence = 0
+        self._next = 0  # picture of the loop
+        self._idr = 0
         self._shown: tuple[int, FrameCode] | None = None
 
     def make(self, slot: int, stamp_ns: int, *, keyframe: bool, black: bool = False, frozen: bool = False) -> tuple[bytes, bool]:
         """The picture of the `slot`-th thirtieth of a second, stamped, and whether it is an IDR. Frozen: the one before it."""
+        live = self._loop is None or black or frozen
+        turned = live is not self._was_live
+        if not live and (turned or keyframe):
+            self._next = -(-self._next // GROUP) * GROUP % LOOP  # the next group's beginning
         if self._shown is None or not frozen:
             code = FrameCode(
                 run=self._ids.run,
@@ -44,9 +65,29 @@ class VideoSource:
                 sequence=self._sequence % SEQUENCE_MODULUS,
                 stamp_ms=(stamp_ns + MS // 2) // MS,
             )
-            self._shown = (slot, code)
+            self._shown = (self._next, code)
             self._sequence += 1
-        return self._encoder.encode(self._painter.paint(*self._shown, black), slot * TICKS, keyframe)
+            self._next = (self._next + 1) % LOOP
+        self._was_live = live
+        number, code = self._shown
+        if live or self._loop is None:
+            if self._live is None:
+                self._live = _Live(self._size, self._bitrate, self._codec)
+            return self._live.make(slot, number, code, keyframe or turned, black)
+        if number in self._loop.groups:
+            self._idr ^= 1
+        return self._loop.unit(number, code, self._idr)
+
+
+class _Live:
+    """Pictures encoded as they are wanted."""
+
+    def __init__(self, size: tuple[int, int], bitrate: int, codec: str) -> None:
+        self._painter = Painter(*size)
+        self._encoder = Vp8Encoder(*size, FPS, bitrate) if codec == "vp8" else H264Encoder(*size, FPS, bitrate, cheap=True)
+
+    def make(self, slot: int, number: int, code: FrameCode, keyframe: bool, black: bool) -> tuple[bytes, bool]:
+        return self._encoder.encode(self._painter.paint(number, code, black), slot * TICKS, keyframe)
 
 
 class AudioSource:

@@ -112,7 +112,7 @@ async def test_aac_chirps_lie_on_whole_seconds_though_the_encoder_primes(channel
         for frame in decoder.decode(av.Packet(unit.data)):
             assert (frame.samples, len(frame.layout.channels), frame.sample_rate) == (1024, channels, 48_000)
             chirps += inspector.sound(frame, shown=unit.stamp_ns, media_time=None)
-    assert len(chirps) == 2
+    assert len(chirps) in (2, 3)
     for chirp in chirps:
         assert abs((chirp.shown + 500_000_000) % 1_000_000_000 - 500_000_000) < 500_000
 
@@ -166,12 +166,12 @@ async def test_a_keyframe_comes_each_second_and_when_asked_for_but_not_for_every
 @pytest.mark.parametrize(
     ("name", "size", "level"), [("360p30", (640, 360), 30), ("720p30", (1280, 720), 31), ("portrait30", (360, 640), 30)]
 )
-async def test_what_is_sent_is_constrained_baseline_of_its_size_in_one_slice(name, size, level):
+async def test_what_is_sent_is_constrained_baseline_of_its_size_in_two_slices(name, size, level):
     units = await take(made(name, audio=False), 5)
     (sps,) = [nal for nal in split_annexb(units[0].data) if nal[0] & 31 == 7]
     assert sps[1] == 66 and sps[2] & 0xC0 == 0xC0 and sps[3] == level
     for unit in units:
-        assert sum(nal[0] & 31 in (1, 5) for nal in split_annexb(unit.data)) == 1
+        assert sum(nal[0] & 31 in (1, 5) for nal in split_annexb(unit.data)) == 2
     (frame, *_) = av.CodecContext.create("h264", "r").decode(av.Packet(units[0].data))
     assert (frame.width, frame.height) == size
 
