@@ -21,7 +21,7 @@ from probe.cli import exits, logs
 from probe.cli.live import Progress
 from probe.cli.options import Options
 from probe.cli.outputs import Outputs
-from probe.cli.scenarios import load_all, plans
+from probe.cli.scenarios import asks_for_sandbox, load_all, plans
 from probe.cli.serve import environment
 from probe.cli.signals import Interrupted, cancelling
 from probe.clock import SystemClock
@@ -72,7 +72,7 @@ async def invoke(kind: str, files: Sequence[Path], options: Options, console: Co
     with cancelling() as signals:
         async with AsyncExitStack() as stack:
             sandbox = None
-            if options.sandbox or not files:
+            if options.sandbox or not files or asks_for_sandbox(files, options, _provided()):
                 load_all(files or _EMBEDDED, options, _placeholder_environment())
                 sandbox = await stack.enter_async_context(Sandbox.start())
                 os.environ.update(environment(sandbox))
@@ -118,10 +118,12 @@ def _settle_memory() -> None:
 
 def _placeholder_environment() -> dict[str, str]:
     """What the sandbox will provide, so that a bad scenario is told before the sandbox is started for it."""
-    names = ("PLATFORM_URL", "SANDBOX_ADMIN_URL")
+    return {**os.environ, **_provided()}
+
+
+def _provided() -> dict[str, str]:
     return {
-        **os.environ,
-        **dict.fromkeys(names, "http://127.0.0.1"),
+        **dict.fromkeys(("PLATFORM_URL", "SANDBOX_ADMIN_URL"), "http://127.0.0.1"),
         "RTMP_URL": "rtmp://127.0.0.1/live",
         **dict.fromkeys(("BROADCASTER_PASSWORD", "VIEWER_PASSWORD", "SANDBOX_ADMIN_TOKEN"), "-"),
     }

@@ -17,7 +17,7 @@ from probe.plan import Plan
 from probe.planning import make_plan
 from probe.scenario.fields import DEFAULT_VOCABULARY, Vocabulary
 from probe.scenario.load import load
-from probe.scenario.schema import Scenario
+from probe.scenario.schema import EMBEDDED, Scenario
 
 _PACKAGED = Path(__file__).resolve().parent.parent / "_scenarios"
 
@@ -49,12 +49,30 @@ def load_all(files: Sequence[Path], options: Options, env: dict[str, str]) -> li
     sets = dict(_setting(text) for text in options.set)
     for file in files:
         try:
-            scenarios.append((file, load(find(file), env=env, sets=sets, words=vocabulary(), secrets=True)))
+            scenario = load(find(file), env=env, sets=sets, words=vocabulary(), secrets=True)
+            scenarios.append((file, _embedded(scenario, env)))
         except ConfigError as error:
             mistakes.extend(error.mistakes)
     if mistakes:
         raise ConfigError(mistakes)
     return scenarios
+
+
+def _embedded(scenario: Scenario, env: dict[str, str]) -> Scenario:
+    """Its platform's address, where it asks for the embedded one and that is there."""
+    if scenario.platform.url != EMBEDDED or "PLATFORM_URL" not in env:
+        return scenario
+    return scenario.model_copy(update={"platform": scenario.platform.model_copy(update={"url": env["PLATFORM_URL"]})})
+
+
+def asks_for_sandbox(files: Sequence[Path], options: Options, provided: dict[str, str]) -> bool:
+    """Whether a scenario names the embedded platform as its own. `provided`: what that would add to our environment. Mistakes
+    are not told here."""
+    env = {**{name: value for name, value in provided.items() if name != "PLATFORM_URL"}, **os.environ}
+    try:
+        return any(scenario.platform.url == EMBEDDED for _, scenario in load_all(files, options, env))
+    except ConfigError:
+        return False
 
 
 def plans(scenarios: Sequence[tuple[Path, Scenario]], options: Options, mode: str, clock: Clock) -> list[Plan]:

@@ -9,6 +9,7 @@ from probe.export import quality
 from probe.export.words import in_seconds
 from probe.model.verdict import MatrixCell, SessionResult, Verdict
 
+_ORDER = ("whep", "rtmp", "srt", "http-flv", "ws-flv", "http-ts", "ll-hls", "hls", "dash")
 SIGNS = {Verdict.PASS: "✓", Verdict.WARN: "!", Verdict.FAIL: "✕", Verdict.INCONCLUSIVE: "?"}
 
 
@@ -33,7 +34,7 @@ class Grid:
 
 def grid(cells: Sequence[MatrixCell]) -> Grid | None:
     """None where there is nothing to compare: one broadcast, over one protocol or two."""
-    columns = list(dict.fromkeys(_column(cell) for cell in cells))
+    columns = list(dict.fromkeys(_column(cell) for cell in sorted(cells, key=_delay)))
     if len({cell.of for cell in cells}) < 2 and len(columns) < 3:
         return None
     rows = []
@@ -42,6 +43,11 @@ def grid(cells: Sequence[MatrixCell]) -> Grid | None:
         boxes = [_box(mine[name]) if name in mine else None for name in columns]
         rows.append((of or "not ours" if not ingest else of or ingest, ingest, boxes))
     return Grid(columns, rows)
+
+
+def _delay(cell: MatrixCell) -> int:
+    """Protocols in the order of how far behind live they are as a rule."""
+    return _ORDER.index(cell.protocol) if cell.protocol in _ORDER else len(_ORDER)
 
 
 def _column(cell: MatrixCell) -> str:

@@ -34,8 +34,11 @@ DEFAULT_VIEWS = {"whep": "/rooms/${room}/whep", "hls": "/rooms/${room}/hls/index
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 
 
+EMBEDDED = "sandbox"  # as a platform's url: the embedded platform, started for the occasion
+
+
 def _platform_url(value: Any) -> Any:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or value == EMBEDDED:
         return value
     try:
         parts = urlsplit(value)
@@ -44,7 +47,9 @@ def _platform_url(value: Any) -> Any:
     except ValueError:
         good = False
     if not good:
-        raise ValueError(f"{describe(value)} is not the address of a platform; write http://… or https://…, without query")
+        raise ValueError(
+            f"{describe(value)} is not the address of a platform; write http://… or https://…, without query, or {EMBEDDED}"
+        )
     if parts.username is not None or parts.password is not None:
         raise ValueError("carries a password; put it under platform.secrets and name it")
     return value.rstrip("/")
@@ -169,7 +174,10 @@ class RegionPlatform(Model):
 class Platform(Model):
     """The system under test."""
 
-    url: PlatformUrl = Field(description="Its address; paths of steps are taken under it.", examples=["${env.PLATFORM_URL}"])
+    url: PlatformUrl = Field(
+        description=f"Its address; paths of steps are taken under it. {EMBEDDED}: the embedded platform.",
+        examples=["${env.PLATFORM_URL}", "${env.PLATFORM_URL:-sandbox}"],
+    )
     regions: dict[Name, RegionPlatform] = Field(
         {}, description="What is different by region.", examples=[{"eu": {"url": "https://eu.example.com"}}]
     )
