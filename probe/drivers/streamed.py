@@ -109,8 +109,9 @@ class Streamed:
     def put(self, packet: EncodedPacket, arrived: int) -> None:
         """One packet whose last byte arrived at `arrived`. Raises Unsupported for a picture we cannot decode, Failure(keyframe,
         no_video) where nothing but sound comes."""
-        self._io.stages.enter(Stage.KEYFRAME, arrived)
-        self._first = arrived if self._first is None else self._first
+        if self._first is None:
+            self._first = arrived
+            self._io.stages.enter(Stage.KEYFRAME, arrived)
         if packet.kind == "audio":
             self._hear(packet, arrived)
             if not self._seen and arrived - self._first >= SOUND_ALONE:

@@ -114,7 +114,7 @@ async def guests(behaviour: Behaviour, tls: ssl.SSLContext | None = None, limit:
         guest = Guest(reader, writer)
         platform.guests.append(guest)
         try:
-            with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+            with contextlib.suppress(ConnectionError, TimeoutError, asyncio.CancelledError):
                 await behaviour(guest)
         finally:
             writer.close()
