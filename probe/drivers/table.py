@@ -14,9 +14,12 @@ from probe.drivers.fake import FakeDriver
 from probe.drivers.hls import HlsViewer, scout
 from probe.drivers.http import HttpDriver
 from probe.drivers.http_flv import HttpFlvViewer
+from probe.drivers.http_ts import HttpTsViewer
 from probe.drivers.ll_hls import LlHlsViewer
 from probe.drivers.rtmp_publisher import RtmpPublisher
 from probe.drivers.rtmp_viewer import RtmpViewer
+from probe.drivers.srt_publisher import SrtPublisher
+from probe.drivers.srt_viewer import SrtViewer
 from probe.drivers.wait import WaitDriver
 from probe.drivers.websocket import WebsocketDriver
 from probe.drivers.whep import WhepViewer
@@ -87,6 +90,32 @@ _SESSIONS = (
             stall=_STREAM_STALL,
         )
         for protocol, driver in (("http-flv", HttpFlvViewer()), ("ws-flv", WsFlvViewer()))
+    ),
+    SessionRow(
+        role=Role.PUBLISHER,
+        protocol="srt",
+        driver=SrtPublisher(),
+        stages=(Stage.HANDSHAKE, Stage.ACK),
+        start=5 * NS,
+        stall=4 * NS,
+    ),
+    SessionRow(
+        role=Role.VIEWER,
+        protocol="srt",
+        driver=SrtViewer(),
+        stages=(Stage.HANDSHAKE, Stage.FIRST_PACKET, *_PICTURE),
+        start=5 * NS,
+        max_age=4 * NS,
+        stall=_STREAM_STALL,
+    ),
+    SessionRow(
+        role=Role.VIEWER,
+        protocol="http-ts",
+        driver=HttpTsViewer(),
+        stages=(Stage.FIRST_PACKET, *_PICTURE),
+        start=5 * NS,
+        max_age=6 * NS,
+        stall=_STREAM_STALL,
     ),
     SessionRow(
         role=Role.VIEWER,

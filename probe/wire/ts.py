@@ -132,7 +132,9 @@ class TsReader:
             if stream is not None and stream.pid not in (0, self._pmt_pid):
                 known = old.get(stream.pid)
                 same = isinstance(known, _Elementary) and known.codec == stream.codec
-                self._pids[stream.pid] = known if same and known else _Elementary(self, stream.kind, stream.codec, stream.channels)
+                self._pids[stream.pid] = (
+                    known if same and known else _Elementary(self, stream.kind, stream.codec, stream.channels)
+                )
         if programme.pcr_pid in self._pids:
             self._pids[programme.pcr_pid].clock = True
 

@@ -97,13 +97,7 @@ def _datagrams(packets: list[bytes]) -> list[bytes]:
 
 
 def _section(table: int, number: int, body: bytes) -> bytes:
-    section = (
-        bytes([table])
-        + (0xB000 | len(body) + 9).to_bytes(2, "big")
-        + number.to_bytes(2, "big")
-        + b"\xc1\0\0"
-        + body
-    )
+    section = bytes([table]) + (0xB000 | len(body) + 9).to_bytes(2, "big") + number.to_bytes(2, "big") + b"\xc1\0\0" + body
     return section + crc32(section).to_bytes(4, "big")
 
 

@@ -1,0 +1,55 @@
+"""An SRT viewer: a caller that is sent MPEG-TS, decodes what comes.
+
+A packet is released at its sender's stamp plus the agreed latency, as in any SRT player; that instant is its pictures'
+arrival, so that the latency counts among what the platform's way costs, and none of it as the probe's own. first_packet ends
+with the first data packet's true arrival.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+
+from probe.drivers.base import SessionIO, Spec
+from probe.drivers.srt_link import Link, joined
+from probe.drivers.streamed import Streamed, fitted, playing
+from probe.drivers.ts_packets import TsPackets
+from probe.errors import Failure
+from probe.model.stage import Stage
+from probe.wire.packet import EncodedPacket
+from probe.wire.srt.caller import Arrived, Received
+
+
+class SrtViewer:
+    """A SessionDriver."""
+
+    @asynccontextmanager
+    async def open(self, spec: Spec, io: SessionIO) -> AsyncIterator[None]:
+        """Enter: the first picture is being decoded. Raises Failure (resolve … keyframe), Unsupported."""
+        async with joined(spec, io) as link:
+            io.stages.enter(Stage.FIRST_PACKET, io.clock.now())
+            streamed = Streamed(io)
+            reader = TsPackets(streamed, io)
+            try:
+                async with aclosing(_packets(link, streamed, reader, io)) as packets, playing(io, streamed, packets):
+                    yield
+            finally:
+                reader.tell()
+
+
+async def _packets(
+    link: Link, streamed: Streamed, reader: TsPackets, io: SessionIO
+) -> AsyncGenerator[tuple[EncodedPacket, int], None]:
+    try:
+        async with aclosing(link.events()) as events:
+            async for event, at in events:
+                match event:
+                    case Arrived():
+                        io.stages.enter(Stage.KEYFRAME, at)
+                    case Received(payload, due):
+                        for packet in reader.feed(payload, due):
+                            yield packet
+                    case _:
+                        pass
+    except Failure as failure:
+        raise fitted(failure, streamed.phase) from failure

@@ -1,0 +1,369 @@
+"""An SRT caller in live mode, version 5 of the handshake (draft-sharabayko-srt-01).
+
+    caller = Caller(now=…, streamid=…, passphrase=…, latency=…)
+    for datagram in caller.outgoing(): …          # after every call
+    caller.receive(datagram, now); caller.timer(now) at caller.next_timer()
+    for event in caller.events(): …
+
+Why ours: no wheel brings libsrt with what a probe must see, which is the handshake as a stage of its own, why it was refused,
+what was lost, asked for again and given up. Both directions at once, as the protocol has it: whoever only views never calls
+`send`. What the other side says before the connection stands comes out as Failure (handshake, auth) or Unsupported; later as
+Ended. Datagrams that make no sense then are counted and are no sign of life. Not attempted: listening, rendezvous, bonding,
+version 4 of the handshake, messages of several packets, packet filters, AES-GCM.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from probe.errors import Failure, Unsupported
+from probe.model.clock import MS, NS
+from probe.model.stage import Phase
+from probe.wire.srt import packets as p
+from probe.wire.srt.keys import BAD_SECRET, NO_SECRET, PASSPHRASE, Keys, WrongSecret
+from probe.wire.srt.packets import Control, Data, Extension, Handshake, Kind, Malformed
+from probe.wire.srt.receiving import WINDOW, Receiver
+from probe.wire.srt.rejection import refusal
+from probe.wire.srt.sending import Sender
+
+VERSION = 0x010500  # of libsrt, whose live mode this is
+LATENCY = 120 * MS
+STREAM_ID = 512  # bytes
+CONNECT = 3 * NS  # libsrt's own patience
+_AGAIN = 250 * MS
+_IDLE = 5 * NS
+_ALIVE = NS
+_UNKNOWN_KEYS = 100  # packets under keys nobody told us
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """`latency`: ns that what comes is held back by, as agreed. `version`: what the other side says of itself."""
+
+    latency: int
+    version: str
+    encrypted: int  # bits of the key, 0: in the clear
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """The first data packet is here; what it holds is released later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message, and the instant it was due (ns)."""
+
+    payload: bytes
+    due: int
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """So many packets of ours, from the first on, have arrived (or the receiver gave them up)."""
+
+    packets: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """closed: the other side said so; timeout: it has been silent for too long; malformed: its keys are not known to us."""
+
+    reason: str
+    detail: str
+
+
+Event = Connected | Arrived | Received | Acknowledged | Ended
+
+
+class Caller:
+    """One connection from its first datagram. Times in ns."""
+
+    def __init__(
+        self,
+        *,
+        now: int,
+        streamid: str = "",
+        passphrase: str = "",
+        latency: int = LATENCY,
+        random: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
+        """Raises Unsupported for what SRT cannot say: a stream id of more than 512 bytes, a passphrase not of 10 to 79."""
+        if len(streamid.encode()) > STREAM_ID:
+            raise Unsupported(f"an SRT stream id of more than {STREAM_ID} bytes")
+        if passphrase and len(passphrase.encode()) not in PASSPHRASE:
+            raise Unsupported("an SRT passphrase has 10 to 79 characters")
+        self._began, self._random = now, random
+        self._streamid, self._latency_ms = streamid, min(0xFFFF, latency // MS)
+        self._keys = Keys(passphrase) if passphrase else None
+        self._socket = int.from_bytes(random(4), "big") & 0x3FFF_FFFF | 1
+        self._isn = int.from_bytes(random(4), "big") & p.SEQUENCES - 1
+        self._peer = 0
+        self._request: Handshake | None = self._induction()
+        self._hello_at = now
+        self._key_bits = 0
+        self.receiver: Receiver | None = None
+        self.sender: Sender | None = None
+        self.strange = 0  # datagrams that made no sense
+        self._unknown_keys = 0
+        self._heard, self._said = now, now
+        self._over = False
+        self._out: list[bytes] = []
+        self._events: list[Event] = []
+
+    # -- what goes out
+
+    def outgoing(self) -> list[bytes]:
+        """Datagrams to be sent now."""
+        out, self._out = self._out, []
+        return out
+
+    def events(self) -> list[Event]:
+        out, self._events = self._events, []
+        return out
+
+    def send(self, payload: bytes, now: int) -> None:
+        """One message, of at most 1456 bytes. Nothing before the connection stands or after its end."""
+        if self.sender is not None and not self._over:
+            self.sender.give(payload, now)
+            self._emit(now)
+
+    def close(self, now: int) -> None:
+        """Say goodbye, once."""
+        if self._peer and not self._over:
+            self._control(Kind.SHUTDOWN, now, body=bytes(4))
+        self._over = True
+
+    # -- what comes in
+
+    def receive(self, datagram: bytes, now: int) -> None:
+        """Raises Failure(handshake | auth, …) and Unsupported while the connection does not stand."""
+        if self._over:
+            return
+        try:
+            packet = p.decode(datagram)
+            if self.receiver is None:
+                self._answered(packet, now)
+            elif packet.destination == self._socket:
+                self._heard = now
+                self._connected(packet, now)
+            else:
+                self.strange += 1
+        except Malformed as error:
+            if self.receiver is None:
+                raise Failure(Phase.HANDSHAKE, "malformed", str(error)) from error
+            self.strange += 1
+
+    def timer(self, now: int) -> None:
+        """Whatever has fallen due. Raises Failure(handshake, timeout)."""
+        if self._over:
+            return
+        receiver, sender = self.receiver, self.sender
+        if receiver is None or sender is None:
+            if now - self._began >= CONNECT:
+                what = "an answer to the conclusion" if self._request and self._request.cookie else "any answer"
+                raise Failure(Phase.HANDSHAKE, "timeout", f"{CONNECT / NS:g} s without {what}")
+            if now >= self._hello_at:
+                self._hello(now)
+            return
+        if now - self._heard >= _IDLE:
+            self._end("timeout", f"silent for {_IDLE / NS:g} s")
+            return
+        self._release(now)
+        if missing := receiver.overdue(now):
+            self._control(Kind.NAK, now, body=p.encode_loss(missing))
+        if due := receiver.ack(now):
+            self._control(Kind.ACK, now, info=due[0], body=due[1].encode())
+        self._emit(now)
+        if now - self._said >= _ALIVE:
+            self._control(Kind.KEEPALIVE, now, body=bytes(4))
+
+    def next_timer(self) -> int | None:
+        """When `timer` has something to do; None after the end."""
+        if self._over:
+            return None
+        if self.receiver is None or self.sender is None:
+            return min(self._hello_at, self._began + CONNECT)
+        times = [self._heard + _IDLE, self._said + _ALIVE]
+        for half in (self.receiver.next_timer(), self.sender.next_timer()):
+            if half is not None:
+                times.append(half)
+        return min(times)
+
+    # -- the handshake
+
+    def _induction(self) -> Handshake:
+        return Handshake(
+            version=4, encryption=0, extension=2, sequence=self._isn, mtu=p.LARGEST, window=WINDOW, type=p.INDUCTION,
+            socket=self._socket, cookie=0,
+        )  # fmt: skip
+
+    def _hello(self, now: int) -> None:
+        assert self._request is not None
+        self._control(Kind.HANDSHAKE, now, body=self._request.encode())
+        self._hello_at = now + _AGAIN
+
+    def _answered(self, packet: Data | Control, now: int) -> None:
+        if not isinstance(packet, Control) or packet.kind != Kind.HANDSHAKE:
+            if self._request is not None and self._request.cookie and packet.destination == self._socket:
+                return  # its media overtook its answer, which we shall ask for again
+            raise Malformed("no handshake where one was due")
+        if packet.destination not in (self._socket, 0):
+            raise Malformed("an answer to somebody else")
+        answer = p.decode_handshake(packet.body)
+        if answer.type >= p.REJECTED:
+            raise refusal(answer.type)
+        assert self._request is not None
+        if answer.type == p.INDUCTION:
+            if not self._request.cookie:
+                self._conclude(answer, now)
+        elif answer.type == p.CONCLUSION and self._request.cookie:
+            self._settle(answer, packet, now)
+        else:
+            raise Malformed(f"a handshake of type {answer.type}")
+
+    def _conclude(self, answer: Handshake, now: int) -> None:
+        """The listener has shown its cookie: ask for what we want."""
+        if answer.version < 5:
+            raise Unsupported(f"version {answer.version} of SRT's handshake")
+        if answer.extension != p.MAGIC:
+            raise Malformed("the listener's induction has no SRT in it")
+        if not answer.cookie:
+            raise Malformed("an induction without a cookie")
+        hello = p.encode_hello(VERSION, p.LIVE, self._latency_ms, self._latency_ms)
+        extensions: dict[int, bytes] = {Extension.HSREQ: hello}
+        flags, size = 1, 0
+        if self._keys is not None:
+            size = answer.encryption if answer.encryption in (2, 3, 4) else 2  # words of 64 bits, as the listener wishes
+            extensions[Extension.KMREQ] = self._keys.make(size * 8, self._random)
+            self._key_bits = size * 64
+            flags |= 2
+        if self._streamid:
+            extensions[Extension.SID] = p.encode_stream_id(self._streamid)
+            flags |= 4
+        self._request = self._induction().replaced(
+            version=5, encryption=size, extension=flags, type=p.CONCLUSION, cookie=answer.cookie, extensions=extensions
+        )
+        self._hello(now)
+
+    def _settle(self, answer: Handshake, packet: Control, now: int) -> None:
+        if answer.version != 5 or Extension.HSRSP not in answer.extensions:
+            raise Malformed("a conclusion without SRT's answer")
+        version, flags, receive_ms, send_ms = p.decode_hello(answer.extensions[Extension.HSRSP])
+        if flags & p.STREAM:
+            raise Unsupported("SRT in file mode")
+        self._check_keys(answer.extensions.get(Extension.KMRSP))
+        latency = max(self._latency_ms, send_ms) * MS
+        peer_latency = max(self._latency_ms, receive_ms) * MS
+        self._peer, self._request = answer.socket, None
+        self._receiving_keys = self._keys.copy() if self._keys else None
+        self.receiver = Receiver(answer.sequence, latency, now - packet.timestamp * 1000, now)
+        self.sender = Sender(self._isn, self._peer, self._began, peer_latency, answer.window, self._keys)
+        self._heard = now
+        self._events.append(Connected(latency, _dotted(version), self._key_bits))
+
+    def _check_keys(self, answer: bytes | None) -> None:
+        if self._keys is None:
+            return
+        if answer is None:
+            raise Failure(Phase.AUTH, "refused", "the listener has no passphrase")
+        if len(answer) == 4:
+            state = int.from_bytes(answer, "big")
+            what = {NO_SECRET: "the listener has no passphrase", BAD_SECRET: "wrong passphrase"}.get(state)
+            raise Failure(Phase.AUTH, "refused", what or f"the listener could not take our key (state {state})")
+
+    # -- the connection
+
+    def _connected(self, packet: Data | Control, now: int) -> None:
+        assert self.receiver is not None and self.sender is not None
+        if isinstance(packet, Data):
+            self._data(packet, now)
+            return
+        match packet.kind:
+            case Kind.ACK:
+                self._acked(packet, now)
+            case Kind.NAK:
+                for first, last in p.decode_loss(packet.body):
+                    gone = self.sender.lost(first, last)
+                    if gone is not None:
+                        self._control(Kind.DROPREQ, now, body=b"".join(n.to_bytes(4, "big") for n in gone))
+                self._emit(now)
+            case Kind.ACKACK:
+                self.receiver.ack_acked(packet.info, packet.timestamp, now)
+            case Kind.DROPREQ:
+                if len(packet.body) < 8:
+                    raise Malformed("a drop request that ends too early")
+                first, last = (int.from_bytes(packet.body[at : at + 4], "big") & p.SEQUENCES - 1 for at in (0, 4))
+                self.receiver.given_up(first, last)
+            case Kind.SHUTDOWN:
+                self._end("closed", "the other side closed the connection")
+            case Kind.USER if packet.subtype == Extension.KMREQ and self._receiving_keys is not None:
+                self._renew(packet.body, now)
+            case _:  # keepalive, a repeated handshake, what live mode does not use
+                pass
+
+    def _data(self, packet: Data, now: int) -> None:
+        assert self.receiver is not None
+        if packet.key:
+            keys = self._receiving_keys
+            if keys is None or not keys.knows(packet.key):
+                self._unknown_keys += 1
+                if self._unknown_keys > _UNKNOWN_KEYS:
+                    self._end("malformed", "encrypted with a key that we were not told")
+                return
+            payload = keys.crypt(packet.key, packet.sequence, packet.payload)
+            packet = Data(
+                packet.sequence, packet.number, packet.timestamp, packet.destination, payload, packet.key, packet.again
+            )  # fmt: skip
+        if not self.receiver.count.packets:
+            self._events.append(Arrived())
+        gap = self.receiver.take(packet, now)
+        if gap:
+            self._control(Kind.NAK, now, body=p.encode_loss(gap))
+        light = self.receiver.light_ack()
+        if light is not None:
+            self._control(Kind.ACK, now, body=light.encode())
+
+    def _acked(self, packet: Control, now: int) -> None:
+        assert self.sender is not None
+        ack = p.decode_ack(packet.body)
+        if packet.info:
+            self._control(Kind.ACKACK, now, info=packet.info, body=bytes(4))
+        if self.sender.acked(ack):
+            self._events.append(Acknowledged(self.sender.count.acknowledged))
+        self._emit(now)
+
+    def _renew(self, material: bytes, now: int) -> None:
+        assert self._receiving_keys is not None
+        try:
+            self._receiving_keys.learn(material)
+        except WrongSecret:
+            self._end("malformed", "the sender's new key is wrapped with another passphrase")
+            return
+        self._control(Kind.USER, now, subtype=Extension.KMRSP, body=material)
+
+    def _release(self, now: int) -> None:
+        assert self.receiver is not None
+        self._events += [Received(payload, due) for payload, due in self.receiver.release(now)]
+
+    def _emit(self, now: int) -> None:
+        assert self.sender is not None
+        datagrams = self.sender.emit(now)
+        if datagrams:
+            self._out += datagrams
+            self._said = now
+
+    def _control(self, kind: Kind, now: int, *, info: int = 0, body: bytes = b"", subtype: int = 0) -> None:
+        timestamp = (now - self._began) // 1000
+        self._out.append(Control(kind, subtype, info, timestamp, self._peer, body).encode())
+        self._said = now
+
+    def _end(self, reason: str, detail: str) -> None:
+        self._events.append(Ended(reason, detail))
+        self._over = True
+
+
+def _dotted(version: int) -> str:
+    return f"{version >> 16 & 0xFF}.{version >> 8 & 0xFF}.{version & 0xFF}"
