@@ -55,13 +55,17 @@ def parse(body: bytes, url: str) -> Manifest:
         if skipped:
             raise Unsupported("; ".join(dict.fromkeys(skipped))[:300])
         raise Failure(Phase.PLAYLIST, "empty", "no Period with video or audio")
+    dynamic = root.get("type", "static") == "dynamic"
+    start = _moment(root.get("availabilityStartTime"))
+    if dynamic and start is None:
+        raise malformed("a live manifest without availabilityStartTime")
     target = root.find("{*}ServiceDescription/{*}Latency")
     location = root.findtext("{*}Location", "").strip()
     return Manifest(
         url=url,
-        dynamic=root.get("type", "static") == "dynamic",
+        dynamic=dynamic,
         periods=periods,
-        availability_start=_moment(root.get("availabilityStartTime")),
+        availability_start=start,
         published=_moment(root.get("publishTime")),
         update=_duration(root.get("minimumUpdatePeriod")),
         window=_duration(root.get("timeShiftBufferDepth")),
@@ -272,7 +276,7 @@ def _spans(timeline: Element, timescale: int, offset: int, length: float | None)
         time = _needed(element.attrib, "t", _TICKS, end)
         duration = _needed(element.attrib, "d", _TICKS, 0)
         repeat = element.get("r", "0")
-        if not 0 < duration <= LONGEST * timescale or time < end:
+        if not 0 < duration <= LONGEST * timescale or (spans and time <= spans[-1].end - spans[-1].duration):
             raise malformed("a timeline that runs backwards, or a segment longer than an hour")
         if repeat.strip() == "-1":
             limit = _needed(elements[n + 1].attrib, "t", _TICKS, 0) if n + 1 < len(elements) else None

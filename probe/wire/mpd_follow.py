@@ -12,6 +12,7 @@ by itself: then it is the stream, begun anew.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -109,22 +110,25 @@ class Follower:
         manifest, last, before = self.manifest, self._last, self._period
         if manifest is None:
             return 0
+        found: tuple[Period, Representation, Spot] | None = None
         for period in reversed(manifest.periods):
             representation = self._choose(period)
-            if representation is None:
-                continue
-            spot = _start(manifest, period, representation.template, now)
-            if spot is None:
-                continue
-            left_out = 0
-            if last is not None and before is not None and before.start == period.start:
-                if spot.time < last.time + 2 * last.duration - last.duration // 2:
-                    return 0
-                left_out = max(1, spot.number - last.number - 1)
-                self.skipped += left_out
-            self._at(period, representation, spot)
-            return left_out
-        return 0
+            spot = None if representation is None else _start(manifest, period, representation.template, now)
+            if representation is not None and spot is not None:
+                found = period, representation, spot
+                if not _before(manifest, period, representation.template, now):
+                    break
+        if found is None or (before is not None and found[0].start < before.start):
+            return 0
+        period, representation, spot = found
+        left_out = 0
+        if last is not None and before is not None and before.start == period.start:
+            if spot.time < last.time + 2 * last.duration - last.duration // 2:
+                return 0
+            left_out = max(1, spot.number - last.number - 1)
+            self.skipped += left_out
+        self._at(period, representation, spot)
+        return left_out
 
     def far_behind(self, now: int) -> bool:
         """More than two segments behind where a new viewer would start."""
@@ -271,23 +275,37 @@ def _start(manifest: Manifest, period: Period, template: Template, now: int) -> 
     behind = delay(manifest, template)
     if not manifest.dynamic:
         return template.at_or_after(template.offset if template.spans is None else template.first or 0)
-    from_wall = template.offset + round((now - manifest.wall(period, template, template.offset)) / NS * template.timescale)
-    position = from_wall - round(behind * template.timescale)
+    scale, from_wall = template.timescale, _edge(manifest, period, template, now)
+    position = from_wall - round(behind * scale)
     if template.spans is not None:
         first, end = template.first, template.end
         if first is None or end is None:
             return None
         if manifest.delay is None and not (template.chunked and manifest.latency is not None):
-            position = end - round(behind * template.timescale)
+            position = end - round(behind * scale)
         last = template.spans[-1]
         return _nearest(template, min(max(position, first), last.end - last.duration))
     assert template.duration is not None
-    there = from_wall + round(template.early * template.timescale) - template.duration  # the newest one begins here or before
+    there = from_wall + round(template.early * scale) - template.duration  # the newest one begins here or before
     newest = template.offset + (there - template.offset) // template.duration * template.duration
+    if period.duration is not None:
+        count = max(1, math.ceil((period.duration - 1e-3) * scale / template.duration))
+        newest = min(newest, template.offset + (count - 1) * template.duration)
     if newest < template.offset:
         return None
-    spot = _nearest(template, min(max(position, template.offset), newest))
-    return None if spot is None or (period.duration is not None and _beyond(period, template, spot)) else spot
+    oldest = template.offset if manifest.window is None else max(template.offset, from_wall - round(manifest.window * scale))
+    return _nearest(template, min(max(position, oldest), newest))
+
+
+def _edge(manifest: Manifest, period: Period, template: Template, now: int) -> int:
+    """The ticks that are live at `now`."""
+    return template.offset + round((now - manifest.wall(period, template, template.offset)) * template.timescale / NS)
+
+
+def _before(manifest: Manifest, period: Period, template: Template, now: int) -> bool:
+    """Where a viewer is to play lies in the period before this one, as far as the clock tells."""
+    position = _edge(manifest, period, template, now) - round(delay(manifest, template) * template.timescale)
+    return manifest.dynamic and template.spans is None and position < template.offset
 
 
 def _nearest(template: Template, ticks: int) -> Spot | None:
