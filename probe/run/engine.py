@@ -25,7 +25,7 @@ from probe.model.observation import HealthSample, RunBegan, RunEnded, StepBegan,
 from probe.model.outcome import Aborted, Cancelled, Done, Failed, Outcome, Skipped
 from probe.model.stage import Phase
 from probe.net.addresses import AddressPolicy
-from probe.net.client import Client
+from probe.net.client import Client, Credential
 from probe.net.redact import Redactor
 from probe.plan import CutStep, FakeStep, HttpCall, HttpStep, Plan, PublishStep, Step, ViewStep, WaitStep, WebsocketStep
 from probe.run.context import Context, Put
@@ -71,6 +71,7 @@ class Engine:
         self.vars = Vars(plan, redactor)
         self._swept = False
         self._reached: set[str] = set()
+        self._renewing: dict[str, asyncio.Lock] = {}  # by the template of a token
 
     async def run(self) -> Outcome:
         """Execute the plan. Raises ConfigError before the first socket where a secret is missing; re-raises a cancellation
@@ -289,19 +290,21 @@ class Engine:
             async with asyncio.timeout((step.deadline or _STEP_DEADLINE) / NS + 1):
                 return await self._driver("http").run(step, io)
 
-    async def _renew(self, account: str | None) -> None:
-        """Run again the step that kept this account's token."""
+    async def _renew(self, account: str | None, spent: Credential | None) -> None:
+        """Run again the step that kept this account's token, once for all whose token was `spent`."""
         template = self._plan.accounts.get(account or "", "")
-        for step in self._plan.journey:
-            if isinstance(step, HttpStep) and any(f"${{{name}}}" == template for name in step.keep):
-                span = self._ctx.new_span()
-                http = self._client.using(
-                    parent_span=span, service=step.service, on_request=lambda request: self._ctx.emit(request)
-                )
-                await self._driver("http").run(
-                    step, RunStepIO(self._clock, http, self.vars, self._ctx, step.name, self._sessions.playing)
-                )
+        kept = (s for s in self._plan.journey if isinstance(s, HttpStep) and any(f"${{{name}}}" == template for name in s.keep))
+        step = next(kept, None)
+        if step is None:
+            return
+        async with self._renewing.setdefault(template, asyncio.Lock()):
+            if self.vars.credential(account) != spent:
                 return
+            span = self._ctx.new_span()
+            http = self._client.using(parent_span=span, service=step.service, on_request=lambda request: self._ctx.emit(request))
+            await self._driver("http").run(
+                step, RunStepIO(self._clock, http, self.vars, self._ctx, step.name, self._sessions.playing)
+            )
 
     # -- beside the steps
 

@@ -17,7 +17,7 @@ from probe.model.ids import uuid7
 from probe.model.observation import Available, Role, SessionBegan
 from probe.model.outcome import Done, Skipped
 from probe.model.stage import Phase, StageTimer
-from probe.net.client import Client
+from probe.net.client import Client, Credential
 from probe.plan import Device, IceServer, PublishStep, ViewSpec, ViewStep
 from probe.run.attempt_io import AttemptIO
 from probe.run.context import Context
@@ -67,7 +67,7 @@ class Sessions:
     client: Client
     table: Table
     group: asyncio.TaskGroup
-    refresh: Callable[[str | None], Awaitable[None]]  # renews an account's credentials
+    refresh: Callable[[str | None, Credential | None], Awaitable[None]]  # renews an account's credential where it is still this one
     stays: list[Stay] = field(default_factory=list)
     _broadcasts: dict[str, _Broadcast] = field(default_factory=dict)  # by publish step
     _published_at: dict[str, int] = field(default_factory=dict)  # when each publisher started
@@ -312,11 +312,19 @@ class Sessions:
         start: int | None,
         path: Path | None,
     ) -> Stay:
+        used: Credential | None = None
+
+        def noted() -> Spec:
+            nonlocal used
+            made = spec()
+            used = made.credential
+            return made
+
         stay = Stay(
             ctx=self.ctx,
             row=row,
             began=began,
-            spec=spec,
+            spec=noted,
             client=self.client.using(
                 parent_span=began.span_id, service=row.protocol, on_request=lambda request: self.ctx.emit(request, began.session)
             ),
@@ -324,7 +332,7 @@ class Sessions:
             path=path,
             start_deadline=start or row.start,
             reconnect_deadline=self.ctx.plan.reconnect_deadline,
-            refresh=lambda: self.refresh(account),
+            refresh=lambda: self.refresh(account, used),
         )
         self.stays.append(stay)
         return stay
