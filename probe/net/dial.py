@@ -62,10 +62,17 @@ async def close_stream(writer: asyncio.StreamWriter, seconds: float = TLS_GOODBY
     """Close it, what is written already sent as far as that goes within `seconds`; then without ceremony."""
     try:
         writer.close()
-        with suppress(OSError, TimeoutError):
-            async with asyncio.timeout(seconds):
-                await writer.wait_closed()
-    finally:
+        async with asyncio.timeout(seconds):
+            await writer.wait_closed()
+    except OSError:  # TimeoutError is one: it is still there and not to stay
+        _abort(writer)
+    except asyncio.CancelledError:
+        _abort(writer)
+        raise
+
+
+def _abort(writer: asyncio.StreamWriter) -> None:
+    with suppress(AttributeError):  # closed in this very moment: a transport of Python 3.11 has then no loop to ask
         writer.transport.abort()
 
 

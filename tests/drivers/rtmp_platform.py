@@ -130,7 +130,8 @@ async def guests(behaviour: Behaviour, tls: ssl.SSLContext | None = None, limit:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for guest in platform.guests:
-            guest.writer.transport.abort()
+            with contextlib.suppress(AttributeError):  # closed already
+                guest.writer.transport.abort()
         await server.wait_closed()
 
 
