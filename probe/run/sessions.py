@@ -67,7 +67,7 @@ class Sessions:
     client: Client
     table: Table
     group: asyncio.TaskGroup
-    refresh: Callable[[str | None, Credential | None], Awaitable[None]]  # renews an account's credential where it is still this one
+    refresh: Callable[[str | None, Credential | None], Awaitable[None]]  # renews the credential an account has, if still this one
     stays: list[Stay] = field(default_factory=list)
     _broadcasts: dict[str, _Broadcast] = field(default_factory=dict)  # by publish step
     _published_at: dict[str, int] = field(default_factory=dict)  # when each publisher started
