@@ -55,14 +55,15 @@ class Flow:
         self._in_flight = 0
         self._round_trip = float(lane.delay + back.delay)
         self._queueing = self._round_trip + max(4e6, min(self._round_trip / 8, 16e6))  # of RFC 9406 section 4.2
+        self._least, self._round_ends = 0, 0
         self._reduced_until = 0
         self._sent_at: int | None = None
         self._last = 0
 
     def room(self, now: int) -> int:
-        """Bytes the sender may send now."""
+        """Bytes the sender may send now, whole segments."""
         self._acknowledge(now)
-        return max(0, int(min(self._window, RECEIVER_WINDOW)) - self._in_flight)
+        return max(0, int(min(self._window, RECEIVER_WINDOW)) - self._in_flight) // SEGMENT * SEGMENT
 
     def room_at(self) -> int | None:
         """When there will be more room; None: nothing is in flight."""
@@ -96,9 +97,7 @@ class Flow:
     def _delivered(self, size: int, now: int, *, tail: bool) -> int:
         at = self._lane.segment(size, now)
         if at is not None:
-            self._round_trip += (at + self._back.delay - now - self._round_trip) / 8
-            if self._round_trip > self._queueing:
-                self._threshold = min(self._threshold, self._window)
+            self._measured(at + self._back.delay - now, now)
             return at
         self._reduce(now)
         if not tail:
@@ -114,6 +113,15 @@ class Flow:
             again += timeout
             timeout *= 2
         return again + self._lane.delay
+
+    def _measured(self, round_trip: int, now: int) -> None:
+        self._round_trip += (round_trip - self._round_trip) / 8
+        if now < self._round_ends:
+            self._least = min(self._least, round_trip)
+            return
+        if self._least > self._queueing:  # a queue stands all the round long
+            self._threshold = min(self._threshold, self._window)
+        self._least, self._round_ends = round_trip, now + round_trip
 
     def _reduce(self, now: int) -> None:
         if now >= self._reduced_until:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from probe.clock import SystemClock
+from probe.link import gate
 from probe.link.path import Path
 from probe.plan import Network
 from tests.link.test_path import GRACE, Datagrams, connect, peer, until
@@ -164,6 +165,28 @@ async def test_a_path_closed_with_packets_under_way_leaves_nothing():
         client.transport.sendto(b"never", to)
         await until(lambda: path.up.delayed == 1)
     assert path.up.packets == 0
+
+
+@pytest.mark.parametrize(("bound", "most"), [("HELD_PACKETS", 10), ("HELD_BYTES", 10_000)])
+async def test_what_is_under_way_is_bounded(bound, most, monkeypatch):
+    monkeypatch.setattr(gate, bound, most)
+    async with network(delay=200 * MS) as path, tunnel(path) as (client, server, to):
+        for _ in range(30):
+            client.transport.sendto(bytes(1_000), to)
+        await until(lambda: path.up.overflowed == 20)
+        for _ in range(10):
+            await server.next()
+        assert server.got.empty()
+
+
+async def test_a_session_can_say_what_its_network_did():
+    async with Path(CLOCK) as path:
+        assert path.facts() == {}
+    async with network(seed=3, loss=0.5) as path, tunnel(path) as (client, _, to):
+        for _ in range(20):
+            client.transport.sendto(b"x", to)
+        await until(lambda: path.up.packets + path.up.lost == 20)
+        assert path.facts() == {"network up": f"{path.up.packets} datagrams, {path.up.lost} lost", "network down": ""}
 
 
 async def test_a_client_without_candidates_reaches_its_server_both_ways_and_over_a_rebind():
