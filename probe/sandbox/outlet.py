@@ -14,8 +14,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from probe.model.clock import NS
+from probe.sandbox.breaking import Breaking
 from probe.sandbox.still import black_keyframe
-from probe.sandbox.tearing import Tearing
 from probe.sandbox.timeline import Timeline
 from probe.sandbox.unit import Unit
 
@@ -56,14 +56,14 @@ class Outlet:
         self._waiting = True
         self._last: dict[str, int] = {}
         self._still: Unit | None = None
-        self._tearing: Tearing | None = None
+        self._breaking: Breaking | None = None
         self._late: list[asyncio.TimerHandle] = []
 
     def put(self, unit: Unit) -> None:
         """One unit of the room's stream."""
         if unit.kind == "audio" and unit.codec != self._sound:
             return
-        age = 0.0 if self._shown is None else (unit.arrived - self._shown) / NS
+        age = 0.0 if self._shown is None else max(0, unit.arrived - self._shown) / NS  # sound may be older than the picture
         fault = self._faults.media(self._session, age, **self._match)
         name = fault.name if fault else ""
         if name != "media_foreign":
@@ -73,7 +73,7 @@ class Outlet:
         if name not in ("media_black", "media_frozen"):
             self._still = None
         if name != "media_broken":
-            self._stop_tearing()
+            self._stop_breaking()
         match name:
             case "":
                 self._splice(unit)
@@ -95,7 +95,8 @@ class Outlet:
                 noise = b"\0\0\0\1\x65\x88" + os.urandom(len(unit.data)) if unit.kind == "video" else os.urandom(60)
                 self._splice(replace(unit, data=noise, keyframe=True))
             case "media_broken":
-                self._tear(unit)
+                assert fault
+                self._break(unit, fault["how"])
             case "media_silent":
                 if unit.kind == "video":
                     self._splice(unit)
@@ -114,20 +115,20 @@ class Outlet:
 
     def close(self) -> None:
         self._live.stranger.leave(self._session)
-        self._stop_tearing()
+        self._stop_breaking()
         self._forget_late()
 
-    def _tear(self, unit: Unit) -> None:
+    def _break(self, unit: Unit, how: str) -> None:
         if unit.kind == "audio":
-            return self._splice(replace(unit, source=f"{unit.source}/torn"))
-        if self._tearing is None:
-            self._tearing = Tearing(self._splice)
-        return self._tearing.put(unit)
+            return self._splice(replace(unit, source=f"{unit.source}/broken"))
+        if self._breaking is None:
+            self._breaking = Breaking(self._splice, how)
+        return self._breaking.put(unit)
 
-    def _stop_tearing(self) -> None:
-        if self._tearing is not None:
-            self._tearing.close()
-            self._tearing = None
+    def _stop_breaking(self) -> None:
+        if self._breaking is not None:
+            self._breaking.close()
+            self._breaking = None
 
     def _splice(self, unit: Unit) -> None:
         if unit.source != self._source:

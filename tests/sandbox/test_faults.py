@@ -20,6 +20,7 @@ from probe.model.frames import Reading
 from probe.rtc.peer import Link, new_peer
 from probe.sandbox.faults import TABLE
 from probe.sandbox.launch import Sandbox, SandboxError
+from tests.sandbox import fault_checks
 from tests.sandbox.clients import RUN, SDP, Reply, User, offer, on_air, user, watching
 from tests.tools import wait_until
 
@@ -445,6 +446,7 @@ CHECKS: dict[str, Callable[[Stage], Awaitable[None]]] = {
         *(media_foreign, media_stale, media_garbage, media_stalls, media_ends, playlist_stale, playlist_html),
         *(playlist_huge, playlist_private, edge_refuses, segment_slow, segment_truncated, segment_garbage),
         segment_missing,
+        *fault_checks.CHECKS,
         wrong_fingerprint,  # last: to the server that session is up until consent runs out
     )
 }
