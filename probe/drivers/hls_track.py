@@ -81,7 +81,7 @@ class Track:
             self.update(media, began, skipped)
 
     def update(self, media: Media, began: int, skipped: int) -> bool:
-        moved = self.follower.update(media, began)
+        moved = self.follower.update(media, began, self.io.clock.now())
         self.meter.reloaded(self.follower.backwards)
         self.io.facts["target_duration"] = f"{media.target_duration:g} s"
         if moved:

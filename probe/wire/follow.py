@@ -62,8 +62,8 @@ class Follower:
         self._unmoved_since: int | None = None
         self._moved_at: int | None = None
 
-    def update(self, media: Media, began: int) -> bool:
-        """Take a playlist whose load began at `began` (monotonic ns); True when it brought something new."""
+    def update(self, media: Media, began: int, ended: int | None = None) -> bool:
+        """Take a playlist whose load lasted from `began` to `ended` (monotonic ns); True when it brought something new."""
         target = round(media.target_duration * NS)
         self.backwards += media.media_sequence < self._loaded
         self._loaded = media.media_sequence
@@ -72,7 +72,7 @@ class Follower:
         self.reload_at = began + (pace if moved else pace // 2)
         if moved:
             self._unmoved_since = self._older = None
-            self._moved_at = began
+            self._moved_at = began if ended is None else ended
         elif self._unmoved_since is None:
             self._unmoved_since = began
         return moved

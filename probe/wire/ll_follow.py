@@ -44,10 +44,10 @@ class LowLatencyFollower(Follower):
             return self.media.part_target
         return super().pace
 
-    def update(self, media: Media, began: int) -> bool:
+    def update(self, media: Media, began: int, ended: int | None = None) -> bool:
         self._loaded_at = began
         self._unmarked = _unmarked(media)
-        return super().update(media, began)
+        return super().update(media, began, ended)
 
     def directives(self, now: int, *, skip: bool = True) -> dict[str, str]:
         """The query of the next load (§6.2.5): wait for the next part, and leave out what is known."""
@@ -158,10 +158,16 @@ class LowLatencyFollower(Follower):
         wall = self._walls.get(segment.sequence)
         if wall is not None:
             wall += round(sum(p.duration for p in segment.parts[:number]) * NS)
+        begins = number == 0 and segment.discontinuity
         alone = Segment(
-            uri=part.uri, duration=part.duration, sequence=segment.sequence, byterange=part.byterange, init=segment.init
+            uri=part.uri,
+            duration=part.duration,
+            sequence=segment.sequence,
+            discontinuity=begins,
+            byterange=part.byterange,
+            init=segment.init,
         )
-        return Taken(alone, self._anew or (number == 0 and segment.discontinuity), number, self._lead, wall)
+        return Taken(alone, self._anew or begins, number, self._lead, wall)
 
     def _ahead(self) -> tuple[Segment, ...]:
         ahead = super()._ahead()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager
 from itertools import pairwise
 from statistics import median
 
@@ -17,12 +16,11 @@ from probe.drivers.base import Spec
 from probe.drivers.hls import HlsViewer, scout
 from probe.errors import Failure, Unsupported
 from probe.link.path import Path
-from probe.media.feed import Feed
-from probe.model.clock import MS, NS, Clock
-from probe.model.frames import Chirp, FrameRecord, Reading, Record, Refill, Undecodable
-from probe.model.observation import Freeze, Note, Observation, RequestDone, Role
-from probe.model.stage import Phase, Stage, StageTimer
-from probe.net.client import AddressPolicy, Client, Credential
+from probe.model.clock import MS, NS
+from probe.model.frames import Chirp, FrameRecord, Reading, Record, Refill
+from probe.model.observation import RequestDone, Role
+from probe.model.stage import Phase, Stage
+from probe.net.client import Credential
 from tests.drivers.hls_origin import (
     FPS,
     PER_SEGMENT,
@@ -37,82 +35,12 @@ from tests.drivers.hls_origin import (
     status,
     without_keyframe,
 )
-
-GRACE = 15.0
-
-
-@dataclass
-class FakeIO:
-    clock: Clock
-    http: Client
-    feed: Feed
-    path: Path | None = None
-    facts: dict[str, str] = field(default_factory=dict)
-    seen: list[Observation] = field(default_factory=list)
-    stages: StageTimer = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.stages = StageTimer(self.clock.now())
-
-    def emit(self, fact: Observation) -> None:
-        self.seen.append(fact)
-
-    def note(self, text: str) -> None:
-        self.seen.append(Note(text=text))
-
-    def of(self, kind: type) -> list:
-        return [fact for fact in self.seen if isinstance(fact, kind)]
-
-    @property
-    def notes(self) -> list[str]:
-        return [note.text for note in self.of(Note)]
-
-    @property
-    def rebuffers(self) -> list[Freeze]:
-        return [freeze for freeze in self.of(Freeze) if freeze.rule == "rebuffer"]
-
-    async def pictures(self, count: int) -> list[FrameRecord]:
-        """The next `count` pictures; the start is over with the first."""
-        got: list[FrameRecord] = []
-        async with asyncio.timeout(GRACE):
-            while len(got) < count:
-                record = await self.feed.get()
-                assert record is not None
-                assert not isinstance(record, Undecodable), record
-                if isinstance(record, FrameRecord):
-                    self.stages.finish(record.decoded)
-                    got.append(record)
-        return got
-
-    async def until_closed(self) -> tuple[list[FrameRecord], Failure]:
-        got: list[FrameRecord] = []
-        async with asyncio.timeout(GRACE):
-            try:
-                while True:
-                    got += [r for r in [await self.feed.get()] if isinstance(r, FrameRecord)]
-                    if got:
-                        self.stages.finish(got[0].decoded)
-            except Failure as failure:
-                return got, failure
+from tests.drivers.hls_session import GRACE, FakeIO, sessions
 
 
 @pytest.fixture
 async def make_io() -> AsyncIterator[Callable[..., FakeIO]]:
-    clock = SystemClock()
-    async with AsyncExitStack() as stack:
-
-        def make(path: Path | None = None) -> FakeIO:
-            client = Client(
-                clock=clock,
-                trace_id="0" * 31 + "1",
-                new_span=lambda: "0" * 15 + "1",
-                on_request=lambda request: one.seen.append(request),
-                allow=AddressPolicy.of("127.0.0.1"),
-            )
-            stack.push_async_callback(client.close)
-            one = FakeIO(clock, client, Feed(clock), path)
-            return one
-
+    async with sessions() as make:
         yield make
 
 
