@@ -10,18 +10,19 @@ from dataclasses import dataclass, field
 
 from yarl import URL
 
-_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443, "rtmp": 1935, "rtmps": 443, "srt": None}
+_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443, "rtmp": 1935, "rtmps": 443, "srt": None, "turn": 3478, "turns": 5349}
 _WEB = {"ws": "http", "wss": "https"}
 
 
 def origin_of(url: str | URL) -> str:
-    """`scheme://host:port` in lower case, a default port left out; ws counts as http, wss as https.
+    """`scheme://host:port` in lower case, a default port left out; ws counts as http, wss as https. A TURN URI (RFC 7065) has an
+    origin too, written `turn://host`.
 
     Raises ValueError for what is not an absolute URL of one of these schemes."""
     parsed = URL(url)
     host = (parsed.raw_host or "").lower().rstrip(".")
     if parsed.scheme not in _PORTS or not host:
-        raise ValueError("not an absolute http, https, ws, wss, rtmp, rtmps or srt URL")
+        raise ValueError("not an absolute http, https, ws, wss, rtmp, rtmps, srt, turn or turns URL")
     scheme = _WEB.get(parsed.scheme, parsed.scheme)
     name = f"[{host}]" if ":" in host else host
     port = parsed.port

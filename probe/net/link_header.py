@@ -51,6 +51,11 @@ class IceServer:
     credential: str | None = field(default=None, repr=False)
     credential_type: str = "password"
 
+    @property
+    def origin(self) -> str:
+        """As a secret is bound to it: `turn://host:port`."""
+        return f"{self.scheme}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
 
 def parse(values: Iterable[str]) -> list[Link]:
     """The links of all `Link` fields of a message, in order, at most 32."""

@@ -16,8 +16,9 @@ from probe.model.clock import NS
 from probe.model.ids import uuid7
 from probe.model.observation import Available, Role, SessionBegan
 from probe.model.outcome import Done, Skipped
-from probe.model.stage import Phase, StageTimer
+from probe.model.stage import Phase, Stage, StageTimer
 from probe.net.client import Client, Credential
+from probe.net.link_header import ice_server
 from probe.plan import Device, IceServer, PublishStep, ViewSpec, ViewStep
 from probe.run.attempt_io import AttemptIO
 from probe.run.context import Context
@@ -355,11 +356,17 @@ class Sessions:
             latency=access.latency,
             loopback=on_this_machine(url) or self.client.allow.refusal(_LOOPBACK, _LOOPBACK) is None,
             ice=what.ice,
-            ice_servers=tuple(
-                IceServer(url=s.url, username=fill.text(s.username), credential=fill.text(s.credential)) for s in plan.ice_servers
-            ),
+            ice_servers=tuple(self._ice_server(s) for s in plan.ice_servers) if Stage.ICE in row.stages else (),
             family=what.family,
             cmcd=isinstance(what, ViewSpec) and what.cmcd,
             run_number=plan.run_number,
             trace_low=plan.trace_low,
         )
+
+    def _ice_server(self, named: IceServer) -> IceServer:
+        """Filled in. Raises SecretMisplaced where its secret is not for it."""
+        fill = self.vars
+        server = ice_server(url := fill.text(named.url), None, None)
+        if server is not None:
+            fill.guard_media(server.origin, named.username, named.credential)
+        return IceServer(url=url, username=fill.text(named.username), credential=fill.text(named.credential))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ from probe.drivers.base import SessionIO, Spec
 from probe.errors import Failure
 from probe.model.observation import Role, SessionBegan, SessionEnded
 from probe.model.outcome import Aborted, Done, Failed, Skipped
-from probe.model.stage import Phase
-from probe.plan import Access, PublishStep, SecretRef, ViewSpec, ViewStep
+from probe.model.stage import Phase, Stage
+from probe.plan import Access, IceServer, PublishStep, SecretRef, ViewSpec, ViewStep
 from tests.run.test_engine import Platform, World, fake, http, platform, view
 
 __all__ = ["platform"]
@@ -110,3 +111,27 @@ async def test_a_stream_key_goes_only_where_the_scenario_says(world: World, monk
     assert isinstance(outcome, Aborted) and "not for rtmp://ingest.example" in outcome.detail
     assert world.publisher.entered == 0
     assert "s3cret" not in repr(world.facts)
+
+
+@pytest.mark.parametrize(("meant_for", "kind"), [("turn://turn.example:3478", "done"), ("https://platform.example", "aborted")])
+async def test_a_turn_secret_goes_only_where_the_scenario_says(
+    world: World, monkeypatch: pytest.MonkeyPatch, meant_for: str, kind: str
+) -> None:
+    monkeypatch.setenv("RELAY", "s3cret-of-the-relay")
+    secrets = {"relay": SecretRef(name="relay", source=("env", "RELAY"), origins=(meant_for,))}
+    server = IceServer(url="turn:TURN.example?transport=tcp", username="probe", credential="${secret.relay}")
+    seen: list[Spec] = []
+    opened = world.publisher.open
+
+    def noting(spec: Spec, io: SessionIO) -> AbstractAsyncContextManager[None]:
+        seen.append(spec)
+        return opened(spec, io)
+
+    world.publisher.open = noting  # type: ignore[method-assign, assignment]
+    table = world.table()
+    rows = {key: replace(row, stages=(Stage.SIGNAL, Stage.ICE)) for key, row in table.sessions.items()}
+    world.table = lambda: type(table)(rows, table.steps)  # type: ignore[method-assign]
+    await world.engine(A, secrets=secrets, ice_servers=(server,)).run()
+    assert world.outcomes()["go-a"].kind == kind
+    assert [spec.ice_servers[0].credential for spec in seen] == (["s3cret-of-the-relay"] if kind == "done" else [])
+    assert "s3cret" not in repr(world.facts) + repr(seen)

@@ -110,9 +110,7 @@ async def test_an_address_that_refuses_is_named_as_well(world: World, names: Nam
 
 @asynccontextmanager
 async def a_client() -> AsyncIterator[Client]:
-    made = Client(
-        clock=SystemClock(), trace_id="0" * 32, new_span=lambda: "0" * 16, allow=AddressPolicy.of("127.0.0.0/8", "cdn.test")
-    )
+    made = Client(clock=SystemClock(), trace_id="0" * 32, new_span=lambda: "0" * 16, allow=AddressPolicy.of("127.0.0.0/8"))
     try:
         yield made
     finally:
@@ -163,7 +161,26 @@ async def test_the_first_look_asks_a_whep_address_nothing_and_an_endless_stream_
         await runner.cleanup()
 
 
-@pytest.mark.parametrize("answer", [b"#EXTM3U", b"#EXTM3U\n#EXTINF:x,\nhttp://[", b"#EXTM3U\n" * 500_000, b"", b"\x1f\x8b\0"])
+async def test_a_dash_manifest_leads_to_the_host_of_its_media(names: Names) -> None:
+    manifest = b"""<?xml version="1.0"?>
+    <MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="dynamic" availabilityStartTime="2026-01-01T00:00:00Z"><Period id="1" start="PT0S">
+    <BaseURL>http://cdn.test:81/live/</BaseURL><AdaptationSet mimeType="video/mp4"><SegmentTemplate media="$Number$.m4s"
+    initialization="i.mp4" duration="2"/><Representation id="v" codecs="avc1.42c01e" bandwidth="1"/></AdaptationSet></Period></MPD>"""
+
+    async def live(request: web.Request) -> web.StreamResponse:
+        return web.Response(body=manifest)
+
+    names.update({"platform.test": [GOOD], "cdn.test": [GOOD, BAD]})
+    origin = Origin(broken={"live": live})
+    async with origin.running(), a_client() as client:
+        dash = table().sessions[Role.VIEWER, "dash"]
+        pins, _ = await each(dash, hls(f"http://platform.test:{origin.port}/live.mpd"), client)
+    assert pins == [Pin(GOOD, "cdn.test"), Pin(BAD, "cdn.test")]
+
+
+@pytest.mark.parametrize(
+    "answer", [b"#EXTM3U", b"<MPD", b"<MPD/>", b"#EXTM3U\n#EXTINF:x,\nhttp://[", b"#EXTM3U\n" * 500_000, b"", b"\x1f\x8b\0"]
+)
 async def test_a_first_look_that_comes_to_nothing_takes_the_addresss_own_host(answer: bytes, names: Names) -> None:
     async def bad(request: web.Request) -> web.StreamResponse:
         return web.Response(body=answer)
