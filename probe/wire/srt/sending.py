@@ -1,8 +1,9 @@
 """The sender's half of SRT in live mode: kept until acknowledged, sent again when asked for, given up when too late
 (draft-sharabayko-srt-01 sections 4.5.1, 4.6, 4.8.2).
 
-Pacing is simple: at most 32 datagrams in 5 ms (67 Mbit/s), what was asked for again first. Not attempted: congestion control
-beyond the receiver's window, bonding, packet filters.
+Pacing is simple: at most 32 datagrams in 5 ms (67 Mbit/s), what was asked for again first. Not attempted: sending again
+unasked (nor does libsrt's live mode: what follows shows that an end was lost), congestion control beyond the receiver's window,
+bonding.
 """
 
 from __future__ import annotations
