@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from probe.errors import Failure
+from probe.model.outcome import REASONS
 from probe.model.stage import Phase
 from probe.wire import amf
 from probe.wire.amf import Broken, Value
@@ -128,7 +129,8 @@ class Peer:
                 yield from self._read(message)
             self._acknowledge()
         except Broken as broken:
-            raise Failure(self.phase, broken.reason, str(broken)) from broken
+            reason = broken.reason if broken.reason in REASONS[self.phase] else "malformed"
+            raise Failure(self.phase, reason, str(broken)) from broken
 
     def _shake(self) -> bool:
         """Read what is there of the greeting and answer it; True when it is whole. What follows it stays in `_greeting`."""

@@ -126,6 +126,8 @@ async def guests(behaviour: Behaviour, tls: ssl.SSLContext | None = None, limit:
         yield platform
     finally:
         server.close()
+        if tasks:
+            await asyncio.wait(tasks, timeout=0.3)  # what guests said last is heard
         for task in list(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
