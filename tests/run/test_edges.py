@@ -78,7 +78,7 @@ async def watched(world: World, view: ViewSpec) -> Judgement:
 async def test_the_verdict_names_the_one_bad_address_of_a_cdns_name(world: World, names: Names) -> None:
     async with two_addresses(names) as origin:
         url = f"http://platform.test:{origin.port}/master.m3u8"
-        view = ViewSpec(protocol="hls", url=url, edges="each", verify="moving", start=3 * NS)
+        view = ViewSpec(protocol="hls", url=url, edges="each", verify="moving", start=4 * NS)
         judgement = await watched(world, view)
     began = {fact.session: fact.name for fact in world.all(SessionBegan)}
     assert list(began.values()) == [f"hls-1@{GOOD}", f"hls-2@{BAD}"]
@@ -99,7 +99,7 @@ async def test_an_address_that_refuses_is_named_as_well(world: World, names: Nam
     async with origin.running():
         names["cdn.test"] = [GOOD, BAD]  # nobody listens at the second
         view = ViewSpec(
-            protocol="hls", url=f"http://cdn.test:{origin.port}/media.m3u8", edges="each", verify="moving", start=2 * NS
+            protocol="hls", url=f"http://cdn.test:{origin.port}/media.m3u8", edges="each", verify="moving", start=4 * NS
         )
         judgement = await watched(world, view)
     outcomes = [fact.outcome for fact in world.all(SessionEnded)]
@@ -163,9 +163,10 @@ async def test_the_first_look_asks_a_whep_address_nothing_and_an_endless_stream_
 
 async def test_a_dash_manifest_leads_to_the_host_of_its_media(names: Names) -> None:
     manifest = b"""<?xml version="1.0"?>
-    <MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="dynamic" availabilityStartTime="2026-01-01T00:00:00Z"><Period id="1" start="PT0S">
-    <BaseURL>http://cdn.test:81/live/</BaseURL><AdaptationSet mimeType="video/mp4"><SegmentTemplate media="$Number$.m4s"
-    initialization="i.mp4" duration="2"/><Representation id="v" codecs="avc1.42c01e" bandwidth="1"/></AdaptationSet></Period></MPD>"""
+    <MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="dynamic" availabilityStartTime="2026-01-01T00:00:00Z">
+    <Period id="1" start="PT0S"><BaseURL>http://cdn.test:81/live/</BaseURL><AdaptationSet mimeType="video/mp4">
+    <SegmentTemplate media="$Number$.m4s" initialization="i.mp4" duration="2"/>
+    <Representation id="v" codecs="avc1.42c01e" bandwidth="1"/></AdaptationSet></Period></MPD>"""
 
     async def live(request: web.Request) -> web.StreamResponse:
         return web.Response(body=manifest)
