@@ -2,16 +2,16 @@
 
 A fresh code says nothing of what lies below it: the band may be a slice of its own, and a decoder that lost the other
 slices shows old or grey picture under new codes. So the programme's picture is made to be recognised. Below the band and a
-strip that only encoders need, 40 large cells (8 x 5 in landscape, 5 x 8 in portrait) are each brighter or darker than the
-middle. Twenty of them follow a square wave of their own over a loop of 90 pictures, the other twenty are their opposites,
-so that the mean of all is the middle, whatever was done to range and contrast. Each picture turns at least four cells; a
-cell rests for at least six pictures. What else is painted averages out within a cell.
+strip that only encoders need, there are 40 large cells (8 x 5 in landscape, 5 x 8 in portrait), each with a flat patch in its
+middle that is bright or dark. Twenty of them follow a course of their own through a loop of 90 pictures, the other twenty
+are their opposites, so that the mean of all is the middle, whatever was done to range and contrast. Each picture turns at
+least four patches; a patch rests for at least six pictures. Turning flat patches is the cheapest motion that encoders know.
 
 The number of the loop's picture is no function of the code's sequence: publishers jump to a later keyframe when they are
-asked for one. `PictureCheck` therefore learns the distance between the two, allows jumps to the beginning of another
-group of pictures, and calls the picture broken when several cells stay wrong for three pictures, or when all are alike.
-Cells that turned within the last three pictures are left out, for encoders short of bits are late. A picture that was
-never recognised is not judged, unless it has no structure at all: then something is missing.
+asked for one. `PictureCheck` therefore learns the distance between the two, learns it anew where two pictures in a row agree
+on another, and calls the picture broken when several cells are wrong, or all are alike, in three pictures in a row; until
+it is right again. Cells that turned within the last three pictures are left out, for encoders short of bits are late. A
+picture that was never recognised is not judged, unless it has no structure at all: then something is missing.
 
 Not attempted: telling which part is broken, judging the colour, pictures half covered by someone's overlay (more than two
 cells).
@@ -25,7 +25,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.model.frames import SEQUENCE_MODULUS, FrameCode
+from probe.model.frames import FrameCode
 from probe.wire.framecode import LANDSCAPE, Layout, Plane, Rect
 
 LOOP = 90  # pictures; the publisher's loop, and what the waves repeat after
@@ -37,9 +37,8 @@ PATCH = 0.56  # of a cell's width and height, around its middle, is bright or da
 _LATE = 3  # pictures an encoder may need to show that a cell has turned
 _WRONG = 2  # cells that may be wrong: a station's logo
 _STREAK = 3  # pictures that must be wrong before they are called so
-_CLEAR = 0.3  # of the mean swing: nearer to the middle a cell is not counted as wrong
-_FLAT = 5.0  # luma: mean swing below which nothing is painted
-_EARLY = 3  # pictures by which a first recognition can have been late
+_CLEAR = 0.3  # of the mean swing: nearer to the middle a cell is not what it should be
+_FLAT = 8.0  # luma: mean swing below which nothing is painted
 _INSIDE = np.array([0.35, 0.45, 0.55, 0.65])  # where a cell is sampled, each way
 
 
@@ -82,13 +81,13 @@ def signs() -> NDArray[np.int8]:
 
 
 @lru_cache(maxsize=1)
-def _tables() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The signs, and the same with 0 for cells that turned within the last _LATE pictures."""
+def _tables() -> tuple[NDArray[np.float32], NDArray[np.float32], list[int]]:
+    """The signs; the same with 0 for cells that turned within the last _LATE pictures; how many are not 0."""
     full = signs().astype(np.float32)
     steady = full.copy()
     for back in range(1, _LATE + 1):
         steady[full != np.roll(full, back, axis=0)] = 0
-    return full, steady
+    return full, steady, np.count_nonzero(steady, axis=1).tolist()
 
 
 class Grids:
@@ -116,17 +115,18 @@ class Grids:
 
 def recognise(cells: NDArray[np.float32]) -> tuple[int, int]:
     """The picture of the loop that `cells` (as Grids.read gives them) resemble most, and how many of them are wrong for it."""
-    full, steady = _tables()
-    index = int((full @ cells).argmax())
-    return index, _wrong(cells, steady[index], float(np.abs(cells).mean()))
+    index = int((_tables()[0] @ cells).argmax())
+    return index, _mismatches(cells, index, float(np.abs(cells).mean()))
 
 
-def _wrong(cells: NDArray[np.float32], expected: NDArray[np.float32], swing: float) -> int:
-    return int(np.count_nonzero(cells * expected < -_CLEAR * swing))
+def _mismatches(cells: NDArray[np.float32], index: int, swing: float) -> int:
+    """Cells that are not clearly what this picture of the loop has there."""
+    _, steady, judged = _tables()
+    return judged[index] - int(np.count_nonzero(cells * steady[index] > _CLEAR * swing))
 
 
 class PictureCheck:
-    """One per stream: is the picture below the band the programme's, and the one that belongs to the code?"""
+    """One per stream: is the picture below the band the programme's, and does it move with the code?"""
 
     def __init__(self) -> None:
         self._grids: Grids | None = None
@@ -135,10 +135,9 @@ class PictureCheck:
     def _forget(self, publish: tuple[int, int, int] | None) -> None:
         self._publish = publish
         self._offset: int | None = None  # loop index minus sequence
-        self._good = 0  # sequence of the last picture that was right
-        self._streak = 0
+        self._other: tuple[int, int] | None = None  # another offset that the picture before had, and its sequence
+        self._streak = 0  # pictures that were wrong, in a row
         self._broken = False
-        self._before: tuple[int, int] | None = None  # sequence and best index of the picture before, where it was wrong
 
     def look(self, plane: Plane, layout: Layout, rect: Rect, code: FrameCode) -> bool | None:
         """True: it is. False: it is broken. None: not known (yet)."""
@@ -149,39 +148,29 @@ class PictureCheck:
         cells = self._grids.read(plane)
         swing = float(np.abs(cells).mean())
         if swing < _FLAT:
-            return self._doubt(code.sequence, None, _STREAK if self._offset is None else 1)
-        if self._offset is not None:
-            expected = (code.sequence + self._offset) % LOOP
-            if _wrong(cells, _tables()[1][expected], swing) <= _WRONG:
-                return self._right(code.sequence, expected)
+            return self._wrong(None, code.sequence)
+        if self._offset is not None and _mismatches(cells, (code.sequence + self._offset) % LOOP, swing) <= _WRONG:
+            return self._right(self._offset)
         index, wrong = recognise(cells)
         if wrong > _WRONG:
-            return None if self._offset is None and not self._broken else self._doubt(code.sequence, None, 1)
-        if self._offset is None or self._may_jump(code.sequence, index):
-            return self._right(code.sequence, index)
-        return self._doubt(code.sequence, index, 1)
+            return None if self._offset is None and not self._broken else self._wrong(None, code.sequence)
+        offset = (index - code.sequence) % LOOP
+        # A publisher that jumped goes on from where it jumped to; a picture that stands still has another offset each time.
+        if (self._offset is None and not self._broken) or (self._other is not None and self._jumped(offset, code.sequence)):
+            return self._right(offset)
+        return self._wrong(offset, code.sequence)
 
-    def _right(self, sequence: int, index: int) -> bool:
-        self._offset = (index - sequence) % LOOP
-        self._good = sequence
-        self._streak, self._broken, self._before = 0, False, None
+    def _jumped(self, offset: int, sequence: int) -> bool:
+        assert self._other is not None
+        return self._other[0] == offset and self._other[1] != sequence
+
+    def _right(self, offset: int) -> bool:
+        self._offset, self._other = offset, None
+        self._streak, self._broken = 0, False
         return True
 
-    def _doubt(self, sequence: int, index: int | None, weight: int) -> bool | None:
-        self._before = None if index is None else (sequence, index)
-        self._streak += weight
+    def _wrong(self, offset: int | None, sequence: int) -> bool | None:
+        self._other = None if offset is None else (offset, sequence)
+        self._streak += 1
         self._broken = self._broken or self._streak >= _STREAK
         return False if self._broken else None
-
-    def _may_jump(self, sequence: int, index: int) -> bool:
-        """Whether the publisher can have got to this picture of the loop: the first recognition was a little late, or it
-        jumped to the beginning of another group since. A picture that stays while the sequence goes on cannot."""
-        assert self._offset is not None
-        if self._before is not None and self._before[1] == index and self._before[0] != sequence:
-            return False
-        expected = (sequence + self._offset) % LOOP
-        if (index - expected) % LOOP <= _EARLY:
-            return True
-        passed = (sequence - self._good) % SEQUENCE_MODULUS
-        last = (self._good + self._offset) % LOOP
-        return passed >= LOOP or (index // GROUP != last // GROUP and index % GROUP < passed)
