@@ -45,8 +45,20 @@ class WhepViewer:
                 player.ready()
                 yield
         finally:
+            for kind, receiver in (("picture", video.receiver), ("sound", audio.receiver)):
+                if told := _told(ours(receiver)):
+                    io.facts[f"rtp {kind}"] = told
             player.close()
             io.feed.close()
+
+
+def _told(receiver: UnitReceiver) -> str:
+    """What came over RTP, in a line; empty where nothing did. Sound is not asked for again: what is lost of it stays lost."""
+    counts = receiver.counts
+    if not counts.packets:
+        return ""
+    names = (("lost", counts.lost), ("nacks", counts.nacks), ("plis", counts.plis))
+    return ", ".join([f"{counts.packets} packets", *(f"{n} {name}" for name, n in names if n)])
 
 
 class _Player:
