@@ -190,7 +190,7 @@ class LowLatencyFollower(Follower):
             position = media.start if media.start >= 0 else total + media.start
         else:
             position = 0.0 if media.endlist else total - _behind(media)
-        places = list(_beginnings(media))
+        places = list(_beginnings(media)) or [(0.0, media.media_sequence, 0)]
         at, sequence, part = max((p for p in places if p[0] <= position + _NEAR), default=places[0])
         self._next, self._part = sequence, part
         self._lead = max(0.0, min(position, total) - at)

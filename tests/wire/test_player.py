@@ -113,3 +113,33 @@ def test_pictures_are_shown_in_order_never_before_they_came_and_never_hurried(pi
         shown_until, clock, played = player.dry_at(), clock + length, played + length
     assert player.rebuffered <= now
     assert (player.ratio(now + NS) or 0) <= 1
+
+
+def test_play_begins_a_lead_into_the_first_piece_once_it_is_there():
+    player = Player()
+    assert player.append(100.0, 100.5, 0, lead=0.75).offset == -round(100.75 * NS)
+    assert not player.started
+    assert player.began is None
+    assert player.append(100.5, 101.0, NS).rebuffer is None
+    assert player.began == NS
+    assert player.due(0) == NS  # 100.75 is shown at once
+    assert player.level(NS) == pytest.approx(0.25)
+
+
+def test_the_wall_clock_of_what_is_on_screen_moves_with_it():
+    player = Player()
+    assert player.wall(0) is None
+    player.append(10.0, 12.0, 0, wall=1000 * NS)
+    player.append(12.0, 14.0, NS)
+    player.append(20.0, 22.0, NS, anew=True, wall=5000 * NS)
+    assert player.wall(NS) == 1001 * NS
+    assert player.wall(3 * NS) is None  # of the second piece nothing was said
+    assert player.wall(5 * NS) == 5001 * NS
+    assert player.wall(60 * NS) == 5002 * NS  # it stands at the end
+
+
+def test_dates_of_many_pieces_are_bounded():
+    player = Player()
+    for n in range(10_000):
+        player.append(n, n + 1.0, 0, wall=n * NS)
+    assert len(player._dates) <= 4096
