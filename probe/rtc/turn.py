@@ -38,6 +38,7 @@ _LIFETIME, _CHANNEL_REFRESH = 600, 500  # s, as RFC 8656 recommends
 _SHORTEST_LIFETIME = 60
 _TLS_GOODBYE = 1.0
 _COOKIE, _HEADER = b"\x21\x12\xa4\x42", 20  # RFC 8489 section 5
+_PREFERENCE = {"udp": 65535, "tcp": 65534, "tls": 65533}  # among relays, as browsers have it
 _REFUSALS = {401: "refused the credentials", 403: "forbids it", 441: "refused the credentials"}
 _PLAIN = frozenset(string.ascii_letters + string.digits + " .,:;-_/()'")
 
@@ -160,7 +161,7 @@ async def allocate(
         if failure is None:
             raise
         raise failure from error
-    relay.local_candidate = _candidate(transport, hide)
+    relay.local_candidate = _candidate(transport, server.transport, hide)
     return relay.local_candidate, relay
 
 
@@ -182,7 +183,7 @@ async def _connect(server: TurnServer, tls: ssl.SSLContext) -> _Client:
     return client
 
 
-def _candidate(transport: TurnTransport, hide: bool) -> Candidate:
+def _candidate(transport: TurnTransport, by: str, hide: bool) -> Candidate:
     ip, port = transport.get_extra_info("sockname")
     related = transport.get_extra_info("related_address")
     if hide:
@@ -191,7 +192,7 @@ def _candidate(transport: TurnTransport, hide: bool) -> Candidate:
         foundation=candidate_foundation("relay", "udp", ip),
         component=1,
         transport="udp",
-        priority=candidate_priority(1, "relay"),
+        priority=candidate_priority(1, "relay", _PREFERENCE[by]),
         host=ip,
         port=port,
         type="relay",

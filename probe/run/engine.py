@@ -26,6 +26,7 @@ from probe.model.outcome import Aborted, Cancelled, Done, Failed, Outcome, Skipp
 from probe.model.stage import Phase
 from probe.net.addresses import AddressPolicy
 from probe.net.client import Client, Credential
+from probe.net.link_header import ice_server
 from probe.net.redact import Redactor
 from probe.plan import CutStep, FakeStep, HttpCall, HttpStep, Plan, PublishStep, Step, ViewStep, WaitStep, WebsocketStep
 from probe.run.context import Context, Put
@@ -83,7 +84,7 @@ class Engine:
             trace_id=self._trace_id(),
             new_span=self._ctx.new_span,
             on_request=self._ctx.emit,
-            allow=AddressPolicy.for_platform(self._plan.platform_url, self._plan.allow),
+            allow=AddressPolicy.for_platform(self._plan.platform_url, (*self._plan.allow, *_relays(self._plan))),
         )
         ledger = Ledger(self._state, self._plan.run_id, self._redact)
         outcome: Outcome = Aborted("did not finish")
@@ -314,6 +315,12 @@ class Engine:
 
     def _trace_id(self) -> str:
         return trace_id(self._plan.run_number, self._plan.trace_low)
+
+
+def _relays(plan: Plan) -> list[str]:
+    """Hosts of the ICE servers that the scenario names: listed by that, wherever they stand."""
+    servers = (ice_server(server.url, None, None) for server in plan.ice_servers)
+    return [server.host for server in servers if server is not None]
 
 
 def _of_viewers(outcomes: list[Outcome]) -> Outcome:

@@ -284,13 +284,16 @@ def _outside(data: Mapping[str, Any], scope: _Scope) -> Iterator[Finding]:
         where = tuple(str(p) for p in path)
         account = where[:2] == ("platform", "accounts")
         origin = where[:2] == ("platform", "secrets") and "for" in where
+        relay = "ice_servers" in where and where[-1] in ("username", "credential")
         if "views" in where and where[0] == "platform":
             continue  # asked of each view that uses it
         for reference in references(text):
             if account and scope.absent(reference.name):
                 continue  # that account has no token then
             message = scope.problem(reference.name, reference.written)
-            if not message and not account and not (origin and reference.name == "platform.url"):
+            secret = reference.name is not None and reference.name.startswith("secret.")
+            fits = account or (origin and reference.name == "platform.url") or (relay and secret)
+            if not message and not fits:
                 message = f"{reference.written}: only ${{env.NAME}} can be used here"
             if message:
                 yield Finding(path, message, offset=reference.at)

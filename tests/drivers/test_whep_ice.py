@@ -167,6 +167,12 @@ async def test_a_relay_that_may_not_reach_the_server_fails_ice_at_once_and_says_
         assert time.monotonic() - began < 3
 
 
+async def test_of_several_relays_the_one_by_udp_is_taken(turn: coturn.Coturn) -> None:
+    async with rogue() as far, session(far.url) as io:
+        async with WhepViewer().open(relayed(turn.server("tcp"), turn.server("udp"), url=f"{far.url}/session"), io):
+            assert io.facts["ice"].startswith("relay/udp")
+
+
 async def test_one_dead_server_of_several_is_noted_and_the_others_do(turn: coturn.Coturn) -> None:
     async with rogue() as far, session(far.url) as io:
         dead = IceServer(url="turn:127.0.0.1:9?transport=tcp", username="a", credential="b")
