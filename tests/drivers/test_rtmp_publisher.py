@@ -146,7 +146,9 @@ async def test_over_tls_it_is_the_same(tmp_path: Path) -> None:
 # --- a server that reads too slowly
 
 
-async def test_a_server_that_stops_reading_costs_pictures_and_no_memory() -> None:
+async def test_a_server_that_stops_reading_costs_pictures_and_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rtmp_publisher, "_LEAST_BACKLOG", 64 << 10)
+    monkeypatch.setattr(rtmp_publisher, "_UNSENT_IN_KERNEL", 16 << 10)
     again = asyncio.Event()
 
     async def slow(guest: Guest) -> None:
@@ -163,7 +165,7 @@ async def test_a_server_that_stops_reading_costs_pictures_and_no_memory() -> Non
         whole = packets(platform.guests[0])
         return [b.keyframe for a, b in pairwise(whole) if (b.pts or 0) - (a.pts or 0) > 0.05]
 
-    async with publishing(slow, programme="720p30", bitrate=2_400_000, audio=False) as (platform, io):
+    async with publishing(slow, bitrate=400_000, audio=False) as (platform, io):
         last = PublishRecord(at=0, frames=0, bytes=-1, keyframe_requests=0, acknowledged=False, late_ns=0)
         async with asyncio.timeout(30):
             while True:
