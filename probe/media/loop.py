@@ -116,7 +116,7 @@ def prove(spliced: SplicedLoop, units: list[bytes], width: int, height: int, sto
             plane = luma(frame)
             if not np.array_equal(plane[-len(pictures[number]) :], pictures[number]):
                 return False
-            if sampler.read(plane)[1] != code or recognise(grids.read(plane)) != (number, 0):
+            if sampler.read(plane)[1] != code or recognise(*grids.read(plane)) != (number, 0):
                 return False
     except (av.error.FFmpegError, ValueError):
         return False
