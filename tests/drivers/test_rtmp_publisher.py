@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,7 @@ async def take_and_acknowledge_nothing(guest: Guest) -> None:
 
 
 @asynccontextmanager
-async def publishing(behaviour: Behaviour, path: bool = False, **more: object) -> AsyncIterator[tuple[Platform, Session]]:
+async def publishing(behaviour: Behaviour, path: bool = False, **more: Any) -> AsyncIterator[tuple[Platform, Session]]:
     async with guests(behaviour) as platform, session("127.0.0.1", path=path) as io:
         async with RtmpPublisher().open(publisher(platform.url("live"), key="room?sign=s3cret", **more), io):
             yield platform, io

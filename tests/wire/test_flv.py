@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Iterable
+from typing import Any
 
 import av
 import pytest
@@ -25,7 +26,8 @@ BLOCK = 1152
 
 
 def read(data: bytes, cuts: Iterable[int] = ()) -> list[EncodedPacket]:
-    reader, found, at = FlvReader(), [], 0
+    reader, at = FlvReader(), 0
+    found: list[EncodedPacket] = []
     for end in [*sorted(cuts), len(data)]:
         found += reader.feed(data[at:end])
         at = end
@@ -77,9 +79,9 @@ def test_byte_by_byte_it_is_the_same() -> None:
 def ffmpeg(video: str, audio: str, **options: str) -> bytes:
     out = io.BytesIO()
     with av.open(out, "w", format="flv") as container:
-        pictures = container.add_stream(video, rate=30, options=options)
+        pictures: Any = container.add_stream(video, rate=30, options=options)
         pictures.width, pictures.height, pictures.pix_fmt = 64, 64, "yuv420p"
-        sounds = container.add_stream(audio, rate=44_100)
+        sounds: Any = container.add_stream(audio, rate=44_100)
         sounds.layout = "stereo"
         for n in range(20):
             frame = av.VideoFrame(64, 64, "yuv420p")

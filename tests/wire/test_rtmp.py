@@ -128,7 +128,8 @@ _MESSAGES = st.builds(
 @settings(max_examples=150)
 @given(st.lists(st.tuples(st.integers(3, 8), _MESSAGES), max_size=12), st.lists(st.integers(1, 90), min_size=1, max_size=30))
 def test_what_was_written_is_read_whatever_the_pieces(sent: list[tuple[int, Message]], cuts: list[int]) -> None:
-    writer, reader, found, at = ChunkWriter(), ChunkReader(), [], 0
+    writer, reader, at = ChunkWriter(), ChunkReader(), 0
+    found: list[Message] = []
     wire = b"".join(writer.write(number, message) for number, message in sent)
     for cut in [*cuts, len(wire)]:
         found += reader.feed(wire[at : at + cut])
@@ -272,7 +273,7 @@ def test_a_player_plays_until_the_server_says_that_it_is_over() -> None:
 
 def test_media_without_a_word_before_it_is_a_join() -> None:
     pair = Pair(publish=False, decide={"play": ("", "")})
-    pair.server.reject = lambda code, text: None  # type: ignore[method-assign]
+    pair.server.reject = lambda code, description: None  # type: ignore[method-assign]
     pair.talk()
     pair.server.put(Tag(VIDEO, 0, b"one"))
     assert pair.hear() == [Joined(), Media(Tag(VIDEO, 0, b"one"))]
@@ -337,7 +338,7 @@ def test_a_refusal_has_its_reason_and_no_secret(name: str) -> None:
 def test_a_redirect_of_the_servers_own_is_told_and_not_followed() -> None:
     pair = Pair(True, {"connect": ("", "")})
     info: dict[str, Value] = {"level": "error", "code": "NetConnection.Connect.Rejected", "ex": {"redirect": "rtmp://10.0.0.1/x"}}
-    pair.server.reject = lambda code, text: pair.server._command("_error", 1.0, None, info)  # type: ignore[method-assign]
+    pair.server.reject = lambda code, description: pair.server._command("_error", 1.0, None, info)  # type: ignore[method-assign]
     with pytest.raises(Failure, match="signal/redirect_refused"):
         pair.talk()
 
@@ -348,7 +349,7 @@ def test_a_stream_that_is_no_number_is_malformed() -> None:
         server = ChunkWriter()
         wire = b"\x03" + bytes(3072)
         for transaction, values in ((1.0, ({}, {"code": "NetConnection.Connect.Success"})), (4.0, (None, number))):
-            wire += server.write(3, Message(20, 0, 0, amf.encode("_result", transaction, *values)))  # type: ignore[arg-type]
+            wire += server.write(3, Message(20, 0, 0, amf.encode("_result", transaction, *values)))
         with pytest.raises(Failure, match="join/malformed"):
             list(client.feed(wire))
 
