@@ -246,3 +246,25 @@ def test_what_opens_a_way_in_stays_a_reference():
     (step,) = made.journey
     assert isinstance(step, PublishStep)
     assert (step.access.key, step.access.latency, step.access.streamid) == ("${run.tag}", 200_000_000, "publish:x")
+
+
+def test_a_relays_secret_stays_a_reference_and_nothing_else_may_stand_there():
+    text = """
+scenario: relayed
+owner: me
+platform:
+  url: https://live.example.com
+  secrets: {relay: {env: RELAY, for: "turn://turn.example.com:3478"}}
+  ice_servers: [{url: "turn:turn.example.com", username: probe, credential: "${secret.relay}"}]
+journey:
+  - publish: {via: whip, url: /whip, ice: relay, family: ipv6}
+  - view: {via: hls, url: /x.m3u8, edges: each}
+"""
+    made = make_plan(loads(text, env={}), "local", 1, IDS)
+    (server,) = made.ice_servers
+    assert (server.url, server.username, server.credential) == ("turn:turn.example.com", "probe", "${secret.relay}")
+    publish, view = made.journey
+    assert isinstance(publish, PublishStep) and (publish.ice, publish.family) == ("relay", "ipv6")
+    assert isinstance(view, ViewStep) and view.views[0].edges == "each"
+    with pytest.raises(ConfigError, match="only \\$\\{env.NAME\\} can be used here"):
+        loads(text.replace('url: "turn:turn.example.com"', 'url: "turn:${secret.relay}"'), env={})
