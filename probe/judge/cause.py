@@ -88,10 +88,11 @@ def _known(**values: str) -> dict[str, frozenset[str]]:
 
 
 def _edges(session: SessionResult, *, failed: bool) -> frozenset[str]:
-    """Edges that answered badly, where it failed and any did; else all that answered."""
+    """Edges that answered badly, where it failed and any did; else all that answered, or the one address it was bound to."""
     requests = [r for r in edge_requests(session) if r.edge]
     bad = frozenset(r.edge for r in requests if r.failure is not None or r.status >= 400)
-    return bad if failed and bad else frozenset(r.edge for r in requests)
+    bound = frozenset(filter(None, [session.facts.get("address")]))
+    return bad if failed and bad else frozenset(r.edge for r in requests) or bound
 
 
 def common_cause(results: Sequence[RunResult], *, optional: bool = False) -> Cause | None:

@@ -290,6 +290,8 @@ class Stay:
         try:
             async with asyncio.timeout(limit) as start:
                 spec = self.spec()
+                if spec.pin:
+                    self.facts["address"] = spec.pin
                 http = self.client.using(family=spec.family, pin=spec.pin, pinned=spec.pinned, reached=reached)
                 io = AttemptIO(self.ctx.clock, http, timer, feed, self.path, self.facts, self.ctx.emit, self.session)
                 async with self.row.driver.open(spec, io):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
 from probe.clock import SystemClock
-from probe.drivers.base import Spec
+from probe.drivers.base import SessionIO, Spec
 from probe.drivers.table import table
+from probe.errors import Failure
 from probe.judge import Judgement, fold, judge
 from probe.model.clock import NS, Wall
 from probe.model.observation import RequestDone, Role, SessionBegan, SessionEnded
@@ -23,7 +24,7 @@ from probe.plan import ViewSpec, ViewStep, WaitStep
 from probe.run.edges import ANY, MOST, Pin, each
 from tests.drivers.hls_origin import Origin
 from tests.net.conftest import Names, names
-from tests.run.test_engine import Platform, World, platform
+from tests.run.test_engine import Platform, World, platform, view
 
 __all__ = ["names", "platform"]
 
@@ -106,6 +107,22 @@ async def test_an_address_that_refuses_is_named_as_well(world: World, names: Nam
     assert sorted(outcome.kind for outcome in outcomes) == ["done", "failed"]
     assert judgement.cause is not None
     assert judgement.cause.fields["edge"] == BAD and judgement.cause.fields["phase"] == "connect"
+
+
+async def test_where_no_request_tells_of_it_a_bad_address_is_named_all_the_same(world: World, names: Names) -> None:
+    names["live.test"] = [GOOD, BAD]
+    world.air.on = True
+    opened = world.viewer.open
+
+    def open_(spec: Spec, io: SessionIO) -> AbstractAsyncContextManager[None]:
+        if spec.pin == BAD:
+            raise Failure(Phase.CONNECT, "refused")
+        return opened(spec, io)
+
+    world.viewer.open = open_  # type: ignore[method-assign, assignment]
+    await world.engine(view(url="rtmp://live.test/app", edges="each", verify="moving"), allow=("127.0.0.0/8",)).run()
+    judgement = judge(fold(world.facts), (), Wall(0, None))
+    assert judgement.cause is not None and judgement.cause.fields["edge"] == BAD, judgement.cause
 
 
 @asynccontextmanager
