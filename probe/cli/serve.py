@@ -32,6 +32,8 @@ async def serve_sandbox(console: Console, port: int, state: Path | None) -> int:
         )
         for name, value in environment(sandbox).items():
             console.print(f"export {name}={value}", soft_wrap=True, markup=False)
+        for way, address in sandbox.ways().items():
+            console.print(f"# {way:<9}{address}", soft_wrap=True, markup=False, highlight=False)
         console.print("# Ctrl-C ends it", soft_wrap=True)
         await until_signalled(asyncio.Event().wait())
     return 0

@@ -81,6 +81,7 @@ class Viewer:
         if self._bytes > WAITING:
             self._waiting.clear()
             self._bytes = 0
+            self._maker = TagMaker()  # what it said of the codecs may have been among it
             return False
         timestamp = unit.pts * 1000 // RATES[unit.kind]
         if unit.kind == "audio":

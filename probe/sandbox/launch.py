@@ -79,6 +79,19 @@ class Sandbox:
         finally:
             await _stop(process)
 
+    def ways(self) -> dict[str, str]:
+        """The address of each way in and out of a room, whose id stands for `{room}`."""
+        room = f"{self.url}/rooms/{{room}}"
+        return {
+            "whip": f"{room}/whip",
+            "rtmp": f"{self.rtmp_url}/{{room}}?token=…",
+            "whep": f"{room}/whep",
+            "hls": f"{room}/hls/index.m3u8",
+            "ll-hls": f"{room}/ll/index.m3u8",
+            "http-flv": f"{room}/live.flv",
+            "ws-flv": f"{room}/live.flv".replace("http", "ws", 1),
+        }
+
     async def plant(self, fault: str, **params: Any) -> str:
         """Plant a fault (see faults.TABLE); returns its id."""
         answer = await self.admin("POST", "/admin/faults", {"fault": fault} | params)

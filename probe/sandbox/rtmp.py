@@ -32,6 +32,7 @@ BEGUN_WITHIN = 10.0  # seconds from the connection to publishing
 SILENT = 15.0  # seconds without a byte that end a connection
 AT_ONCE = 64 * 1024
 NEAR = RATES["audio"] // 100
+JUMP_BACK, JUMP_AHEAD = 1.0, 10.0  # seconds; nearer a time that goes back is one of B frames
 SOUND_WITHIN = RATES["video"] // 2  # of pictures that are held back until sound is told of
 FRAME = 1024  # samples
 MAX_CONNECTIONS = 2 * MAX_SESSIONS
@@ -62,6 +63,7 @@ class Publisher:
         self._reader = TagReader()
         self._source = self.id
         self._changes = 0
+        self._told: dict[str, float] = {}  # the last time told, in seconds, by kind
         self._config = b""
         self._heard: float | None = None  # where the last frame of sound ended, in samples at 48 kHz
         self._shown = -1
@@ -92,11 +94,17 @@ class Publisher:
         if config == self._config:
             return
         if self._config or self._held is None:
-            self._changes += 1
-            self._source = f"{self.id}/{self._changes}"
+            self._begin_anew()
         self._config, self._heard = config, None
         self.sound = track("aac", config)
         self._let_go()
+
+    def _begin_anew(self) -> None:
+        """What comes now has nothing to do with what came: to viewers it is another source."""
+        self._changes += 1
+        self._source = f"{self.id}/{self._changes}"
+        self._shown, self._heard = -1, None
+        self._told.clear()
 
     def _let_go(self) -> None:
         held, self._held = self._held or [], None
@@ -107,6 +115,10 @@ class Publisher:
         now = self._platform.clock.now()
         if packet.codec not in ("h264", "aac") or packet.pts is None:
             raise Unsupported(f"{packet.codec} by RTMP")
+        before = self._told.get(packet.kind, packet.pts)
+        if not -JUMP_BACK < packet.pts - before < JUMP_AHEAD:
+            self._begin_anew()
+        self._told[packet.kind] = packet.pts
         if packet.kind == "audio":
             pts = self._heard_at(packet.pts, packet.rate or RATES["audio"])
             unit = Unit(self._source, "audio", packet.data, pts, True, now, "aac", self._config, synced=True)

@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any, cast
 
-import aiohttp
+import psutil
 import pytest
 import pytest_asyncio
 
+from probe.media.programme import ProgrammeIds
+from probe.media.source import VideoSource
 from probe.model.stage import Phase
+from probe.sandbox.flv import WAITING, Viewer
 from probe.sandbox.launch import Sandbox
-from probe.wire.flv import FlvReader
-from probe.wire.flv_tags import Tag, metadata_tag
-from tests.sandbox.clients import User, on_air, user, watching
+from probe.sandbox.unit import Unit
+from probe.wire.flv_tags import Tag, TagMaker, metadata_tag
+from tests.sandbox.clients import RUN, User, on_air, user, watching
 from tests.sandbox.ways import flv, on_rtmp, playlist, read, rtmp, variants
 from tests.tools import wait_until
 
@@ -161,19 +165,70 @@ async def test_flv_wants_a_token_and_a_stream(probe: User, viewer: User) -> None
     assert (await viewer.call("GET", f"/rooms/{room}/live.flv")).status == 401
 
 
-async def test_an_flv_viewer_that_does_not_read_is_bounded_and_goes_on_at_a_keyframe(
-    probe: User, viewer: User, sandbox: Sandbox
-) -> None:
+@pytest.mark.parametrize("shift", [2 * 3600_000, -3600_000], ids=["ahead", "back"])
+async def test_timestamps_that_jump_by_hours_are_laid_on_where_they_arrive(probe: User, viewer: User, shift: int) -> None:
     room = await probe.room()
-    url, headers = f"{sandbox.url}/rooms/{room}/live.flv", {"Authorization": f"Bearer {viewer.token}"}
-    async with on_air(probe, room), viewer.http.get(url, headers=headers, timeout=aiohttp.ClientTimeout(total=None)) as one:
-        await asyncio.sleep(2)
-        reader = FlvReader()
-        packets = []
-        async with asyncio.timeout(5):
-            while len(packets) < 60:
-                packets += reader.feed(await one.content.readany())
-        assert packets[0].keyframe
+    async with on_rtmp(probe, room) as publisher, flv(viewer, room) as seen:
+        publisher.shift = max(0, -shift)
+        await wait_until(lambda: len(seen.ours) > 10)
+        publisher.shift += shift
+        before = len(seen.packets)
+        await wait_until(lambda: len(seen.packets) > before + 120, 8)
+        times = [packet.pts for packet in seen.packets if packet.kind == "video"]
+        assert times == sorted(times) and times[-1] < 15
+        assert len([packet for packet in seen.packets[-60:] if packet.kind == "audio"]) > 20
+        (media, _) = await variants(viewer, room, "hls")
+        assert "#EXT-X-TARGETDURATION:1\n" in (await playlist(viewer, media)).text
+        assert not publisher.ended.is_set()
+
+
+async def test_b_frames_are_refused(probe: User) -> None:
+    room = await probe.room()
+    source = VideoSource("360p30", ProgrammeIds(RUN, 7, 0), 400_000)
+    maker = TagMaker()
+    async with rtmp(probe, f"{room}?token={probe.token}") as one, asyncio.timeout(5):
+        await one.joined.wait()
+        for number, shown in enumerate((0, 3, 1, 2, 6, 4, 5)):
+            data, keyframe = source.make(number, 0, keyframe=False)
+            for tag in maker.video(data, number * 33, keyframe, offset=(shown + 1 - number) * 33):
+                one.client.put(tag)
+        one.writer.write(one.client.take())
+        await one.ended.wait()
+
+
+async def test_the_end_of_a_room_ends_what_is_made_for_it(sandbox: Sandbox, probe: User, viewer: User) -> None:
+    server = psutil.Process((await sandbox.state())["server_pid"])
+    room = await probe.room()
+    async with on_air(probe, room), watching(viewer, room):
+        for folder in ("hls", "ll"):
+            _, small = await variants(viewer, room, folder)
+            await playlist(viewer, small)
+        threads = server.num_threads()
+        await probe.call("DELETE", f"/rooms/{room}")
+        await wait_until(lambda: server.num_threads() <= threads - 2, 3)  # of sound, of pictures
+
+
+async def test_a_viewer_that_never_reads_holds_no_more_than_its_bound() -> None:
+    viewer = Viewer(cast(Any, Unfaulted()), cast(Any, Unfaulted()))
+    data, keyframe = VideoSource("360p30", ProgrammeIds(RUN, 7, 0), 400_000).make(0, 0, keyframe=False)
+    for number in range(3000):
+        viewer.put(Unit("one", "video", data, number * 3000, keyframe, number))
+        assert viewer._bytes < WAITING + 100_000
+
+
+class Unfaulted:
+    """A platform and room as far as a viewer needs them."""
+
+    id = room = "room"
+    audio = None
+
+    def __getattr__(self, name: str) -> Any:
+        return self
+
+    def media(self, *_: Any, **__: Any) -> None: ...
+    def acting(self, *_: Any, **__: Any) -> None: ...
+    def leave(self, *_: Any) -> None: ...
+    def request_keyframe(self) -> None: ...
 
 
 async def test_the_end_of_a_room_ends_flv_and_rtmp(sandbox: Sandbox, probe: User, viewer: User) -> None:

@@ -33,6 +33,7 @@ class Rtmp:
     client: Client
     writer: asyncio.StreamWriter
     acknowledged: int = 0
+    shift: int = 0
     joined: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     refusal: Failure | None = None
@@ -72,7 +73,7 @@ async def rtmp(owner: User, key: str, app: str = "") -> AsyncIterator[Rtmp]:
 
 @contextlib.asynccontextmanager
 async def on_rtmp(owner: User, room: str, *, publish: int = 0, audio: bool = True) -> AsyncIterator[Rtmp]:
-    """A programme published by RTMP until the end of the block."""
+    """A programme published by RTMP until the end of the block; its `shift` in ms may be set at any time."""
     async with rtmp(owner, f"{room}?token={owner.token}") as one:
         async with asyncio.timeout(5):
             await one.joined.wait()
@@ -88,7 +89,7 @@ async def _send(programme: Programme, one: Rtmp) -> None:
     maker = TagMaker()
 
     def tags(unit: EncodedUnit) -> list:
-        ms = int(unit.pts * unit.time_base * 1000)
+        ms = int(unit.pts * unit.time_base * 1000) + one.shift
         if unit.kind == "video":
             return maker.video(unit.data, ms, unit.keyframe)
         return maker.aac(unit.data, ms, programme.audio_config)
