@@ -139,7 +139,7 @@ async def _up(peer: Peer, spec: Spec, io: SessionIO, relays: list[IceServer]) ->
                 if (pair := peer.selected) is not None:
                     io.facts["ice"], io.facts["family"] = str(pair), pair.family
             case Link.ENDED:
-                io.feed.close(Failure(Phase.PLAYING, "ended", "the server ended the session"))
+                io.feed.close(Failure(Phase.PLAYING, "ended", peer.refusal or "the server ended the session"))
             case _:
                 pass
 

@@ -79,7 +79,7 @@ class Agent(Connection):
     """An aioice connection taken over after it was made: see `adopt`."""
 
     loopback: bool
-    refusal: str  # why a relay does not reach the other side
+    refusal: str  # why a relay does not reach the other side, or no more
     media: Media | None
     _timer: asyncio.TimerHandle | None
     _repeated: set[bytes]
@@ -159,6 +159,8 @@ class Agent(Connection):
 
     def _not_relayed(self, relay: Relay, peers: frozenset[tuple[str, int]], why: str) -> None:
         """The pairs of this relay with these peers have failed."""
+        if self._closing:
+            return
         self.refusal = why
         for pair in [p for p in self._check_list if p.protocol is relay and p.remote_addr in peers]:
             if pair.state is CandidatePair.State.IN_PROGRESS:

@@ -101,7 +101,7 @@ class Peer(RTCPeerConnection):
 
     @property
     def refusal(self) -> str:
-        """Why a relay does not reach the other side; empty where none said so."""
+        """Why a relay does not reach the other side, or no more; empty where none said so."""
         return next((t.agent.refusal for t in self._secures if t.agent.refusal), "")
 
     @property
@@ -119,7 +119,7 @@ class Peer(RTCPeerConnection):
         return [t for t in self._RTCPeerConnection__dtlsTransports if isinstance(t, Secure)]  # type: ignore[attr-defined]
 
     async def offer(self) -> str:
-        """Our offer with its candidates in it. While it has none yet (relays to come) it does not say that none will come: whoever
+        """Our offer with its candidates in it. While it has none (relays are to come) it does not say that none will: whoever
         believes that gives up."""
         await self.setLocalDescription(await self.createOffer())
         sdp = self.localDescription.sdp

@@ -59,7 +59,8 @@ class TurnServer:
 
 
 class Relay(Socket):
-    """The far end of an allocation: an ICE socket like any other. `refused` is told the peers it will not relay to, and why."""
+    """The far end of an allocation: an ICE socket like any other. `refused` is told the peers it will not relay to, and why; none
+    where it relays no more at all."""
 
     def __init__(
         self, receiver: Connection, server: TurnServer, refused: Callable[[Relay, frozenset[tuple[str, int]], str], None]
@@ -72,6 +73,10 @@ class Relay(Socket):
         if isinstance(exc, TransactionFailed):
             peers = frozenset(self.transport._TurnTransport__inner_protocol.peer_to_failed_channel)  # type: ignore[attr-defined]
             self._refused(self, peers, f"{self.server} does not relay to the other side: {_said(exc, self.server)}")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._refused(self, frozenset(), f"{self.server} closed the connection, or the allocation ended")
+        super().connection_lost(exc)
 
 
 class _Client(TurnClientMixin):

@@ -226,6 +226,16 @@ async def test_an_answer_without_the_family_asked_for_has_no_candidates() -> Non
         assert (failure.phase, failure.reason) == (Phase.ICE, "no_candidates") and "IPv6" in str(failure)
 
 
+async def test_a_relay_that_goes_away_ends_the_session_and_is_named(server: pion.Pion) -> None:
+    async with coturn.running() as mortal, session(server.url) as io:
+        async with WhepViewer().open(relayed(mortal.server("tcp"), url=f"{server.url}/whep"), io):
+            await io.frames(2)
+            mortal.child.stop()
+            failure = await io.failure()
+        assert (failure.phase, failure.reason) == (Phase.PLAYING, "ended")
+        assert "the TURN server 127.0.0.1 (tcp) closed the connection" in str(failure)
+
+
 async def test_a_path_of_ours_stands_between_us_and_the_relay(turn: coturn.Coturn, server: pion.Pion) -> None:
     for transport in ("udp", "tcp"):
         async with session(server.url, path=True) as io:

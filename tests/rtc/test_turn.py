@@ -221,6 +221,22 @@ async def test_a_lifetime_of_nothing_makes_nobody_spin() -> None:
         one.abort()
 
 
+async def test_a_server_that_does_not_read_fills_no_memory() -> None:
+    client = turn._Tcp(("127.0.0.1", 9), username="u", password="p", lifetime=600, channel_refresh_time=500)
+
+    async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await asyncio.Event().wait()
+
+    async with raw(deaf) as url:
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_connection(lambda: client, "127.0.0.1", int(url.rpartition(":")[2]))
+        for _ in range(20_000):
+            client._send(bytes(1200))
+        assert transport.get_write_buffer_size() < turn.UNSENT + 2000
+        transport.abort()
+
+
 async def test_cancelled_in_the_middle_nothing_is_left() -> None:
     async with udp(lambda _: []) as (port, server):
         asking = asyncio.create_task(refused(port))
