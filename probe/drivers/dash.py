@@ -30,6 +30,7 @@ from probe.model.frames import Refill
 from probe.model.observation import Ladder
 from probe.model.stage import Phase, Stage
 from probe.wire.delivery import EVERY, Meter
+from probe.wire.mpd import Manifest, Period
 from probe.wire.mpd_follow import Due, Follower
 
 T = TypeVar("T")
@@ -82,9 +83,9 @@ async def scout(spec: Spec, io: SessionIO) -> bool:
     try:
         source = Source.of(spec, io, http)
         manifest = await source.load()
+        check(_newest(manifest), spec.device)
         follower = Follower(lambda period: source.choose(period, "video"))
         follower.update(manifest, source.wall())
-        follower.to_live(source.wall())
         due = follower.next(source.wall())
         return manifest.dynamic and due is not None and due.at <= source.wall()
     except Unsupported:
@@ -143,9 +144,8 @@ class _Viewer:
         assert manifest is not None
         if not manifest.dynamic:
             raise Failure(Phase.PLAYLIST, "stale", "type static: it is over, or was never live")
-        newest = next(period for period in reversed(manifest.periods) if period.representations)
+        newest = _newest(manifest)
         chosen = check(newest, self.source.spec.device)
-        self.video.follower.to_live(wall)
         if self.video.follower.next(wall) is None:
             raise Failure(Phase.PLAYLIST, "empty", "no segment is there yet")
         rungs = tuple(rung for rung, _ in ladder(newest))
@@ -167,7 +167,7 @@ class _Viewer:
         if due is None:
             raise self._useless or Failure(Phase.PLAYLIST, "empty", "no segment is listed that is there")
         await asyncio.sleep(max(0, due.at - wall) / NS)
-        track.due, track.shown, track.under_way = due, 0, self._pieces(track, due, startup=True)
+        track.due, track.shown, track.under_way = due, 0, self._pieces(track, due)
         try:
             async for found in track.under_way:
                 await self._show(track, due, found)
@@ -236,6 +236,9 @@ class _Viewer:
                 strikes += strike(failure)
                 self._trouble(track, failure)
                 assert track.due is not None
+                if track.follower.beyond(track.due):
+                    track.due = None
+                    continue
                 if strikes >= STRIKES:
                     self._note(f"{track.kind} segment {track.due.spot.number} was left out: {failure}")
                     track.follower.give_up()
@@ -266,7 +269,8 @@ class _Viewer:
         track.news.clear()
         wait = _LOOK if due is None else min(_LOOK, (due.at - wall) / NS)
         with suppress(TimeoutError):
-            await asyncio.wait_for(track.news.wait(), wait)
+            async with asyncio.timeout(wait):  # wait_for loses a cancellation that comes with the news
+                await track.news.wait()
 
     async def _tell(self) -> None:
         """What was delivered, once a second."""
@@ -296,21 +300,18 @@ class _Viewer:
         self._loaded = self.io.clock.now()
         wall = self.source.wall()
         for track in (self.video, self.audio):
-            before = track.follower.restarts
             track.follower.update(manifest, wall)
-            if track.follower.restarts > before:
-                track.follower.to_live(wall)
             track.news.set()
         self._meter.reloaded(self.video.follower.backwards)
 
-    async def _pieces(self, track: _Track, due: Due, startup: bool = False) -> Pieces:
+    async def _pieces(self, track: _Track, due: Due) -> Pieces:
         """(piece, how many chunks), beyond what was handed on already."""
-        buffered = None if startup else self.screen.level
+        buffered = self.screen.level if self.screen.player.started else None
         track.held, track.held_count = None, 0
         if not due.representation.template.chunked:
-            yield await self.source.fetch(due, buffered=buffered, startup=startup), 1
+            yield await self.source.fetch(due, buffered=buffered), 1
             return
-        async with aclosing(self.source.chunks(due, track.shown, buffered=buffered, startup=startup)) as pieces:
+        async with aclosing(self.source.chunks(due, track.shown, buffered=buffered)) as pieces:
             async for piece in pieces:
                 yield piece
 
@@ -404,7 +405,8 @@ class _Viewer:
     async def _pause(self, seconds: float) -> None:
         """That long, or until something is wrong; never less than half a segment since the last load."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._reload.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._reload.wait()
         soonest = self._loaded + round(max(_SOONEST, self.video.follower.longest / 2) * NS)
         await asyncio.sleep(max(0, soonest - self.io.clock.now()) / NS)
 
@@ -412,6 +414,10 @@ class _Viewer:
         self._notes += 1
         if self._notes <= _MAX_NOTES:
             self.io.note(text)
+
+
+def _newest(manifest: Manifest) -> Period:
+    return next(period for period in reversed(manifest.periods) if period.representations)
 
 
 def _unfetched(failure: Failure) -> bool:

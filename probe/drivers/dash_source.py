@@ -87,27 +87,25 @@ class Source:
         self._names[chosen[1].id] = chosen[0]
         return chosen[1]
 
-    async def fetch(self, due: Due, *, buffered: float | None, startup: bool = False) -> Piece:
+    async def fetch(self, due: Due, *, buffered: float | None) -> Piece:
         """A segment whole, and first its initialization segment where that is another than the one before."""
-        init = await self._init(due.representation, startup)
+        init = await self._init(due.representation)
         answer = await self._get(
             mpd.address(due.representation, due.spot), Phase.SEGMENT, _kind(due.representation), SEGMENT_LIMIT,
-            self._patience(due), due.representation, due.duration, buffered, startup,
+            self._patience(due), due.representation, due.duration, buffered,
         )  # fmt: skip
         self.cmcd.fetched(len(answer.body), answer.took)
         self._keep(due.representation, init)
         return Piece(answer.body, init, answer.began + answer.took, rendition=self._names.get(due.representation.id, ""))
 
-    async def chunks(
-        self, due: Due, known: int = 0, *, buffered: float | None, startup: bool = False
-    ) -> AsyncGenerator[tuple[Piece, int], None]:
+    async def chunks(self, due: Due, known: int = 0, *, buffered: float | None) -> AsyncGenerator[tuple[Piece, int], None]:
         """The same while it comes in: whenever chunks became whole, a piece of them, and how many they are. The first `known`
         are passed over. Close it when it is left early."""
-        init = await self._init(due.representation, startup)
+        init = await self._init(due.representation)
         splitter, count = Splitter(), 0
         async with self.http.stream(
             "GET", mpd.address(due.representation, due.spot), purpose=Phase.SEGMENT.value, phase=Phase.SEGMENT,
-            headers=self._headers(_kind(due.representation), due.representation, due.duration, buffered, startup),
+            headers=self._headers(_kind(due.representation), due.representation, due.duration, buffered),
             credential=self.spec.credential, limit=SEGMENT_LIMIT, stages=self.stages, stage=Stage.SEGMENT,
             timeout=self._patience(due),
         ) as answer:  # fmt: skip
@@ -126,13 +124,13 @@ class Source:
         if not count:
             raise Failure(Phase.SEGMENT, "empty", f"{splitter.rest} bytes and no chunk in them")
 
-    async def _init(self, representation: Representation, startup: bool) -> bytes | None:
+    async def _init(self, representation: Representation) -> bytes | None:
         """The initialization segment, if it is another than this kind of media's last."""
         url = mpd.address(representation, None)
         known = self._inits.get(representation.kind)
         if not url or (known is not None and known[0] == url):
             return None
-        answer = await self._get(url, Phase.INIT, Kind.INIT, INIT_LIMIT, _MANIFEST_SECONDS, startup=startup)
+        answer = await self._get(url, Phase.INIT, Kind.INIT, INIT_LIMIT, _MANIFEST_SECONDS)
         return answer.body
 
     def _keep(self, representation: Representation, init: bytes | None) -> None:
@@ -144,20 +142,21 @@ class Source:
 
     async def _get(
         self, url: str, phase: Phase, kind: Kind, limit: int, timeout: float, representation: Representation | None = None,
-        duration: float | None = None, buffered: float | None = None, startup: bool = False,
+        duration: float | None = None, buffered: float | None = None,
     ) -> Answer:  # fmt: skip
         return await self.http.request(
             "GET", url, purpose=phase.value, phase=phase,
-            headers=self._headers(kind, representation, duration, buffered, startup), credential=self.spec.credential,
+            headers=self._headers(kind, representation, duration, buffered), credential=self.spec.credential,
             limit=limit, stages=self.stages, stage=Stage(phase.value), timeout=timeout,
         )  # fmt: skip
 
     def _headers(
-        self, kind: Kind, representation: Representation | None, duration: float | None, buffered: float | None, startup: bool
+        self, kind: Kind, representation: Representation | None, duration: float | None, buffered: float | None
     ) -> dict[str, str]:
         headers = self.cmcd.headers(
             kind, bitrate=representation.bandwidth if representation else None,
-            top=self.top if kind is not Kind.AUDIO else None, duration=duration, buffered=buffered, startup=startup,
+            top=self.top if kind is not Kind.AUDIO else None, duration=duration, buffered=buffered,
+            startup=self.stages is not None,
         )  # fmt: skip
         return {**headers, "User-Agent": self.spec.device.user_agent} if self.spec.device.user_agent else headers
 

@@ -82,7 +82,7 @@ class Follower:
         known, self.manifest = self.manifest, manifest
         if known is not None and _another(known, manifest):
             self._begin_anew()
-        newest = self._newest(manifest)
+        newest = self._newest(manifest) or self._end  # an empty list says nothing
         if newest is None or self._end is None:
             moved = True
         else:
@@ -155,6 +155,8 @@ class Follower:
 
     def next(self, now: int) -> Due | None:
         """The next segment to fetch, also before it can be had; None when none is known of yet. Taken with `take`."""
+        if self._last is None:
+            self.to_live(now)
         due = self._next(now)
         if due is not None and self.manifest is not None and self._left_behind(self.manifest, due, now) and self.to_live(now):
             return self._next(now)
@@ -183,6 +185,14 @@ class Follower:
         """What was taken last will not be had."""
         self.skipped += 1
         self._anew = True
+
+    def beyond(self, due: Due) -> bool:
+        """The manifest, as it is by now, ends before `due`."""
+        manifest, period, representation = self.manifest, self._period, self._representation
+        if manifest is None or manifest.dynamic or period is None or representation is None or period.start != due.period.start:
+            return False
+        end = representation.template.end
+        return _beyond(period, representation.template, due.spot) or (end is not None and due.spot.time >= end)
 
     def ended(self, now: int) -> bool:
         """No more will come, and everything there is was taken."""
