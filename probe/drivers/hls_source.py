@@ -117,12 +117,10 @@ class Source:
         took = (last - (first or last)) / NS
         return Piece(_cut(b"".join(chunks), status, window), init, last, self.rendition, phase, took)
 
-    def foresees(self, init: Init) -> bool:
-        return init in self._ahead or init == self._init
-
     async def prefetch(self, init: Init) -> None:
         """An init section the server says will be needed."""
-        self._ahead = {init: await self._get_init(init)}
+        if init != self._init:
+            self._ahead = {init: await self._get_init(init)}
 
     async def section(self, init: Init | None) -> bytes | None:
         """An init section, where it is another than the one given before."""

@@ -117,7 +117,8 @@ class Picture:
 
     async def take(self, piece: Piece, taken: Taken) -> None:
         await self.screen.take(piece, taken.segment.duration, taken.anew)
-        self.io.feed.post(Refill(at=piece.arrived))
+        if self.screen.player.started:  # before that nobody reads the feed
+            self.io.feed.post(Refill(at=piece.arrived))
         if taken.segment.discontinuity:
             self.meter.discontinuity()
         self.meter.came(piece.arrived, taken.segment.duration)

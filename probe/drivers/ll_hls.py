@@ -31,7 +31,7 @@ from probe.wire.delivery import Meter
 from probe.wire.delta import merged
 from probe.wire.follow import Taken
 from probe.wire.ll_follow import LowLatencyFollower
-from probe.wire.playlist_facts import Hint, Media, Segment
+from probe.wire.playlist_facts import Hint, Init, Media, Segment
 from probe.wire.playlist_values import ByteRange
 
 _BLOCKED_TARGETS = 3  # RFC 8216bis §6.2.5.2: a server holds a request no longer than that
@@ -83,6 +83,7 @@ class PartTrack(Track):
         super().__init__(source, follower, io, sink, meter)
         self._hinted: _Hinted | None = None
         self._unblocked = self._unmerged = 0  # failures of blocking reload, of delta updates
+        self._foreseen: Init | None = None
         self._moved = False
         self._began = 0
 
@@ -116,7 +117,8 @@ class PartTrack(Track):
         blocking = ", blocking reload" if media.can_block and self._unblocked < _PATIENCE else ""
         delta = ", delta updates" if media.skip_until and self._unmerged < _PATIENCE else ""
         self.io.facts["low_latency"] = f"{parts}{blocking}{delta}"
-        if media.init_hint is not None and self.group is not None and not self.source.foresees(media.init_hint):
+        if media.init_hint not in (None, self._foreseen) and self.group is not None:
+            self._foreseen = media.init_hint
             self.group.create_task(self._quietly(self.source.prefetch(media.init_hint)))
         return self._moved
 

@@ -112,6 +112,21 @@ def rich_ts(seconds: int = 4) -> bytes:
     return out.getvalue()
 
 
+@cache
+def sound_alone(seconds: int = 4) -> bytes:
+    """One fMP4 of AAC alone, as separate renditions of sound have it, with a chirp at each whole second."""
+    synthesizer, out = Synthesizer(0), io.BytesIO()
+    options = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "frag_duration": "10000000"}
+    with av.open(out, "w", format="mp4", options=options) as container:
+        audio = container.add_stream("aac", rate=48_000, layout="mono")
+        for first in range(0, seconds * 48_000, synthesizer.BLOCK):
+            sound = av.AudioFrame.from_ndarray(synthesizer.block(first)[None], format="fltp", layout="mono")
+            sound.sample_rate, sound.pts, sound.time_base = 48_000, first, Fraction(1, 48_000)
+            container.mux(audio.encode(sound))
+        container.mux(audio.encode(None))
+    return out.getvalue()
+
+
 Broken = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 
 

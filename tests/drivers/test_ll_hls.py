@@ -258,6 +258,13 @@ async def test_a_hint_that_is_never_answered_costs_nothing_but_time(io: FakeIO):
     assert not io.feed.closed
 
 
+async def test_an_init_section_that_is_hinted_is_fetched_ahead(io: FakeIO):
+    async with LowLatencyOrigin(edit=lambda text: text + '#EXT-X-PRELOAD-HINT:TYPE=MAP,URI="soon.mp4"\n').running() as origin:
+        async with viewing(origin, io):
+            await io.pictures(10)
+    assert origin.asked["soon"] == 1
+
+
 async def test_a_hint_that_names_something_else_is_dropped(io: FakeIO):
     async with LowLatencyOrigin(edit=lambda text: text.replace('TYPE=PART,URI="p', 'TYPE=PART,URI="wrong-p')).running() as origin:
         async with viewing(origin, io):
