@@ -21,6 +21,7 @@ from probe.net.datagram import Endpoint
 from probe.wire.srt.caller import LATENCY, Caller, Connected, Ended, Event
 
 _UNREAD = 16_384
+_REASONS = {"closed": "closed", "timeout": "silence", "malformed": "malformed"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +59,8 @@ class Target:
 
 
 class Link:
-    """One connection. `events` end by raising Failure: of the handshake as it came, later (playing, …), for whoever reads to
-    fit to his phase."""
+    """One connection. `events` end by raising Failure: of the handshake as it came, later for whoever reads to fit to his
+    phase."""
 
     def __init__(self, target: Target, ip: str, port: int, io: SessionIO) -> None:
         self._io = io
@@ -97,7 +98,7 @@ class Link:
             while self._waiting:
                 event, at = self._waiting.popleft()
                 if isinstance(event, Ended):
-                    raise Failure(Phase.PLAYING, "malformed" if event.reason == "malformed" else "ended", event.detail)
+                    raise Failure(Phase.FIRST_PACKET, _REASONS[event.reason], event.detail)
                 yield event, at
             if self._failure is not None:
                 raise self._failure

@@ -15,7 +15,7 @@ from probe.drivers.srt_link import Link, joined
 from probe.drivers.streamed import Streamed, fitted, playing
 from probe.drivers.ts_packets import TsPackets
 from probe.errors import Failure
-from probe.model.stage import Stage
+from probe.model.stage import Phase, Stage
 from probe.wire.packet import EncodedPacket
 from probe.wire.srt.caller import Arrived, Received
 
@@ -40,11 +40,13 @@ class SrtViewer:
 async def _packets(
     link: Link, streamed: Streamed, reader: TsPackets, io: SessionIO
 ) -> AsyncGenerator[tuple[EncodedPacket, int], None]:
+    arrived = False
     try:
         async with aclosing(link.events()) as events:
             async for event, at in events:
                 match event:
                     case Arrived():
+                        arrived = True
                         io.stages.enter(Stage.KEYFRAME, at)
                     case Received(payload, due):
                         for packet in reader.feed(payload, due):
@@ -52,4 +54,5 @@ async def _packets(
                     case _:
                         pass
     except Failure as failure:
-        raise fitted(failure, streamed.phase) from failure
+        early = arrived and streamed.phase is Phase.FIRST_PACKET  # it came, but is not let go yet
+        raise fitted(failure, Phase.KEYFRAME if early else streamed.phase) from failure

@@ -11,6 +11,7 @@ raising, and reads on beside whoever is inside it.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 
@@ -63,6 +64,9 @@ async def alongside(io: SessionIO, *jobs: Coroutine[None, None, None]) -> AsyncI
             finally:
                 for task in tasks:
                     task.cancel()
+                for job in jobs:
+                    if inspect.getcoroutinestate(job) == inspect.CORO_CREATED:  # left before it could begin
+                        job.close()
     except ExceptionGroup as bugs:
         failed = bugs.exceptions[0]
     if failed is not None:
