@@ -25,6 +25,7 @@ from probe.link.lane import NS, Lane
 SEGMENT = 1_460
 FIRST_WINDOW = 10 * SEGMENT
 RECEIVER_WINDOW = 2 << 20
+LOW_WINDOW = 16 * SEGMENT  # below it Linux does not look for a queue
 RTO_LEAST = NS // 5  # as Linux; RFC 6298 asks for a second
 DELAYED_ACK = NS // 5
 SYN_RTO = NS  # RFC 6298 section 2.1
@@ -119,7 +120,7 @@ class Flow:
         if now < self._round_ends:
             self._least = min(self._least, round_trip)
             return
-        if self._least > self._queueing:  # a queue stands all the round long
+        if self._least > self._queueing and self._window >= LOW_WINDOW:  # a queue stands all the round long
             self._threshold = min(self._threshold, self._window)
         self._least, self._round_ends = round_trip, now + round_trip
 
