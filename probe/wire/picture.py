@@ -8,10 +8,10 @@ are their opposites, so that the mean of all is the middle, whatever was done to
 least four patches; a patch rests for at least six pictures. Turning flat patches is the cheapest motion that encoders know.
 
 The number of the loop's picture is no function of the code's sequence: publishers jump to a later keyframe when they are
-asked for one. `PictureCheck` therefore learns the distance between the two, learns it anew where two pictures in a row agree
-on another, and calls the picture broken when several cells are wrong, or all are alike, in three pictures in a row; until
-it is right again. Cells that turned within the last three pictures are left out, for encoders short of bits are late. A
-picture that was never recognised is not judged, unless it has no structure at all: then something is missing.
+asked for one. `PictureCheck` therefore learns the distance between the two, learns it anew where three pictures in a row
+agree on another, and calls the picture broken when several cells are wrong, or all are alike, in four pictures in a row;
+until it is seen to move again. Cells that turned within the last three pictures are left out, for encoders short of bits
+are late. A picture that was never recognised is not judged, unless it has no structure at all: then something is missing.
 
 Not attempted: telling which part is broken, judging the colour, pictures half covered by someone's overlay (more than two
 cells).
@@ -19,6 +19,7 @@ cells).
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -36,7 +37,8 @@ PATCH = 0.56  # of a cell's width and height, around its middle, is bright or da
 
 _LATE = 3  # pictures an encoder may need to show that a cell has turned
 _WRONG = 2  # cells that may be wrong: a station's logo
-_STREAK = 3  # pictures that must be wrong before they are called so
+_AGREE = 3  # pictures in a row that teach another offset
+_STREAK = 4  # pictures in a row that must be wrong before they are called so
 _CLEAR = 0.3  # of the mean swing: nearer to the middle a cell is not what it should be
 _FLAT = 8.0  # luma: mean swing below which nothing is painted
 _INSIDE = np.array([0.36, 0.5, 0.64])  # where a cell is sampled, each way: within its patch
@@ -137,7 +139,9 @@ class PictureCheck:
     def _forget(self, publish: tuple[int, int, int] | None) -> None:
         self._publish = publish
         self._offset: int | None = None  # loop index minus sequence
-        self._other: tuple[int, int] | None = None  # another offset that the picture before had, and its sequence
+        self._others: deque[tuple[int | None, int]] = deque(
+            maxlen=_AGREE - 1
+        )  # what the pictures before had, and their sequences
         self._streak = 0  # pictures that were wrong, in a row
         self._broken = False
 
@@ -151,28 +155,33 @@ class PictureCheck:
         cells, swing = self._grids.read(plane)
         if swing < _FLAT:
             return self._wrong(None, code.sequence)
-        if self._offset is not None and _mismatches(cells, (code.sequence + self._offset) % LOOP, swing) <= _WRONG:
-            return self._right(self._offset)
+        # What was broken must be seen to move: a still picture is the expected one for a moment once in each loop.
+        if self._offset is not None and not self._broken:
+            expected = (code.sequence + self._offset) % LOOP
+            if _mismatches(cells, expected, swing) <= _WRONG:
+                return self._right(self._offset)
         index, wrong = recognise(cells, swing)
         if wrong > _WRONG:
             return None if self._offset is None and not self._broken else self._wrong(None, code.sequence)
         offset = (index - code.sequence) % LOOP
-        # A publisher that jumped goes on from where it jumped to; a picture that stands still has another offset each time.
-        if (self._offset is None and not self._broken) or (self._other is not None and self._jumped(offset, code.sequence)):
+        if (self._offset is None and not self._broken) or self._agreed(offset, code.sequence):
             return self._right(offset)
         return self._wrong(offset, code.sequence)
 
-    def _jumped(self, offset: int, sequence: int) -> bool:
-        assert self._other is not None
-        return self._other[0] == offset and self._other[1] != sequence
+    def _agreed(self, offset: int, sequence: int) -> bool:
+        """Whether the pictures before this one had this offset as well: a publisher that jumped goes on from where it jumped
+        to; a picture that stands still, or moves too slowly, soon has another."""
+        before = [place for place in self._others if place[0] == offset]
+        return len(before) == _AGREE - 1 and sequence not in [place[1] for place in before]
 
     def _right(self, offset: int) -> bool:
-        self._offset, self._other = offset, None
+        self._offset = offset
+        self._others.clear()
         self._streak, self._broken = 0, False
         return True
 
     def _wrong(self, offset: int | None, sequence: int) -> bool | None:
-        self._other = None if offset is None else (offset, sequence)
+        self._others.append((offset, sequence))
         self._streak += 1
         self._broken = self._broken or self._streak >= _STREAK
         return False if self._broken else None
