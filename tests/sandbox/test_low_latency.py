@@ -246,3 +246,30 @@ async def test_who_leaves_early_spoils_it_for_nobody(stage: Stage) -> None:
         await asyncio.sleep(0.05)
         first.cancel()
     assert second.result().status == 200
+
+
+async def test_a_new_publisher_is_a_discontinuity_in_both_renditions(stage: Stage) -> None:
+    async with user(stage.sandbox) as probe:
+        room = await probe.room("d-test")
+        found: list[Playlist] = []
+
+        async def changed(url: str) -> bool:
+            found.append(await playlist(probe, url))
+            text = found[-1].text
+            return "#EXT-X-DISCONTINUITY\n" in text and "#EXTINF" in text.partition("#EXT-X-DISCONTINUITY\n")[2]
+
+        async with on_air(probe, room, delete=False):
+            media, small = await variants(probe, room)
+            await playlist(probe, small)
+            async with on_air(probe, room, publish=1):
+                for url in (media, small):
+                    await wait_until(lambda url=url: changed(url), 8, url)
+                    before, _, after = found[-1].text.partition("#EXT-X-DISCONTINUITY\n")
+                    head = after.partition("#EXT-X-PRELOAD-HINT")[0]
+                    seen = await read(probe, Playlist(url, head), [line for line in head.split() if line.endswith(".m4s")][:1])
+                    assert {picture.code.publish for picture in seen.ours} == {1}
+                    assert len(set(re.findall(r'MAP:URI="(.*?)"', found[-1].text))) == 2
+                    assert "#EXTINF" in before
+                common = set(numbers(found[-1])) & set(numbers(await playlist(probe, media)))
+                assert common
+        await probe.call("DELETE", "/rooms?tag=d-test")
