@@ -18,12 +18,14 @@ from probe.model.verdict import MatrixCell, RunResult, SessionResult, Verdict
 
 
 def matrix(result: RunResult) -> tuple[MatrixCell, ...]:
-    """Cells in order of appearance; none where nobody viewed."""
+    """Cells in the order in which their broadcasts began; none where nobody viewed."""
+    began = {s.step: n for n, s in enumerate(result.sessions) if s.role is Role.PUBLISHER}
     cells: dict[tuple[str, str, str, str], list[SessionResult]] = {}
     for session in result.sessions:
         if session.role is Role.VIEWER:
             cells.setdefault((session.of, session.ingest, session.protocol, session.device), []).append(session)
-    return tuple(_cell(result, *key, members) for key, members in cells.items())
+    ordered = sorted(cells.items(), key=lambda item: began.get(item[0][0], len(began)))
+    return tuple(_cell(result, *key, members) for key, members in ordered)
 
 
 def _cell(result: RunResult, of: str, ingest: str, protocol: str, device: str, sessions: Sequence[SessionResult]) -> MatrixCell:
