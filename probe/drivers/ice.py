@@ -1,9 +1,9 @@
 """STUN and TURN for WHIP and WHEP: which servers, asked when, and what becomes of one that fails.
 
-`all`: those of the scenario are asked before the offer, all at once, as a browser without trickle does; TURN servers that
-the answer names (RFC 9725 section 4.6) are tried beside the checks. One that fails is noted, for the others may do.
-`relay`: nothing but relays, of the scenario's servers or, where it names none, of the answer's. If none gives an allocation
-that is the failure. `direct`: no TURN, whoever names it.
+`all`: those of the scenario are asked before the offer, all at once, as a browser without trickle does, but one that does not
+answer is not waited for as long; TURN servers that the answer names (RFC 9725 section 4.6) are tried beside the checks. One
+that fails is noted, for the others may do. `relay`: nothing but relays, of the scenario's servers or, where it names none, of
+the answer's. If none gives an allocation that is the failure. `direct`: no TURN, whoever names it.
 
 Asking is the stage ICE, before the offer as after the answer. Through an impaired path of ours a relay is reached as
 everything is, and the offer stays as it is; where that path is rewritten into the candidates instead (`all`, `direct`), no
@@ -28,6 +28,8 @@ from probe.rtc.peer import Peer, new_peer
 MOST = 4  # servers of the scenario that are asked
 RELAYS = 2  # TURN servers of an answer that are tried
 ADDRESSES = 2  # of one server
+FURTHER = 0.5  # s for further relays when one is there
+BESIDE = 1.5  # s for servers beside the ways that need none
 
 
 def peer_for(spec: Spec) -> Peer:
@@ -48,16 +50,32 @@ async def gather(peer: Peer, spec: Spec, io: SessionIO) -> None:
     io.stages.enter(Stage.ICE, io.clock.now())
     await peer.gather()
     failures: list[Failure | None] = [None] * len(servers)
+    answered = asyncio.Event()
 
     async def ask(number: int, server: IceServer) -> None:
+        failures[number] = Failure(Phase.ICE, "timeout", f"no answer from {server.host[:100]} while others could be used")
         try:
             await _ask(peer, server, io)
         except Failure as failure:
             failures[number] = failure
+        else:
+            failures[number] = None
+            answered.set()
+
+    async def impatience(asked: list[asyncio.Task[None]]) -> None:
+        if spec.ice == "relay":
+            await answered.wait()
+            await asyncio.sleep(FURTHER)
+        else:
+            await asyncio.sleep(BESIDE)
+        for task in asked:
+            task.cancel()
 
     async with asyncio.TaskGroup() as asking:
-        for number, server in enumerate(servers):
-            asking.create_task(ask(number, server))
+        asked = [asking.create_task(ask(number, server)) for number, server in enumerate(servers)]
+        waiting = asking.create_task(impatience(asked))
+        await asyncio.wait(asked)
+        waiting.cancel()
     _settle(peer, spec, io, failures, "the scenario")
     io.stages.enter(Stage.PROBE, io.clock.now())
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import socket
 import time
 from collections.abc import AsyncIterator
 
@@ -180,6 +181,20 @@ async def test_one_dead_server_of_several_is_noted_and_the_others_do(turn: cotur
             assert io.facts["ice"].startswith("relay/udp")
         (note,) = io.notes
         assert "ice/no_candidates" in note and "ECONNREFUSED" in note
+
+
+@pytest.mark.parametrize("ways", ["relay", "all"])
+async def test_a_silent_relay_is_not_waited_for_where_there_is_another_way(ways: str, turn: coturn.Coturn) -> None:
+    with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as hole:
+        hole.bind(("127.0.0.1", 0))
+        silent = IceServer(url=f"turn:127.0.0.1:{hole.getsockname()[1]}", username="a", credential="b")
+        async with rogue() as far, session(far.url) as io:
+            spec = viewer(f"{far.url}/session", ice=ways, ice_servers=(silent, turn.server()))
+            async with WhepViewer().open(spec, io):
+                assert io.facts["ice"].startswith("relay/udp" if ways == "relay" else "host/udp")
+            (note,) = io.notes
+            assert "ice/timeout: no answer from 127.0.0.1" in note
+            assert io.spent()[Stage.ICE] < (1.2e9 if ways == "relay" else 2.2e9)
 
 
 async def test_the_first_servers_failure_is_the_one_that_is_told(authority: Authority, turn: coturn.Coturn) -> None:
