@@ -123,6 +123,6 @@ def table(title: str, measured: Measured) -> str:
             truth.append(f"  nft dropped {stream[0]} segments of the stream to us, {stream[1]} from us")
     truth += [
         f"  tbf of the {what}: {sent} bytes in {packets} packets sent, {dropped} dropped"
-        for what, (sent, packets, dropped) in zip(("datagrams", "stream")[-len(measured.shaped) :], measured.shaped, strict=True)
+        for what, (sent, packets, dropped) in zip(("stream", "datagrams"), reversed(measured.shaped), strict=False)
     ]
     return "\n".join([title, *lines, *truth, ""])
