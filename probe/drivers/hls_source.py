@@ -27,6 +27,7 @@ SEGMENT_LIMIT = 32 << 20  # ten seconds at 25 Mbit/s; twice that is held while i
 _PARSED_HERE = 16 * 1024  # longer playlists are read in a thread: the loop has packets to stamp
 _PLAYLIST_SECONDS = 10.0
 _SEGMENT_SECONDS = 20.0
+_PART_SECONDS = 10.0
 _SEGMENT_DURATIONS = 4.0
 
 
@@ -94,7 +95,8 @@ class Source:
         `watch` says so."""
         init = await self.section(segment.init)
         headers = self._headers(self.kind, segment.duration, buffered)
-        seconds = max(_SEGMENT_SECONDS, _SEGMENT_DURATIONS * segment.duration)
+        least = _PART_SECONDS if phase is Phase.PART else _SEGMENT_SECONDS
+        seconds = max(least, _SEGMENT_DURATIONS * segment.duration)
         window = segment.byterange
         async with self.http.stream(
             "GET", segment.uri, purpose=phase.value, phase=phase, headers=_ranged(headers, window), limit=SEGMENT_LIMIT,

@@ -99,12 +99,12 @@ class Track:
 
     async def piece(self, taken: Taken) -> Piece:
         """The bytes of what was taken."""
-        duration = taken.segment.duration
+        duration, begins = taken.segment.duration, not taken.part  # in mid-segment there is nothing to go over to
         piece = await self.source.fetch(
             taken.segment,
             Phase.SEGMENT if taken.part is None else Phase.PART,
             buffered=self.sink.level,
-            watch=lambda size, whole, passed: self.sink.give_up(size, whole, passed, duration),
+            watch=lambda size, whole, passed: begins and self.sink.give_up(size, whole, passed, duration),
         )
         return replace(piece, lead=taken.lead, wall=taken.wall)
 

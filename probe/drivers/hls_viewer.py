@@ -32,6 +32,7 @@ from probe.wire.playlist_facts import Media
 
 STALE_TARGETS = 3
 FROZEN = 10 * NS
+_AGAIN = 30 * NS  # for so long nothing is abandoned for the sake of a rendition that could not be had
 _MAX_NOTES = 20
 
 MakeTrack = Callable[[Source, SessionIO, "Picture | Sound", Meter], Track]
@@ -48,6 +49,7 @@ class Picture:
         self.sound: Sound | None = None
         self._wanted: Rung | None = None
         self._played: Rung | None = None
+        self._refused_at: int | None = None  # when a rendition wanted could not be had
         self._useless: Failure | None = None  # why the last piece fetched for the start was of no use
         self._again = False
         self._rebuffers = 0
@@ -135,6 +137,7 @@ class Picture:
         return (
             switcher is not None
             and self.screen.player.started
+            and (self._refused_at is None or self.io.clock.now() - self._refused_at > _AGAIN)
             and switcher.hopeless(size, whole, passed, duration, self.screen.level)
         )
 
@@ -212,6 +215,7 @@ class Picture:
             media = await self.track.arrive(source)
         except (Failure, Unsupported) as error:
             self.renditions.switcher.stay(self._played)
+            self._refused_at = began
             self.note(f"{rung.name} was not switched to: {error}")
             return
         if not self.track.retune(source, media, began):

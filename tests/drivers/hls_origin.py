@@ -127,6 +127,21 @@ def sound_alone(seconds: int = 4) -> bytes:
     return out.getvalue()
 
 
+@cache
+def mpeg2() -> bytes:
+    """A TS segment whose pictures are not H.264."""
+    out = io.BytesIO()
+    with av.open(out, "w", format="mpegts") as container:
+        video = container.add_stream("mpeg2video", rate=25)
+        video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for n in range(10):
+            frame = av.VideoFrame(WIDTH, HEIGHT, "yuv420p")
+            frame.pts, frame.time_base = n, Fraction(1, 25)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+    return out.getvalue()
+
+
 Broken = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 
 

@@ -79,7 +79,7 @@ async def test_it_starts_where_the_server_asks_to_and_shows_every_picture_when_i
     async with LowLatencyOrigin(listed=44).running() as origin:
         listed = origin.last * PER_PART
         async with viewing(origin, io):
-            got = await io.pictures(40)
+            got = await io.pictures(20)
             live = origin.last * PER_PART
     assert in_a_row(got)
     assert listed - 7 <= got[0].code.sequence <= listed  # type: ignore[union-attr]
@@ -102,43 +102,43 @@ async def test_its_stages_are_those_of_ll_hls_and_add_up(io: FakeIO):
 
 async def test_the_list_is_asked_for_the_next_part_and_only_for_what_is_new(io: FakeIO):
     async with LowLatencyOrigin().running() as origin, viewing(origin, io):
-        await io.pictures(30)
+        await io.pictures(16)
     first, *then = origin.queries
     assert first == {}
     assert all(query["_HLS_skip"] == "YES" for query in then)
     wanted = [(int(query["_HLS_msn"]), int(query["_HLS_part"])) for query in then]
     steps = [(b[0] * PARTS + b[1]) - (a[0] * PARTS + a[1]) for a, b in pairwise(wanted)]
     assert set(steps) <= {1, 2}
-    assert len(then) <= 30 / PER_PART + 5
+    assert len(then) <= 16 / PER_PART + 6
 
 
 async def test_the_next_part_is_asked_for_before_it_is_there_and_each_only_once(io: FakeIO):
     async with LowLatencyOrigin().running() as origin, viewing(origin, io):
-        await io.pictures(30)
+        await io.pictures(16)
     parts = {name: count for name, count in origin.asked.items() if name[0] == "p"}
     assert set(parts.values()) == {1}
-    assert origin.held >= 8
+    assert origin.held >= 3
     assert origin.asked["init"] == 1
 
 
 async def test_without_hints_parts_are_fetched_once_listed(io: FakeIO):
     async with LowLatencyOrigin(hints=False).running() as origin, viewing(origin, io):
-        assert in_a_row(await io.pictures(30))
+        assert in_a_row(await io.pictures(16))
     assert origin.held == 0
     assert io.rebuffers == []
 
 
 async def test_a_server_that_cannot_block_is_asked_each_part_target(io: FakeIO):
     async with LowLatencyOrigin(block=False, skip=False, hold_back=0.5).running() as origin, viewing(origin, io):
-        assert in_a_row(await io.pictures(30))
+        assert in_a_row(await io.pictures(16))
     assert all(query == {} for query in origin.queries)
-    assert 10 <= len(origin.queries) <= 40
+    assert 5 <= len(origin.queries) <= 25
     assert io.facts["low_latency"] == "parts of 0.1 s"
 
 
 async def test_a_server_without_parts_is_played_as_plain_hls_and_that_is_told(io: FakeIO):
     async with LowLatencyOrigin(parts=False, hints=False).running() as origin, viewing(origin, io):
-        got = await io.pictures(20)
+        got = await io.pictures(12)
         behind = origin.last * PER_PART - sequences(got)[-1]
     assert in_a_row(got)
     assert behind >= 30  # three target durations of 1 s, less what is still being made
@@ -167,9 +167,9 @@ async def test_without_a_date_there_is_no_live_latency(io: FakeIO):
 
 
 async def test_a_discontinuity_goes_on_where_the_one_before_ended(io: FakeIO):
-    late = {"discontinuity_at": 10, "shift": lambda number: 7200 if number >= 50 else 0}
+    late = {"discontinuity_at": 9, "shift": lambda number: 7200 if number >= 45 else 0}
     async with LowLatencyOrigin(**late).running() as origin, viewing(origin, io):  # type: ignore[arg-type]
-        got = await io.pictures(40)
+        got = await io.pictures(20)
         await wait_until(lambda: sum(told.discontinuities for told in io.of(Delivery)) == 1)
     assert in_a_row(got)
     assert max(b.shown - a.shown for a, b in pairwise(got)) < 300 * MS
@@ -180,10 +180,10 @@ async def test_times_that_jump_by_hours_are_closed_up(io: FakeIO, hours: int):
     base = 4 * 3600
 
     def shift(number: int) -> int:
-        return base + (hours * 3600 if number >= 48 else 0)
+        return base + (hours * 3600 if number >= 46 else 0)
 
     async with LowLatencyOrigin(shift=shift).running() as origin, viewing(origin, io):
-        got = await io.pictures(40)
+        got = await io.pictures(22)
     assert in_a_row(got)
     assert max(b.shown - a.shown for a, b in pairwise(got)) < 300 * MS
     assert io.facts["holes_closed_up"] == "1"
@@ -223,7 +223,7 @@ async def test_the_ladder_is_told_and_a_device_has_the_best_that_fits(io: FakeIO
 async def test_a_slow_path_steps_down_between_segments_and_loses_no_picture(io: FakeIO):
     slow = {"variants": 2, "hold_back": 0.8, "pad": {"a": 9_000}, "rate": lambda way: 60_000}
     async with LowLatencyOrigin(**slow).running() as origin, viewing(origin, io):  # type: ignore[arg-type]
-        got = await io.pictures(60)
+        got = await io.pictures(36)
     (switched,) = io.of(Switched)
     assert (switched.before, switched.after) == ("180p", "90p")
     labels = [record.rendition for record in got]
@@ -252,7 +252,7 @@ async def test_a_hint_that_is_never_answered_costs_nothing_but_time(io: FakeIO):
     async with LowLatencyOrigin(hold_back=0.8).running() as origin, viewing(origin, io):
         await io.pictures(5)
         origin.broken = {f"p{origin.last + 1}": first_hangs}
-        got = await io.pictures(50)
+        got = await io.pictures(35)
     assert sequences(got) == sorted(sequences(got))
     assert any("did not come" in note for note in io.notes)
     assert not io.feed.closed
@@ -268,15 +268,15 @@ async def test_an_init_section_that_is_hinted_is_fetched_ahead(io: FakeIO):
 async def test_a_hint_that_names_something_else_is_dropped(io: FakeIO):
     async with LowLatencyOrigin(edit=lambda text: text.replace('TYPE=PART,URI="p', 'TYPE=PART,URI="wrong-p')).running() as origin:
         async with viewing(origin, io):
-            assert in_a_row(await io.pictures(20))
+            assert in_a_row(await io.pictures(12))
     assert any("hinted" in note for note in io.notes)
 
 
 async def test_a_gap_is_left_out_and_play_goes_on_at_the_next_independent_part(io: FakeIO):
-    async with LowLatencyOrigin(gaps=frozenset({52})).running() as origin, viewing(origin, io):
-        got = sequences(await io.pictures(40))
-    assert [n for n in got if 104 <= n < 110] == []
-    assert got[-1] > 110
+    async with LowLatencyOrigin(gaps=frozenset({47})).running() as origin, viewing(origin, io):
+        got = sequences(await io.pictures(20))
+    assert [n for n in got if 94 <= n < 100] == []
+    assert got[-1] > 100
 
 
 async def test_a_delta_against_what_was_never_listed_is_asked_for_in_full(io: FakeIO):
@@ -284,16 +284,16 @@ async def test_a_delta_against_what_was_never_listed_is_asked_for_in_full(io: Fa
         return text.replace("SKIPPED-SEGMENTS=", "SKIPPED-SEGMENTS=40")
 
     async with LowLatencyOrigin(edit=lying).running() as origin, viewing(origin, io):
-        assert in_a_row(await io.pictures(30))
+        assert in_a_row(await io.pictures(16))
     assert any("never listed" in note for note in io.notes)
     assert "_HLS_skip" not in origin.queries[-1]
 
 
 async def test_part_numbers_that_jump_are_gone_along_with(io: FakeIO):
-    async with LowLatencyOrigin(jump_at=50).running() as origin, viewing(origin, io):
-        got = sequences(await io.pictures(40))
+    async with LowLatencyOrigin(jump_at=46).running() as origin, viewing(origin, io):
+        got = sequences(await io.pictures(25))
     assert max(b - a for a, b in pairwise(got)) <= PER_PART
-    assert got[-1] >= 100
+    assert got[-1] > 92
 
 
 async def test_where_blocking_fails_the_list_is_asked_plainly(io: FakeIO, quick: None):
@@ -301,7 +301,7 @@ async def test_where_blocking_fails_the_list_is_asked_plainly(io: FakeIO, quick:
         return web.Response(status=503) if "_HLS_msn" in request.query else None
 
     async with LowLatencyOrigin(broken={"media": refuse}, hold_back=0.8).running() as origin, viewing(origin, io):
-        assert in_a_row(await io.pictures(30))
+        assert in_a_row(await io.pictures(16))
     assert any("plainly" in note for note in io.notes)
     assert "_HLS_msn" not in origin.queries[-1]
 
@@ -430,7 +430,7 @@ async def test_a_server_that_hangs_is_left_when_cancelled(io: FakeIO, what: str,
 async def test_sound_of_its_own_rendition_that_cannot_be_had_ends_nothing_and_is_told(io: FakeIO, quick: None):
     sound = '#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",NAME="en",DEFAULT=YES,URI="/c/nothing.m3u8"'
     async with LowLatencyOrigin(audio=sound).running() as origin, viewing(origin, io):
-        assert in_a_row(await io.pictures(20))
+        assert in_a_row(await io.pictures(12))
         await wait_until(lambda: io.notes)
     assert any("the sound is not listened to: playlist/http_404" in note for note in io.notes)
 
