@@ -9,9 +9,10 @@ least four patches; a patch rests for at least six pictures. Turning flat patche
 
 The number of the loop's picture is no function of the code's sequence: publishers jump to a later keyframe when they are
 asked for one. `PictureCheck` therefore learns the distance between the two, learns it anew where three pictures in a row
-agree on another, and calls the picture broken when several cells are wrong, or all are alike, in four pictures in a row;
-until it is seen to move again. Cells that turned within the last three pictures are left out, for encoders short of bits
-are late. A picture that was never recognised is not judged, unless it has no structure at all: then something is missing.
+agree on another, and calls the picture broken when several cells are wrong, or all are alike, in four pictures with none
+wholly right between them; until it is seen to move again. Cells that turned within the last three pictures are left out,
+for encoders short of bits are late. A picture that was never recognised is not judged, unless it has no structure at all:
+then something is missing.
 
 Not attempted: telling which part is broken, judging the colour, pictures half covered by someone's overlay (more than two
 cells).
@@ -38,7 +39,8 @@ PATCH = 0.56  # of a cell's width and height, around its middle, is bright or da
 _LATE = 3  # pictures an encoder may need to show that a cell has turned
 _WRONG = 2  # cells that may be wrong: a station's logo
 _AGREE = 3  # pictures in a row that teach another offset
-_STREAK = 4  # pictures in a row that must be wrong before they are called so
+_STREAK = 4  # pictures that must be wrong, with none wholly right between them, before they are called so
+_CALM = 15  # pictures after which those before are forgotten
 _CLEAR = 0.3  # of the mean swing: nearer to the middle a cell is not what it should be
 _FLAT = 8.0  # luma: mean swing below which nothing is painted
 _INSIDE = np.array([0.36, 0.5, 0.64])  # where a cell is sampled, each way: within its patch
@@ -139,10 +141,10 @@ class PictureCheck:
     def _forget(self, publish: tuple[int, int, int] | None) -> None:
         self._publish = publish
         self._offset: int | None = None  # loop index minus sequence
-        self._others: deque[tuple[int | None, int]] = deque(
-            maxlen=_AGREE - 1
-        )  # what the pictures before had, and their sequences
-        self._streak = 0  # pictures that were wrong, in a row
+        # What the pictures before had that were wrong, and their sequences.
+        self._others: deque[tuple[int | None, int]] = deque(maxlen=_AGREE - 1)
+        self._streak = 0  # pictures that were wrong since all was right
+        self._calm = 0  # pictures since one was wrong
         self._broken = False
 
     def look(self, plane: Plane, layout: Layout, rect: Rect, code: FrameCode) -> bool | None:
@@ -158,14 +160,14 @@ class PictureCheck:
         # What was broken must be seen to move: a still picture is the expected one for a moment once in each loop.
         if self._offset is not None and not self._broken:
             expected = (code.sequence + self._offset) % LOOP
-            if _mismatches(cells, expected, swing) <= _WRONG:
-                return self._right(self._offset)
+            if (wrong := _mismatches(cells, expected, swing)) <= _WRONG:
+                return self._right(self._offset, wrong)
         index, wrong = recognise(cells, swing)
         if wrong > _WRONG:
             return None if self._offset is None and not self._broken else self._wrong(None, code.sequence)
         offset = (index - code.sequence) % LOOP
         if (self._offset is None and not self._broken) or self._agreed(offset, code.sequence):
-            return self._right(offset)
+            return self._right(offset, wrong)
         return self._wrong(offset, code.sequence)
 
     def _agreed(self, offset: int, sequence: int) -> bool:
@@ -174,14 +176,19 @@ class PictureCheck:
         before = [place for place in self._others if place[0] == offset]
         return len(before) == _AGREE - 1 and sequence not in [place[1] for place in before]
 
-    def _right(self, offset: int) -> bool:
+    def _right(self, offset: int, wrong: int) -> bool:
+        learnt = offset != self._offset or self._broken
         self._offset = offset
         self._others.clear()
-        self._streak, self._broken = 0, False
+        self._broken = False
+        self._calm += 1
+        if learnt or not wrong or self._calm >= _CALM:  # with a few cells wrong the damage may only be hidden by turning ones
+            self._streak = 0
         return True
 
     def _wrong(self, offset: int | None, sequence: int) -> bool | None:
         self._others.append((offset, sequence))
+        self._calm = 0
         self._streak += 1
         self._broken = self._broken or self._streak >= _STREAK
         return False if self._broken else None
