@@ -1,4 +1,4 @@
-"""Live DASH origins on port 0: FFmpeg's own muxer behind a server of growing files, and a small packager whose faults are ours.
+"""Live DASH origins on port 0: FFmpeg's muxer and nginx-rtmp behind a server of growing files, and a packager with our faults.
 
 FFmpeg writes `chunk-….m4s.tmp` and renames it when it is whole. A low-latency origin serves such a file while it grows, as
 chunked transfer; an ordinary one serves it only once it is there.
@@ -7,11 +7,11 @@ chunked transfer; an ordinary one serves it only once it is there.
 from __future__ import annotations
 
 import asyncio
-import threading
+import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -27,7 +27,8 @@ from probe.media.programme import Programme
 from probe.media.source import ProgrammeIds
 from probe.wire.fmp4 import Run, Sample, media_segment, split_annexb, to_lengths
 from tests.drivers.hls_origin import FPS, PER_SEGMENT, SEGMENT_SECONDS, SEGMENTS, WINDOW, Broken, clip
-from tests.tools import requires, spawn
+from tests.peers.nginx import MODULE
+from tests.tools import free_port, missing, requires, spawn
 
 IDS = ProgrammeIds(run=7, trace=9)
 _GROWTH = 0.01
@@ -82,25 +83,64 @@ async def serving(origin: Folder) -> AsyncIterator[Folder]:
         await runner.cleanup()
 
 
+_NGINX = """\
+load_module {module};
+daemon off;
+{user}
+worker_processes 1;
+pid {folder}/nginx.pid;
+error_log stderr notice;
+events {{ worker_connections 256; }}
+rtmp {{
+    server {{
+        listen 127.0.0.1:{rtmp};
+        application live {{
+            live on;
+            dash on;
+            dash_path {folder};
+            dash_fragment 1s;
+            dash_playlist_length 6s;
+        }}
+    }}
+}}
+"""
+
+
+@contextmanager
+def nginx(folder: Path) -> Iterator[str]:
+    """nginx-rtmp that writes `room.mpd` into `folder`; the RTMP address it takes."""
+    command = requires("nginx")
+    if not MODULE.exists():
+        missing("nginx has no RTMP module (package libnginx-mod-rtmp)")
+    port, configuration = free_port(), folder / "nginx.conf"
+    user = "user root;" if os.geteuid() == 0 else ""
+    configuration.write_text(_NGINX.format(module=MODULE, user=user, folder=folder, rtmp=port))
+    with spawn([command, "-e", "stderr", "-p", folder, "-c", configuration], folder / "nginx.log"):
+        yield f"rtmp://127.0.0.1:{port}/live/room"
+
+
 @asynccontextmanager
-async def ffmpeg(folder: Path, *options: str, audio: bool = True) -> AsyncIterator[Folder]:
-    """A live programme of ours through FFmpeg's DASH muxer, its video copied and its sound made AAC."""
-    command = [
-        requires("ffmpeg"), "-hide_banner", "-loglevel", "warning", "-probesize", "20000", "-f", "mp4", "-i", "pipe:0",
-        "-c:v", "copy", *(["-c:a", "aac"] if audio else []), "-f", "dash", "-seg_duration", "1", "-window_size", "5",
-        "-extra_window_size", "5", *options, str(folder / "live.mpd"),
-    ]  # fmt: skip
-    with spawn(command, folder / "ffmpeg.log", pipe=True) as child:
-        programme = Programme("360p30", clock=SystemClock(), ids=IDS, bitrate=300_000, audio=audio)
-        pipe = LivePipe(programme, cast("BinaryIO", child.stdin))
-        starter = threading.Thread(target=pipe.__enter__)
-        starter.start()
-        try:
-            async with serving(Folder(folder)) as origin:
-                yield origin
-        finally:
-            await asyncio.to_thread(starter.join)
-            await asyncio.to_thread(pipe.__exit__, None, None, None)
+async def packagers(folder: Path, ways: Mapping[str, Sequence[str]]) -> AsyncIterator[dict[str, Folder]]:
+    """One live programme of ours through FFmpeg's DASH muxer in each of `ways` (options by name), and through nginx-rtmp."""
+    feed = ["-map", "0", "-c:v", "copy", "-c:a", "aac"]
+    command = [requires("ffmpeg"), "-hide_banner", "-loglevel", "warning", "-probesize", "20000", "-f", "mp4", "-i", "pipe:0"]
+    kept = ["-f", "dash", "-seg_duration", "1", "-window_size", "5", "-extra_window_size", "5"]
+    for name in (*ways, "nginx-rtmp"):
+        (folder / name).mkdir()
+    for name, options in ways.items():
+        command += [*feed, *kept, *options, str(folder / name / "live.mpd")]
+    with nginx(folder / "nginx-rtmp") as address:
+        with spawn([*command, *feed, "-f", "flv", address], folder / "ffmpeg.log", pipe=True) as child:
+            programme = Programme("360p30", clock=SystemClock(), ids=IDS, bitrate=300_000)
+            pipe = LivePipe(programme, cast("BinaryIO", child.stdin))
+            await asyncio.to_thread(pipe.__enter__)
+            try:
+                async with AsyncExitStack() as stack:
+                    yield {
+                        name: await stack.enter_async_context(serving(Folder(folder / name))) for name in (*ways, "nginx-rtmp")
+                    }
+            finally:
+                await asyncio.to_thread(pipe.__exit__, None, None, None)
 
 
 @cache
