@@ -82,7 +82,9 @@ class Platform:
         self.restart = restart
         self.stopping = asyncio.Event()
         self._tasks = tasks
-        self.next_viewer = 0  # whom the next edge gets
+        # Which edge the next viewer of each way gets. The ways begin at different edges: of two rooms, each watched once by
+        # each way, no edge has just one room or just one way.
+        self.next_viewer = {"hls": 0, "ll-hls": 1}
         self.rooms: dict[str, Room] = {}
         for row in store.rows("select * from rooms"):
             self.open_room(row)

@@ -34,8 +34,8 @@ def _master(request: web.Request, way: str) -> web.Response:
     platform = request.app[PLATFORM]
     caller(request)
     window = _window(request, way)
-    edge = EDGES[platform.next_viewer % len(EDGES)]
-    platform.next_viewer += 1
+    edge = EDGES[platform.next_viewer[way] % len(EDGES)]
+    platform.next_viewer[way] += 1
     folder = f"{platform.config.url(edge)}/{FOLDERS[way]}/{request.match_info['room']}"
     source = window.variant(f"{folder}/media.m3u8")
     small = variant(source, f"{folder}/small.m3u8")

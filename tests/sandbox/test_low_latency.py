@@ -7,13 +7,18 @@ import re
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
+from typing import Any, cast
 from urllib.parse import urljoin
 
 import pytest
 import pytest_asyncio
 
+from probe.clock import TestClock
 from probe.media.demux import Demuxer
 from probe.sandbox.launch import Sandbox
+from probe.sandbox.live import SMALL_IDLE, Live
+from probe.sandbox.playlists import Listed
+from probe.sandbox.segments import Window
 from tests.sandbox.clients import User, on_air, user
 from tests.sandbox.ways import Playlist, playlist, read, variants
 from tests.tools import wait_until
@@ -273,3 +278,31 @@ async def test_a_new_publisher_is_a_discontinuity_in_both_renditions(stage: Stag
                 common = set(numbers(found[-1])) & set(numbers(await playlist(probe, media)))
                 assert common
         await probe.call("DELETE", "/rooms?tag=d-test")
+
+
+class Nothing:
+    """A platform as far as an idle room needs one."""
+
+    clock = TestClock()
+
+    def __getattr__(self, name: str) -> Any:
+        return self
+
+    def __call__(self, *_: Any, **__: Any) -> None: ...
+
+
+async def test_a_small_rendition_that_nobody_asks_for_any_more_is_stopped() -> None:
+    live = Live("room", cast(Any, Nothing()))
+    source = Window(cast(Any, Nothing()), live, "hls", live.timeline, 0, 0)
+    live.windows["hls"] = source
+    assert live.small("hls") is None  # nothing to make it of yet
+    source._segments.append(Listed(number=0, name="0.m4s", unix_ns=0, init="init-0.mp4", discontinuity=False))
+    window = live.small("hls")
+    assert window is not None and window is live.small("hls")
+    Nothing.clock.advance(SMALL_IDLE // 2)
+    live._look_after_small()
+    assert live.small_running("hls") is window
+    Nothing.clock.advance(SMALL_IDLE + 1)
+    live._look_after_small()
+    assert live.small_running("hls") is None and window.closed
+    await live.end()
