@@ -60,3 +60,11 @@ def test_a_step_s_name_is_its_key_and_no_field():
 
 def test_nothing_may_be_null():
     assert '{"type": "null"}' not in json.dumps(SCHEMA)
+
+
+def test_a_viewer_names_its_protocol_or_a_device_and_everybody_may_have_a_network():
+    viewers = SCHEMA["$defs"]["Viewers"]
+    assert viewers["anyOf"] == [{"required": ["via"]}, {"required": ["device"]}] and "required" not in viewers
+    assert {"device", "network"} <= viewers["properties"].keys() & SCHEMA["$defs"]["Publish"]["properties"].keys()
+    assert list(SCHEMA["properties"]["devices"]["patternProperties"].values()) == [{"$ref": "#/$defs/Device"}]
+    assert SCHEMA["$defs"]["Network"]["properties"]["delay"]["default"] == "0s"
