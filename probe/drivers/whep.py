@@ -22,7 +22,11 @@ from probe.rtc.assembly import AccessUnit
 from probe.rtc.peer import prefer
 from probe.rtc.receiver import UnitReceiver, ours, receive_units
 
-RATES = {"opus": 48_000}
+SOUNDS = {
+    "opus": ("opus", 48_000, 2),
+    "pcmu": ("pcm_mulaw", 8_000, 1),
+    "pcma": ("pcm_alaw", 8_000, 1),
+}  # FFmpeg's name, Hz, channels
 VIDEO_RATE = 90_000
 
 
@@ -35,7 +39,7 @@ class WhepViewer:
         video = peer.addTransceiver("video", direction="recvonly")
         prefer(video, "h264", "vp8")
         audio = peer.addTransceiver("audio", direction="recvonly")
-        prefer(audio, "opus")
+        prefer(audio, *SOUNDS)  # as browsers do: a server may have no Opus, or put an empty G.711 track beside a silent picture
         player = _Player(io, ours(video.receiver))
         receive_units(video.receiver, io.clock, player.picture, player.first_packet)
         receive_units(audio.receiver, io.clock, player.sound)
@@ -76,7 +80,8 @@ class _Player:
     def decoder(self, codec: str) -> DecoderThread:
         """The codec's decoder; made before the first unit where the answer says which, so that no frame waits for it."""
         if codec not in self._decoders:
-            self._decoders[codec] = DecoderThread(codec, self._tap, self._io.clock)
+            name, rate, channels = SOUNDS.get(codec, (codec, 48_000, 2))
+            self._decoders[codec] = DecoderThread(name, self._tap, self._io.clock, sample_rate=rate, channels=channels)
         return self._decoders[codec]
 
     def ready(self) -> None:
@@ -99,7 +104,7 @@ class _Player:
 
     def sound(self, unit: AccessUnit) -> None:
         if not self._closed:
-            self._submit(unit, RATES.get(unit.codec, 48_000))
+            self._submit(unit, SOUNDS[unit.codec][1] if unit.codec in SOUNDS else 48_000)
 
     def _submit(self, unit: AccessUnit, rate: int) -> None:
         self.decoder(unit.codec).submit(unit.data, unit.timestamp / rate, unit.last_arrived, unit.size, unit.keyframe)

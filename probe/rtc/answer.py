@@ -158,8 +158,8 @@ def _parse(body: bytes, content_type: str) -> Sdp:
 
 
 def _check_video(video: Section, ours: Sdp, sending: bool) -> None:
-    offered = _codecs(ours.first("video"))
-    known = {w for s in ours.sections for w in s.formats}
+    mine = ours.first("video")
+    offered, known = _codecs(mine), set(mine.formats if mine is not None else ())
     answered = _codecs(video)
     if not answered and (not video.formats or not known & set(video.formats)):
         raise Unsupported(f"offered {', '.join(offered)}; the answer's video section has no codec")

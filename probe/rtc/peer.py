@@ -283,8 +283,8 @@ async def warm() -> None:
 
 
 def prefer(transceiver: RTCRtpTransceiver, *codecs: str) -> None:
-    """Offer or answer only these codecs (h264, vp8, opus), in this order, with retransmission. Before the description
-    is made; upstream would offer VP8 first, and G.722 and G.711 that nobody here decodes."""
+    """Offer or answer only these codecs (h264, vp8, opus, pcmu, pcma), in this order, with retransmission. Before the
+    description is made; upstream would offer VP8 first, and G.722 that nobody here decodes."""
     known = RTCRtpReceiver.getCapabilities(transceiver.kind)
     assert known is not None
     order = {f"{transceiver.kind}/{name}": rank for rank, name in enumerate(codecs)}
