@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
 from probe.drivers.base import SessionIO, Spec
@@ -30,8 +30,8 @@ class Target:
 
     host: str
     port: int
-    streamid: str
-    passphrase: str
+    streamid: str = field(repr=False)
+    passphrase: str = field(repr=False)
     latency: int
 
     @classmethod

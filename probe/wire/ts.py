@@ -15,6 +15,8 @@ private tables, seeking.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from probe.errors import Failure, Unsupported
 from probe.model.stage import Phase
 from probe.wire.packet import EncodedPacket
@@ -170,9 +172,9 @@ class _Pid:
 
 
 class _Tables(_Pid):
-    def __init__(self, seen: object) -> None:
+    def __init__(self, seen: Callable[[bytes], None]) -> None:
         super().__init__()
-        self._sections = Sections(seen)  # type: ignore[arg-type]
+        self._sections = Sections(seen)
 
     def take(self, payload: bytes, begins: bool, stuffed: bool, out: list[EncodedPacket]) -> None:
         self._sections.feed(payload, begins)
