@@ -31,8 +31,8 @@ class Gate:
         self.line = Line(clock)
         self._passable = asyncio.Event()
         self._passable.set()
+        self._ended = asyncio.Event()
         self.open = True
-        self.closed = False
         self.shut_at: int | None = None
         self.opened_at: int | None = None
         self.traffic = {Way.UP: Traffic(), Way.DOWN: Traffic()}
@@ -46,11 +46,6 @@ class Gate:
     def impairs(self) -> bool:
         """Whether there is a network between, cuts aside."""
         return self._lanes is not None
-
-    @property
-    def held(self) -> int:
-        """Datagrams waiting for their time."""
-        return self._held
 
     def shut(self) -> int:
         """Nothing passes from here on; returns the instant."""
@@ -70,22 +65,32 @@ class Gate:
     def end(self) -> None:
         """The path is gone: whoever waits for it is told."""
         self.open = False
-        self.closed = True
+        self._ended.set()
         self.line.close()
         self._passable.set()
+
+    @property
+    def closed(self) -> bool:
+        return self._ended.is_set()
 
     async def passable(self) -> None:
         """Wait until the gate is open. Raises ConnectionAbortedError when the path was closed instead."""
         while not self.open:
             if self.closed:
-                raise ConnectionAbortedError(errno.ECONNABORTED, "the path was closed")
+                raise _gone()
             await self._passable.wait()
 
     async def handshake(self) -> None:
-        """Wait as long as a connection takes to be made over this network."""
-        if self._lanes is not None:
-            now = self.clock.now()
-            await asyncio.sleep((handshake(self._lanes[Way.UP], self._lanes[Way.DOWN], now) - now) / NS)
+        """Wait as long as a connection takes to be made over this network. Raises as `passable`."""
+        if self._lanes is None:
+            return
+        now = self.clock.now()
+        try:
+            async with asyncio.timeout((handshake(self._lanes[Way.UP], self._lanes[Way.DOWN], now) - now) / NS):
+                await self._ended.wait()
+        except TimeoutError:
+            return
+        raise _gone()
 
     def flow(self, way: Way) -> Flow | None:
         """What this network does to one way of a new stream; None: nothing."""
@@ -141,3 +146,7 @@ class Gate:
 
 def _lost(data: bytes, to: Any) -> int:
     raise OSError(errno.ENETDOWN, "the link went down under it")
+
+
+def _gone() -> ConnectionAbortedError:
+    return ConnectionAbortedError(errno.ECONNABORTED, "the path was closed")

@@ -58,11 +58,6 @@ class Lane:
         self._wandering, self._wandered_at = 0.0, 0
         self._last = 0
 
-    @property
-    def queued(self) -> int:
-        """Packets before the bottleneck, as of the last one offered."""
-        return len(self._leaving)
-
     def datagram(self, size: int, now: int) -> tuple[int, ...]:
         """When a datagram of `size` bytes of payload comes out, ns: never (empty), once, or twice."""
         out, again = self._offer(size + HEADERS["udp"], now)

@@ -231,6 +231,20 @@ async def test_a_connection_takes_one_round_trip_and_each_answer_another():
         writer.close()
 
 
+async def test_a_connection_in_the_making_is_told_when_the_path_is_closed():
+    async with network(delay=5_000 * MS) as path, asyncio.timeout(GRACE):
+        async with asyncio.TaskGroup() as tasks:
+            dialling = tasks.create_task(aborted(path))
+            await until(lambda: path.connections == 1)
+            await path.close()
+            await dialling
+
+
+async def aborted(path: Path) -> None:
+    with pytest.raises(ConnectionAbortedError):
+        await path.dial("media.example", "127.0.0.1", 9)
+
+
 @pytest.mark.timing
 async def test_a_stream_keeps_its_rate():
     data = bytes(range(256)) * 1_000
