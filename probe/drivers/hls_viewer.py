@@ -22,7 +22,7 @@ from probe.drivers.hls_track import Track
 from probe.errors import Failure, Unsupported
 from probe.model.clock import NS
 from probe.model.frames import Refill
-from probe.model.observation import Rung
+from probe.model.observation import RequestDone, Rung
 from probe.model.stage import Phase, Stage
 from probe.net.client import Client
 from probe.wire.abr import Fetched
@@ -52,6 +52,7 @@ class Picture:
         self._refused_at: int | None = None  # when a rendition wanted could not be had
         self._useless: Failure | None = None  # why the last piece fetched for the start was of no use
         self._again = False
+        self.begun = False  # the start is over
         self._rebuffers = 0
         self._notes = 0
 
@@ -62,6 +63,7 @@ class Picture:
         arrived = await persist(self._first_picture)
         self.io.stages.enter(Stage.PROBE, arrived)
         self.track.source.stages = self.renditions.source.stages = None
+        self.begun = True
         if self.renditions.sound is not None:
             self.sound = Sound(self)
             self.sound.track = self._make(self.renditions.sound, self.io, self.sound, Meter())
@@ -300,7 +302,14 @@ class Sound:
 @asynccontextmanager
 async def watching(spec: Spec, io: SessionIO, make: MakeTrack) -> AsyncIterator[None]:
     """One attempt of a viewer whose tracks `make` makes. Enter: the first picture is being decoded."""
-    http = io.http.using(dial=io.path.dial if io.path else None, own_pool=True)
+
+    def answered(request: RequestDone) -> None:
+        """Tell of it, unless we took it back unanswered: a player that goes always has a blocked load and a hint under way, and
+        that is no edge's failure. During the start a request that hangs is told."""
+        if request.status or request.failure is not None or not picture.begun:
+            io.emit(request)
+
+    http = io.http.using(dial=io.path.dial if io.path else None, own_pool=True, on_request=answered)
     picture = Picture(spec, io, http, make)
     try:
         await picture.start()

@@ -14,10 +14,11 @@ default: no change of speed; after a stall that left it far behind, a jump.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from probe.drivers.base import SessionIO, Spec
@@ -33,6 +34,8 @@ from probe.wire.follow import Taken
 from probe.wire.ll_follow import LowLatencyFollower
 from probe.wire.playlist_facts import Hint, Init, Media, Segment
 from probe.wire.playlist_values import ByteRange
+
+T = TypeVar("T")
 
 _BLOCKED_TARGETS = 3  # RFC 8216bis §6.2.5.2: a server holds a request no longer than that
 _BLOCKED_MIN, _BLOCKED_MAX = 5.0, 30.0
@@ -119,7 +122,7 @@ class PartTrack(Track):
         self.io.facts["low_latency"] = f"{parts}{blocking}{delta}"
         if media.init_hint not in (None, self._foreseen) and self.group is not None:
             self._foreseen = media.init_hint
-            self.group.create_task(self._quietly(self.source.prefetch(media.init_hint)))
+            self.group.create_task(_quietly(self.source.prefetch, media.init_hint))
         return self._moved
 
     @property
@@ -175,7 +178,7 @@ class PartTrack(Track):
                 return
             self._drop(self._hinted)
         self._hinted = _Hinted(hint)
-        self._hinted.task = self.group.create_task(self._quietly(self._fetch_hinted(self._hinted)))
+        self._hinted.task = self.group.create_task(_quietly(self._fetch_hinted, self._hinted))
 
     async def _fetch_hinted(self, hinted: _Hinted) -> None:
         hint = hinted.hint
@@ -196,13 +199,6 @@ class PartTrack(Track):
             self.sink.note("a hinted part was listed and did not come: it was asked for again")
         return hinted.piece
 
-    async def _quietly(self, work: Coroutine[Any, Any, None]) -> None:
-        """What was only to save time may fail: it is asked for again when it is needed."""
-        try:
-            await work
-        except ProbeError:
-            pass
-
     def _drop(self, hinted: _Hinted) -> None:
         if hinted.task is not None:
             hinted.task.cancel()
@@ -211,3 +207,9 @@ class PartTrack(Track):
         self._unblocked += 1
         if self._unblocked == _PATIENCE:
             self.sink.note("blocking reload failed twice: the list is asked for plainly")
+
+
+async def _quietly(work: Callable[[T], Awaitable[None]], what: T) -> None:
+    """What was only to save time may fail: it is asked for again when it is needed."""
+    with contextlib.suppress(ProbeError):
+        await work(what)

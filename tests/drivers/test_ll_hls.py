@@ -121,6 +121,13 @@ async def test_the_next_part_is_asked_for_before_it_is_there_and_each_only_once(
     assert origin.asked["init"] == 1
 
 
+async def test_what_is_taken_back_at_the_end_is_no_edges_failure(io: FakeIO):
+    async with LowLatencyOrigin().running() as origin:
+        async with viewing(origin, io):
+            await io.pictures(8)
+    assert {request.status for request in io.of(RequestDone)} == {200}
+
+
 async def test_without_hints_parts_are_fetched_once_listed(io: FakeIO):
     async with LowLatencyOrigin(hints=False).running() as origin, viewing(origin, io):
         assert in_a_row(await io.pictures(16))
