@@ -176,9 +176,10 @@ def test_what_comes_too_late_is_dropped_counted_and_never_waited_for():
 
 def test_media_outlives_the_wrapping_of_sequence_numbers():
     net = Net(loss=0.03, seed=2)
-    net.caller._isn = p.SEQUENCES - 100
-    net.caller._request = net.caller._induction()
+    numbers = iter((7, p.SEQUENCES - 100))  # the socket's and the first packet's
+    net.caller = Caller(now=START, random=lambda size: next(numbers).to_bytes(size, "big"))
     net.connect()
+    assert net.caller._isn == p.SEQUENCES - 100
     stream_down(net, 300)
     stream_up(net, 300)
     assert net.received == [payload(number) for number in range(300)]
@@ -385,6 +386,11 @@ def test_another_answer_is_malformed(answer: bytes):
     with pytest.raises(Failure) as raised:
         caller.receive(answer, START)
     assert (raised.value.phase, raised.value.reason) == (Phase.HANDSHAKE, "malformed")
+
+
+@pytest.mark.parametrize(("asked", "agreed"), [(-5 * MS, 120 * MS), (10**6 * NS, 65_535 * MS)])
+def test_a_latency_beyond_what_srt_can_say_is_the_nearest(asked: int, agreed: int):
+    assert Net(latency=asked).connect().latency == agreed
 
 
 def test_what_srt_cannot_say_is_unsupported():

@@ -22,13 +22,12 @@ from probe.errors import Failure, Unsupported
 from probe.model.clock import MS, NS
 from probe.model.stage import Phase
 from probe.wire.srt import packets as p
-from probe.wire.srt.keys import BAD_SECRET, NO_SECRET, PASSPHRASE, Keys, WrongSecret
-from probe.wire.srt.packets import Control, Data, Extension, Handshake, Kind, Malformed
-from probe.wire.srt.receiving import WINDOW, Receiver
-from probe.wire.srt.rejection import refusal
+from probe.wire.srt.greeting import Greeting
+from probe.wire.srt.keys import PASSPHRASE, Keys, WrongSecret
+from probe.wire.srt.packets import Control, Data, Extension, Kind, Malformed
+from probe.wire.srt.receiving import Receiver
 from probe.wire.srt.sending import Sender
 
-VERSION = 0x010500  # of libsrt, whose live mode this is
 LATENCY = 120 * MS
 STREAM_ID = 512  # bytes
 CONNECT = 3 * NS  # libsrt's own patience
@@ -95,15 +94,17 @@ class Caller:
             raise Unsupported(f"an SRT stream id of more than {STREAM_ID} bytes")
         if passphrase and len(passphrase.encode()) not in PASSPHRASE:
             raise Unsupported("an SRT passphrase has 10 to 79 characters")
-        self._began, self._random = now, random
-        self._streamid, self._latency_ms = streamid, min(0xFFFF, latency // MS)
+        self._began = now
         self._keys = Keys(passphrase) if passphrase else None
+        self._receiving_keys: Keys | None = None
         self._socket = int.from_bytes(random(4), "big") & 0x3FFF_FFFF | 1
         self._isn = int.from_bytes(random(4), "big") & p.SEQUENCES - 1
         self._peer = 0
-        self._request: Handshake | None = self._induction()
+        self._greeting = Greeting(
+            socket=self._socket, sequence=self._isn, streamid=streamid, latency_ms=min(0xFFFF, max(0, latency // MS)),
+            keys=self._keys, random=random,
+        )  # fmt: skip
         self._hello_at = now
-        self._key_bits = 0
         self.receiver: Receiver | None = None
         self.sender: Sender | None = None
         self.strange = 0  # datagrams that made no sense
@@ -163,7 +164,7 @@ class Caller:
         receiver, sender = self.receiver, self.sender
         if receiver is None or sender is None:
             if now - self._began >= CONNECT:
-                what = "an answer to the conclusion" if self._request and self._request.cookie else "any answer"
+                what = "an answer to the conclusion" if self._greeting.concluding else "any answer"
                 raise Failure(Phase.HANDSHAKE, "timeout", f"{CONNECT / NS:g} s without {what}")
             if now >= self._hello_at:
                 self._hello(now)
@@ -194,85 +195,23 @@ class Caller:
 
     # -- the handshake
 
-    def _induction(self) -> Handshake:
-        return Handshake(
-            version=4, encryption=0, extension=2, sequence=self._isn, mtu=p.LARGEST, window=WINDOW, type=p.INDUCTION,
-            socket=self._socket, cookie=0,
-        )  # fmt: skip
-
     def _hello(self, now: int) -> None:
-        assert self._request is not None
-        self._control(Kind.HANDSHAKE, now, body=self._request.encode())
+        self._control(Kind.HANDSHAKE, now, body=self._greeting.request.encode())
         self._hello_at = now + _AGAIN
 
     def _answered(self, packet: Data | Control, now: int) -> None:
-        if not isinstance(packet, Control) or packet.kind != Kind.HANDSHAKE:
-            if self._request is not None and self._request.cookie and packet.destination == self._socket:
-                return  # its media overtook its answer, which we shall ask for again
-            raise Malformed("no handshake where one was due")
-        if packet.destination not in (self._socket, 0):
-            raise Malformed("an answer to somebody else")
-        answer = p.decode_handshake(packet.body)
-        if answer.type >= p.REJECTED:
-            raise refusal(answer.type)
-        assert self._request is not None
-        if answer.type == p.INDUCTION:
-            if not self._request.cookie:
-                self._conclude(answer, now)
-        elif answer.type == p.CONCLUSION and self._request.cookie:
-            self._settle(answer, packet, now)
-        else:
-            raise Malformed(f"a handshake of type {answer.type}")
-
-    def _conclude(self, answer: Handshake, now: int) -> None:
-        """The listener has shown its cookie: ask for what we want."""
-        if answer.version < 5:
-            raise Unsupported(f"version {answer.version} of SRT's handshake")
-        if answer.extension != p.MAGIC:
-            raise Malformed("the listener's induction has no SRT in it")
-        if not answer.cookie:
-            raise Malformed("an induction without a cookie")
-        hello = p.encode_hello(VERSION, p.LIVE, self._latency_ms, self._latency_ms)
-        extensions: dict[int, bytes] = {Extension.HSREQ: hello}
-        flags, size = 1, 0
-        if self._keys is not None:
-            size = answer.encryption if answer.encryption in (2, 3, 4) else 2  # words of 64 bits, as the listener wishes
-            extensions[Extension.KMREQ] = self._keys.make(size * 8, self._random)
-            self._key_bits = size * 64
-            flags |= 2
-        if self._streamid:
-            extensions[Extension.SID] = p.encode_stream_id(self._streamid)
-            flags |= 4
-        self._request = self._induction().replaced(
-            version=5, encryption=size, extension=flags, type=p.CONCLUSION, cookie=answer.cookie, extensions=extensions
-        )
-        self._hello(now)
-
-    def _settle(self, answer: Handshake, packet: Control, now: int) -> None:
-        if answer.version != 5 or Extension.HSRSP not in answer.extensions:
-            raise Malformed("a conclusion without SRT's answer")
-        version, flags, receive_ms, send_ms = p.decode_hello(answer.extensions[Extension.HSRSP])
-        if flags & p.STREAM:
-            raise Unsupported("SRT in file mode")
-        self._check_keys(answer.extensions.get(Extension.KMRSP))
-        latency = max(self._latency_ms, send_ms) * MS
-        peer_latency = max(self._latency_ms, receive_ms) * MS
-        self._peer, self._request = answer.socket, None
-        self._receiving_keys = self._keys.copy() if self._keys else None
-        self.receiver = Receiver(answer.sequence, latency, now - packet.timestamp * 1000, now)
-        self.sender = Sender(self._isn, self._peer, self._began, peer_latency, answer.window, self._keys)
-        self._heard = now
-        self._events.append(Connected(latency, _dotted(version), self._key_bits))
-
-    def _check_keys(self, answer: bytes | None) -> None:
-        if self._keys is None:
+        concluding = self._greeting.concluding
+        agreed = self._greeting.answered(packet)
+        if agreed is None:
+            if self._greeting.concluding and not concluding:
+                self._hello(now)
             return
-        if answer is None:
-            raise Failure(Phase.AUTH, "refused", "the listener has no passphrase")
-        if len(answer) == 4:
-            state = int.from_bytes(answer, "big")
-            what = {NO_SECRET: "the listener has no passphrase", BAD_SECRET: "wrong passphrase"}.get(state)
-            raise Failure(Phase.AUTH, "refused", what or f"the listener could not take our key (state {state})")
+        self._peer = agreed.peer
+        self._receiving_keys = self._keys.copy() if self._keys else None
+        self.receiver = Receiver(agreed.sequence, agreed.latency, now - packet.timestamp * 1000, now)
+        self.sender = Sender(self._isn, self._peer, self._began, agreed.peer_latency, agreed.window, self._keys)
+        self._heard = now
+        self._events.append(Connected(agreed.latency, agreed.version, agreed.key_bits))
 
     # -- the connection
 
@@ -363,7 +302,3 @@ class Caller:
     def _end(self, reason: str, detail: str) -> None:
         self._events.append(Ended(reason, detail))
         self._over = True
-
-
-def _dotted(version: int) -> str:
-    return f"{version >> 16 & 0xFF}.{version >> 8 & 0xFF}.{version & 0xFF}"
