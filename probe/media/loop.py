@@ -155,7 +155,7 @@ def _encode(painter: Painter, fps: int, bitrate: int, way: str, stop: Callable[[
 
 
 def _parameters(painter: Painter, fps: int, bitrate: int) -> str:
-    band = len(BandWriter(painter.width, painter.height).write(_SAMPLE, True)) * fps
+    band = BandWriter(painter.width, painter.height).write(_SAMPLE, True)[1] * fps
     kbps = max(50, (bitrate - band) // 1000)
     level = h264_level(painter.width, painter.height, fps)
     return f"{_COMMON}:level={level}:bitrate={kbps}:vbv-maxrate={kbps}:vbv-bufsize={kbps}"

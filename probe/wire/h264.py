@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from probe.wire.h264_bits import BitReader, payload_of, se, ue
+from probe.wire.h264_bits import BitReader, number_of, payload_of, se, ue
 
 SLICE, IDR, SPS, PPS = 1, 5, 7, 8
 P, I = 0, 2  # noqa: E741  slice types as the standard names them
@@ -50,7 +50,7 @@ def read_sps(nal: bytes, rows: int | None = None) -> tuple[SequenceSet, bytes]:
     bits.at = start
     bits.ue()
     changed = before + ue((rows or found) - 1) + bits.rest()
-    return SequenceSet(columns, found, number_bits, order_bits), nal[:1] + payload_of(changed)
+    return SequenceSet(columns, found, number_bits, order_bits), nal[:1] + payload_of(number_of(changed))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,13 @@ Only sizes whose cells lie on the grid of 8 px can be written; `fits` says which
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from itertools import pairwise
 
 from probe.model.frames import FrameCode
 from probe.wire.framecode import BITS, LANDSCAPE, PORTRAIT, band_height, layout_for, pack
-from probe.wire.h264_bits import ue
+from probe.wire.h264_bits import Bits, number_of, ue
 
 QP = 51
 _STEP = 14  # levels between black and white
@@ -86,45 +87,47 @@ class BandWriter:
             cell = band_height(width, height) // LANDSCAPE.rows
             self._halves = [(16 * row // cell, (16 * row + 8) // cell) for row in range(self.rows)]
 
-    def write(self, code: FrameCode, inter: bool) -> str:
-        """The bits of all the band's macroblocks, in a slice of type P if `inter`, else I."""
+    def write(self, code: FrameCode, inter: bool, before: Bits = (0, 0)) -> Bits:
+        """The bits of all the band's macroblocks, in a slice of type P if `inter`, else I, after those of `before`."""
         spare, known = self._spare
         value = int.from_bytes(pack(code), "big") << spare | known
         cells = [value >> shift & self._mask for shift in self._shifts]
         lines = [line << 1 | ends for line, ends in zip(cells, self._ends, strict=True)]
-        return self._wide(lines, inter) if self.layout is LANDSCAPE else self._tall(lines, inter)
+        value, count = before
+        for row, size in self._wide(lines, inter) if self.layout is LANDSCAPE else self._tall(lines, inter):
+            value, count = value << size | row, count + size
+        return value, count
 
-    def _wide(self, lines: list[int], inter: bool) -> str:
-        out: list[str] = []
+    def _wide(self, lines: list[int], inter: bool) -> Iterator[Bits]:
         first, chunks = self._tables[inter]
         last = self.layout.columns - _CHUNK
         above = 0  # nothing, black, white: what lies above the row's first macroblock
         for upper, lower in self._halves:
             a, b = lines[upper], lines[lower]
-            out.append(first[above, a >> last << _CHUNK | b >> last])
-            out += [chunks[(a >> at & 31) << 5 | b >> at & 31] for at in range(last - _CHUNK, -1, -_CHUNK)]
+            value, count = first[above, a >> last << _CHUNK | b >> last]
+            for at in range(last - _CHUNK, -1, -_CHUNK):
+                more, size = chunks[(a >> at & 31) << 5 | b >> at & 31]
+                value, count = value << size | more, count + size
+            yield value, count
             above = 1 + (b >> (self.layout.columns - 1))
-        return "".join(out)
 
-    def _tall(self, lines: list[int], inter: bool) -> str:
+    def _tall(self, lines: list[int], inter: bool) -> Iterator[Bits]:
         start, edge, under = _portrait(inter)
-        out: list[str] = []
         above: list[int] = []
         for line in lines:
             whole = line << 1 | line & 1  # the last macroblock's outer half is cut off
             pairs = [whole >> at & 3 for at in range(2 * self.columns - 2, -1, -2)]
             if above:
-                out += [under[up << 2 | pair] for up, pair in zip(above, pairs, strict=True)]
+                row = [under[up << 2 | pair] for up, pair in zip(above, pairs, strict=True)]
             else:
-                out.append(start[pairs[0]])
-                out += [edge[(left & 1) << 2 | pair] for left, pair in pairwise(pairs)]
+                row = [start[pairs[0]], *(edge[(left & 1) << 2 | pair] for left, pair in pairwise(pairs))]
+            yield number_of("".join(row))
             above = pairs
-        return "".join(out)
 
 
 @lru_cache(maxsize=8)
-def _landscape(inter: bool, repeat: int) -> tuple[dict[tuple[int, int], str], list[str]]:
-    """Strings for the macroblocks under four columns of cells, each column `repeat` macroblocks wide. The first dictionary
+def _landscape(inter: bool, repeat: int) -> tuple[dict[tuple[int, int], Bits], list[Bits]]:
+    """Bits of the macroblocks under four columns of cells, each column `repeat` macroblocks wide. The first dictionary
     is for the beginning of a row, by what lies above (0 nothing, 1 black, 2 white) and four upper and lower cells; the list
     for the rest, by five upper and five lower cells, the first of each being the neighbour on the left."""
     again = _macroblock(inter, _HORIZONTAL, 0, 0, _BELOW) * (repeat - 1)
@@ -137,13 +140,13 @@ def _landscape(inter: bool, repeat: int) -> tuple[dict[tuple[int, int], str], li
         pairs = [(a >> at & 1) << 1 | b >> at & 1 for at in range(count, -1, -1)]
         return "".join(beside[left][pair] for left, pair in pairwise(pairs))
 
-    rest = [following(key >> 5, key & 31, _CHUNK) for key in range(1 << 10)]
+    rest = [number_of(following(key >> 5, key & 31, _CHUNK)) for key in range(1 << 10)]
     first = {}
     for above, luma in enumerate((0.5, 0, 1)):
         for key in range(1 << 8):
             a, b = key >> 4, key & 15
             begin = _macroblock(inter, _DC, (a >> 3) - luma, (b >> 3) - luma, _BELOW) + again
-            first[above, key] = begin + following(a, b, _CHUNK - 1)
+            first[above, key] = number_of(begin + following(a, b, _CHUNK - 1))
     return first, rest
 
 

@@ -34,7 +34,7 @@ from probe.wire.h264 import (
     read_sps,
 )
 from probe.wire.h264_band import QP, BandWriter
-from probe.wire.h264_bits import payload_of
+from probe.wire.h264_bits import Bits, number_of, payload_of
 
 _START = b"\x00\x00\x00\x01"
 
@@ -45,7 +45,7 @@ class _Picture:
 
     keyframe: bool
     before: bytes
-    header: tuple[str, str]
+    header: tuple[Bits, Bits]
     after: tuple[bytes, bytes]
 
 
@@ -69,7 +69,7 @@ class SplicedLoop:
     def unit(self, number: int, code: FrameCode, idr_id: int) -> tuple[bytes, bool]:
         """The access unit of picture `number` with its code, and whether it is an IDR. `idr_id` 0 or 1."""
         picture = self._pictures[number]
-        band = payload_of(picture.header[idr_id] + self._band.write(code, not picture.keyframe))
+        band = payload_of(self._band.write(code, not picture.keyframe, picture.header[idr_id]))
         return picture.before + band + picture.after[idr_id], picture.keyframe
 
     def _picture(self, unit: bytes) -> _Picture:
@@ -103,5 +103,5 @@ class SplicedLoop:
             header.written(self._set, first=first, kind=kind, qp_delta=header.qp_delta, deblocking=within, idr_id=i) for i in ids
         ]
         upper = [header.written(self._set, first=0, kind=kind, qp_delta=delta, deblocking=NO_DEBLOCK, idr_id=i) for i in ids]
-        after = [start + payload_of(bits + data) for bits in (lower if header.idr else lower[:1])]
-        return _Picture(header.idr, sets + start, (upper[0], upper[1]), (after[0], after[-1]))
+        after = [start + payload_of(number_of(bits + data)) for bits in (lower if header.idr else lower[:1])]
+        return _Picture(header.idr, sets + start, (number_of(upper[0]), number_of(upper[1])), (after[0], after[-1]))

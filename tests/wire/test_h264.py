@@ -18,7 +18,7 @@ from probe.wire.fmp4 import split_annexb
 from probe.wire.framecode import BITS, band_height
 from probe.wire.h264 import read_pps, read_slice, read_sps
 from probe.wire.h264_band import BandWriter, fits
-from probe.wire.h264_bits import BitReader, payload_of, se, ue
+from probe.wire.h264_bits import BitReader, number_of, payload_of, se, ue
 from probe.wire.h264_splice import SplicedLoop
 from tests.wire.codes import CODES, a_code
 
@@ -52,14 +52,14 @@ def shown(units: list[bytes]) -> list[np.ndarray]:
 
 @given(st.integers(0, 1 << 20), st.integers(-(1 << 20), 1 << 20), st.integers(1, 24))
 def test_what_is_written_is_read(unsigned, signed, count):
-    bits = BitReader(payload_of(ue(unsigned) + se(signed) + format(1, f"0{count}b") + "10"))
+    bits = BitReader(payload_of(number_of(ue(unsigned) + se(signed) + format(1, f"0{count}b") + "10")))
     assert (bits.ue(), bits.se(), bits.u(count), bits.rest()) == (unsigned, signed, 1, "10")
 
 
 @given(st.binary(min_size=1, max_size=60))
 def test_no_payload_holds_a_start_code_and_every_one_is_read_back(data):
     bits = format(int.from_bytes(b"\1" + data), "b")[1:]
-    masked = payload_of(bits)
+    masked = payload_of(number_of(bits))
     assert not any(masked[i : i + 2] == b"\0\0" and masked[i + 2] < 3 for i in range(len(masked) - 2))
     assert BitReader(masked).rest() == bits
 
