@@ -52,15 +52,11 @@ async def gone(sandbox: Sandbox) -> bool:
     return await protocols(sandbox) == []
 
 
-@pytest.mark.parametrize("ingest", [on_air, on_rtmp], ids=["whip", "rtmp"])
-async def test_every_way_out_shows_and_sounds_what_came_in(sandbox: Sandbox, probe: User, viewer: User, ingest) -> None:
-    room = await probe.room()
-    async with (
-        ingest(probe, room),
-        watching(viewer, room) as whep,
-        flv(viewer, room) as body,
-        flv(viewer, room, socket=True) as ws,
-    ):
+async def seen_and_heard(sandbox: Sandbox, probe: User, viewer: User, room: str) -> None:
+    """A room on air, by every way out at once."""
+    async with watching(viewer, room) as whep, flv(viewer, room) as body, flv(viewer, room, socket=True) as ws:
+        folders = await asyncio.gather(variants(viewer, room, "hls"), variants(viewer, room, "ll"))
+        await asyncio.gather(*(by_segments(viewer, url) for urls in folders for url in urls))
         await wait_until(lambda: len(whep.ours) > 15 and whep.units["audio"] > 15, 8, "WHEP")
         for seen in (body, ws):
             await wait_until(lambda seen=seen: len(seen.ours) > 30 and len(seen.chirps) >= 2, 8, "FLV")
@@ -68,16 +64,23 @@ async def test_every_way_out_shows_and_sounds_what_came_in(sandbox: Sandbox, pro
             sequences = [picture.code.sequence for picture in seen.ours]
             assert sequences == list(range(sequences[0], sequences[0] + len(sequences)))
             assert all(abs(skew) < 0.02 for skew in seen.skews()), seen.skews()
-        assert await protocols(sandbox) == sorted(["http-flv", "http-flv", "whep", "whip" if ingest is on_air else "rtmp"])
-        for folder in ("hls", "ll"):
-            for url in await variants(viewer, room, folder):
-                await wait_until(lambda url=url: many(viewer, url, 3), 10, url)
-                media = await playlist(viewer, url)
-                seen = await read(viewer, media, media.segments[-3:])
-                assert len(seen.ours) > 45, url
-                assert seen.pictures[0].height == (180 if "small" in url else 360)
-                assert seen.chirps and all(abs(skew) < 0.02 for skew in seen.skews()), seen.skews()
-                assert {packet.codec for packet in seen.packets} == {"h264", "aac"}
+
+
+async def by_segments(viewer: User, url: str) -> None:
+    await wait_until(lambda: many(viewer, url, 3), 10, url)
+    media = await playlist(viewer, url)
+    seen = await read(viewer, media, media.segments[-3:])
+    assert len(seen.ours) > 45, url
+    assert seen.pictures[0].height == (180 if "small" in url else 360)
+    assert seen.chirps and all(abs(skew) < 0.02 for skew in seen.skews()), seen.skews()
+    assert {packet.codec for packet in seen.packets} == {"h264", "aac"}
+
+
+async def test_every_way_out_shows_and_sounds_what_came_in_either_way(sandbox: Sandbox, probe: User, viewer: User) -> None:
+    rooms = [await probe.room(), await probe.room()]
+    async with on_air(probe, rooms[0]), on_rtmp(probe, rooms[1]):
+        await asyncio.gather(*(seen_and_heard(sandbox, probe, viewer, room) for room in rooms))
+        assert await protocols(sandbox) == ["rtmp", "whip"]
     await wait_until(lambda: gone(sandbox))
 
 
