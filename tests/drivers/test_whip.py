@@ -7,12 +7,13 @@ import time
 
 import pytest
 
+from probe.drivers.whep import WhepViewer
 from probe.drivers.whip import WhipPublisher
 from probe.errors import Failure, Unsupported
 from probe.model.frames import PublishRecord
 from probe.model.stage import Phase, Stage
 from probe.net.client import Credential, origin_of
-from tests.drivers.rtc_session import publisher, session
+from tests.drivers.rtc_session import publisher, session, viewer
 from tests.drivers.signalling import only_codec, replaced, rogue, without, without_video
 from tests.peers import pion
 from tests.tools import wait_until
@@ -99,6 +100,32 @@ async def test_a_server_that_takes_another_codec_only_is_unsupported() -> None:
         with pytest.raises(Unsupported, match="offered H264 42e01f.* answered VP9"):
             async with WhipPublisher().open(publisher(f"{server.url}/session"), io):
                 pass
+
+
+async def test_a_programme_in_vp8_is_offered_as_such_and_acknowledged() -> None:
+    async with pion.running() as server, session(server.url) as io:
+        async with WhipPublisher().open(publisher(f"{server.url}/whip", codec="vp8"), io):
+            record = await io.acknowledged()
+            assert record.frames > 0
+        assert io.facts["codec"] == "vp8"
+
+
+async def test_a_server_without_vp8_makes_a_programme_in_vp8_unsupported() -> None:
+    async with rogue(spoil=replaced(r"VP8/", "VP9/")) as server, session(server.url) as io:
+        with pytest.raises(Unsupported, match="offered VP8"):
+            async with WhipPublisher().open(publisher(f"{server.url}/session", codec="vp8"), io):
+                pass
+
+
+async def test_a_viewer_that_joins_makes_the_loop_jump_to_a_keyframe_and_sees_it_intact() -> None:
+    async with pion.running() as server, session(server.url) as sender, session(server.url) as io:
+        async with WhipPublisher().open(publisher(f"{server.url}/whip", programme="portrait30"), sender):
+            await sender.acknowledged()
+            async with WhepViewer().open(viewer(f"{server.url}/whep"), io):
+                frames = await io.frames(60)
+    assert {(frame.width, frame.height) for frame in frames} == {(360, 640)}
+    assert [frame.intact for frame in frames].count(True) >= 50
+    assert False not in [frame.intact for frame in frames]
 
 
 async def test_the_token_is_sent_with_the_offer() -> None:
