@@ -43,6 +43,8 @@ class Renditions:
         if self._opened:
             return
         read = await self.source.first()
+        if isinstance(read, Media) and read.skipped:
+            raise Failure(Phase.PLAYLIST, "malformed", "a delta update nobody asked for")
         self._opened = True
         if isinstance(read, Media):
             self.media = read

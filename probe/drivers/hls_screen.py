@@ -145,12 +145,11 @@ class Screen:
         self._queue(self._units, units)
 
     async def take_sound(self, piece: Piece) -> None:
-        """A piece of the sound's own rendition. Raises Failure(segment or part)."""
+        """A piece of the sound's own rendition. Raises Failure(segment or part); Unsupported for what we cannot hear."""
         packets = await self._demuxed(self._sound_demuxer, piece)
         sound = [p for p in packets if p.kind == "audio" and p.codec in _HEARD and p.pts is not None]
         if not sound:
-            with _named(piece.phase):
-                raise Failure(Phase.SEGMENT, "empty", "a piece of sound without sound we can hear")
+            raise Unsupported(f"{packets[0].codec} where sound was to be")
         if self._offset is not None:
             self._queue(self._sounds, self._heard(sound, self._offset, piece.arrived))
 

@@ -17,6 +17,7 @@ from probe.drivers.hls_source import Abandoned, Piece, Source
 from probe.errors import Failure, Unsupported
 from probe.model.clock import NS
 from probe.model.stage import Phase
+from probe.wire.cmcd import Kind
 from probe.wire.delivery import Meter
 from probe.wire.follow import Follower, Taken
 from probe.wire.playlist_facts import Media
@@ -83,7 +84,8 @@ class Track:
     def update(self, media: Media, began: int, skipped: int) -> bool:
         moved = self.follower.update(media, began, self.io.clock.now())
         self.meter.reloaded(self.follower.backwards)
-        self.io.facts["target_duration"] = f"{media.target_duration:g} s"
+        if self.source.kind is not Kind.AUDIO:
+            self.io.facts["target_duration"] = f"{media.target_duration:g} s"
         if moved:
             self.news.set()
         if left := self.follower.skipped - skipped:

@@ -285,6 +285,8 @@ class Sound:
 
     def ended(self, failure: Failure) -> None:
         self._gone = True
+        if failure.reason != "ended":
+            self._picture.note(f"the sound is not listened to: {failure.outcome.detail}")
         self.track.news.set()
 
     def loaded(self) -> None:

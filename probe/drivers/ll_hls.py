@@ -28,6 +28,7 @@ from probe.drivers.hls_viewer import watching
 from probe.errors import Failure, ProbeError
 from probe.model.clock import NS
 from probe.model.stage import Phase
+from probe.wire.cmcd import Kind
 from probe.wire.delivery import Meter
 from probe.wire.delta import merged
 from probe.wire.follow import Taken
@@ -116,14 +117,18 @@ class PartTrack(Track):
     def update(self, media: Media, began: int, skipped: int) -> bool:
         self._began = began
         self._moved = super().update(media, began, skipped)
-        parts = f"parts of {self.follower.pace:g} s" if self.follower.parted else "no parts: played as HLS"
-        blocking = ", blocking reload" if media.can_block and self._unblocked < _PATIENCE else ""
-        delta = ", delta updates" if media.skip_until and self._unmerged < _PATIENCE else ""
-        self.io.facts["low_latency"] = f"{parts}{blocking}{delta}"
+        if self.source.kind is not Kind.AUDIO:
+            self._describe(media)
         if media.init_hint not in (None, self._foreseen) and self.group is not None:
             self._foreseen = media.init_hint
             self.group.create_task(_quietly(self.source.prefetch, media.init_hint))
         return self._moved
+
+    def _describe(self, media: Media) -> None:
+        parts = f"parts of {self.follower.pace:g} s" if self.follower.parted else "no parts: played as HLS"
+        blocking = ", blocking reload" if media.can_block and self._unblocked < _PATIENCE else ""
+        delta = ", delta updates" if media.skip_until and self._unmerged < _PATIENCE else ""
+        self.io.facts["low_latency"] = f"{parts}{blocking}{delta}"
 
     @property
     def pause(self) -> float:

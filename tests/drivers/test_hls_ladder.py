@@ -134,6 +134,19 @@ async def test_segments_of_sound_alone_are_empty(io: FakeIO, monkeypatch: pytest
                 pass
 
 
+async def test_sound_we_cannot_hear_ends_nothing_and_is_told_once(io: FakeIO):
+    master = (
+        '#EXTM3U\n#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",NAME="en",DEFAULT=YES,URI="sound.m3u8"\n'
+        '#EXT-X-STREAM-INF:BANDWIDTH=200000,AUDIO="a"\nmedia.m3u8\n'
+    )
+    sound = "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\ntrack.ts\n"
+    broken = {"master": body(master.encode()), "sound": body(sound.encode()), "track": body(mpeg2())}
+    async with Origin(broken=broken).running() as origin:
+        async with HlsViewer().open(spec(f"{origin.url}/master.m3u8"), io):
+            await io.pictures(25)
+    assert io.notes == ["the sound is not listened to: unsupported: mpeg2video where sound was to be"]
+
+
 async def test_a_list_that_goes_back_is_told(io: FakeIO):
     async with Origin(listed=12).running() as origin:
         async with HlsViewer().open(spec(f"{origin.url}/media.m3u8"), io):

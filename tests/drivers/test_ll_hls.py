@@ -153,6 +153,14 @@ async def test_a_server_without_parts_is_played_as_plain_hls_and_that_is_told(io
     assert not any(name[0] == "p" and name[1:].isdigit() for name in origin.asked)
 
 
+async def test_a_media_playlist_without_a_master_will_do(io: FakeIO):
+    async with LowLatencyOrigin().running() as origin:
+        async with viewing(origin, io, url=origin.url.replace("master", "media")):
+            assert in_a_row(await io.pictures(5))
+    assert origin.asked["master"] == 0
+    assert io.of(Ladder) == []
+
+
 async def test_live_latency_is_the_platforms_wall_clock_against_ours(io: FakeIO):
     async with LowLatencyOrigin().running() as origin, viewing(origin, io):
         await io.pictures(1)
