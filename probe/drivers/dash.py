@@ -14,13 +14,12 @@ Not here: switching between representations, encryption, several BaseURLs at onc
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
-from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
 
 from probe.drivers.base import SessionIO, Spec
 from probe.drivers.dash_source import Source, check, describe, ladder
+from probe.drivers.dash_track import Track
 from probe.drivers.hls_retry import STRIKES, backoff, persist, strike
 from probe.drivers.hls_screen import Screen
 from probe.drivers.hls_source import Piece
@@ -32,9 +31,6 @@ from probe.model.stage import Phase, Stage
 from probe.wire.delivery import EVERY, Meter
 from probe.wire.mpd import Manifest, Period
 from probe.wire.mpd_follow import Due, Follower
-
-T = TypeVar("T")
-Pieces = AsyncGenerator[tuple[Piece, int], None]
 
 _ROOM_PAUSE = 0.25
 _LOOK = 1.0  # seconds at most between looks at what is next, for the manifest may have changed meanwhile
@@ -94,28 +90,11 @@ async def scout(spec: Spec, io: SessionIO) -> bool:
         await http.close()
 
 
-@dataclass(slots=True)
-class _Track:
-    """One kind of media as it is fetched. `shown` chunks of the segment under way were handed on; `held`: came, but of no use
-    without what follows, and `why`. `last`: the monotonic instant its last piece arrived."""
-
-    kind: str
-    follower: Follower
-    news: asyncio.Event = field(default_factory=asyncio.Event)
-    due: Due | None = None
-    under_way: Pieces | None = None
-    shown: int = 0
-    held: Piece | None = None
-    held_count: int = 0
-    why: Failure | None = None
-    last: int | None = None
-
-
 class _Viewer:
     def __init__(self, source: Source, screen: Screen, io: SessionIO) -> None:
         self.source, self.screen, self.io = source, screen, io
-        self.video = _Track("video", Follower(lambda period: source.choose(period, "video")))
-        self.audio = _Track("audio", Follower(lambda period: source.choose(period, "audio")))
+        self.video = Track("video", source, self._picture, self._buffered)
+        self.audio = Track("audio", source, self._sound, self._buffered)
         self._meter = Meter()
         self._pace = 0.0  # seconds in which the next piece of picture should come
         self._reload = asyncio.Event()  # what the manifest leads to is not there
@@ -128,11 +107,11 @@ class _Viewer:
 
     async def start(self) -> None:
         await persist(self._first_manifest)
-        arrived = await persist(self._first_picture)
-        self.io.stages.enter(Stage.PROBE, arrived)
+        first = await persist(self._first_picture)
+        assert self.video.last is not None
+        self.io.stages.enter(Stage.PROBE, self.video.last)
         self.source.stages = None
-        assert self.video.due is not None
-        self.audio.follower.begin_with(self.video.due)
+        self.audio.follower.begin_with(first)
 
     def parts(self) -> list[Coroutine[None, None, None]]:
         """What runs side by side from the first picture on."""
@@ -157,7 +136,7 @@ class _Viewer:
         if chosen.template.chunked:
             self.io.facts["low_latency"] = "segments come in chunks"
 
-    async def _first_picture(self) -> int:
+    async def _first_picture(self) -> Due:
         """Until the first piece with a picture; the segment it began goes on being fetched afterwards."""
         if self.io.clock.now() - self._loaded >= self._interval() * NS:
             await self._load()
@@ -167,24 +146,18 @@ class _Viewer:
         if due is None:
             raise self._useless or Failure(Phase.PLAYLIST, "empty", "no segment is listed that is there")
         await asyncio.sleep(max(0, due.at - wall) / NS)
-        track.due, track.shown, track.under_way = due, 0, self._pieces(track, due)
+        track.begin(due)
         try:
-            async for found in track.under_way:
-                await self._show(track, due, found)
-                if track.shown:
-                    break
-            else:
-                raise track.why or Failure(Phase.SEGMENT, "empty", "a segment without a picture")
+            while not track.shown:
+                await track.go_on()
         except (Failure, Unsupported) as error:
-            await self._leave(track)
             if isinstance(error, Failure) and error.phase in (Phase.SEGMENT, Phase.KEYFRAME) and not _unfetched(error):
                 track.follower.take(due)
                 track.follower.give_up()
                 self._useless = error
             raise
         track.follower.take(due)
-        assert track.last is not None
-        return track.last
+        return due
 
     # -- the life of it
 
@@ -206,31 +179,25 @@ class _Viewer:
                 tries = 0
                 self._look_for_life()
 
-    async def _fetch(self, track: _Track) -> None:
+    async def _fetch(self, track: Track) -> None:
         """Fetch what is there of one kind of media, as far ahead as a player would."""
         tries = strikes = 0
         while self.screen.ending is None:
             if track.due is None:
                 await self._next(track)
                 continue
-            track.under_way = track.under_way or self._pieces(track, track.due)
             try:
-                async for piece in track.under_way:
-                    await self._show(track, track.due, piece)
-                if track.held is not None:
-                    raise track.why or Failure(Phase.SEGMENT, "empty", f"a segment without {track.kind}")
-                track.due = track.under_way = None
+                while await track.go_on():
+                    pass
                 tries = strikes = 0
                 continue
             except Unsupported as unsupported:
-                await self._leave(track)
                 if track is self.audio:  # the picture is what we came for
                     self._note(f"the sound is not listened to: {unsupported}")
                 else:
                     self.screen.end(Failure(Phase.PLAYING, "undecodable", str(unsupported)))
                 return
             except Failure as failure:
-                await self._leave(track)
                 self._fatal(failure)
                 tries += 1
                 strikes += strike(failure)
@@ -242,12 +209,15 @@ class _Viewer:
                 if strikes >= STRIKES:
                     self._note(f"{track.kind} segment {track.due.spot.number} was left out: {failure}")
                     track.follower.give_up()
-                if strikes >= STRIKES or self._jump(track):
                     track.due = None
-                    tries = strikes = 0
             await asyncio.sleep(backoff(tries))
+            if track.due is not None and self._jump(track):
+                track.follower.skipped += 1
+                track.due = None
+            if track.due is None:
+                tries = strikes = 0
 
-    async def _next(self, track: _Track) -> None:
+    async def _next(self, track: Track) -> None:
         """Wait for the next segment to be there, or for what could change which it is."""
         while self.screen.full if track is self.video else self.screen.sound_full:  # it drains as time passes, no event says so
             if track is self.video:
@@ -260,7 +230,7 @@ class _Viewer:
             self._note(f"{left} {track.kind} segments were left out: they were gone before we came")
         if due is not None and due.at <= wall:
             track.follower.take(due)
-            track.due, track.shown, track.held, track.held_count = due, 0, None, 0
+            track.begin(due)
             if due.anew and track is self.video:
                 self._meter.discontinuity()
             return
@@ -285,7 +255,7 @@ class _Viewer:
 
     async def close(self) -> None:
         for track in (self.video, self.audio):
-            await self._leave(track)
+            await track.leave()
         self.screen.close()
         if self.video.follower.skipped:
             self.io.facts["skipped_segments"] = str(self.video.follower.skipped)
@@ -304,53 +274,25 @@ class _Viewer:
             track.news.set()
         self._meter.reloaded(self.video.follower.backwards)
 
-    async def _pieces(self, track: _Track, due: Due) -> Pieces:
-        """(piece, how many chunks), beyond what was handed on already."""
-        buffered = self.screen.level if self.screen.player.started else None
-        track.held, track.held_count = None, 0
-        if not due.representation.template.chunked:
-            yield await self.source.fetch(due, buffered=buffered), 1
-            return
-        async with aclosing(self.source.chunks(due, track.shown, buffered=buffered)) as pieces:
-            async for piece in pieces:
-                yield piece
+    async def _picture(self, piece: Piece, due: Due, anew: bool) -> None:
+        chunked, level = due.representation.template.chunked, self.screen.level
+        await self.screen.take(piece, 0.0 if chunked else due.duration, anew)
+        self._pace = max(0.0, self.screen.level - level) if chunked else due.duration
+        self._meter.came(piece.arrived, self._pace)
+        self.io.feed.post(Refill(at=piece.arrived))
+        if self.screen.player.rebuffers > self._rebuffers:
+            self._rebuffers = self.screen.player.rebuffers
+            self.source.cmcd.starved()
 
-    async def _show(self, track: _Track, due: Due, found: tuple[Piece, int]) -> None:
-        piece, count = found
-        chunked = due.representation.template.chunked
-        if track.held is not None:
-            piece = replace(piece, data=track.held.data + piece.data, init=piece.init or track.held.init, wall=track.held.wall)
-        level = self.screen.level
-        anew = due.anew and not track.shown
-        try:
-            if track is self.audio:
-                await self.screen.take_sound(piece)
-            else:
-                await self.screen.take(piece, 0.0 if chunked else due.duration, anew)
-        except Failure as failure:
-            if not chunked or failure.reason not in ("none", "empty"):
-                raise
-            track.held, track.held_count, track.why = piece, track.held_count + count, failure
-            return
-        track.shown += count + track.held_count
-        track.held, track.held_count = None, 0
-        track.last = piece.arrived
-        if track is self.video:
-            self._pace = max(0.0, self.screen.level - level) if chunked else due.duration
-            self._meter.came(piece.arrived, self._pace)
-            self.io.feed.post(Refill(at=piece.arrived))
-            if self.screen.player.rebuffers > self._rebuffers:
-                self._rebuffers = self.screen.player.rebuffers
-                self.source.cmcd.starved()
+    async def _sound(self, piece: Piece, due: Due, anew: bool) -> None:
+        await self.screen.take_sound(piece)
 
-    async def _leave(self, track: _Track) -> None:
-        if track.under_way is not None:
-            await track.under_way.aclose()
-            track.under_way = None
+    def _buffered(self) -> float | None:
+        return self.screen.level if self.screen.player.started else None
 
     # -- what is wrong
 
-    def _jump(self, track: _Track) -> bool:
+    def _jump(self, track: Track) -> bool:
         """After the picture stood for long, go nearer to live, and tell it."""
         wall = self.source.wall()
         if track is self.audio or not self.screen.standing or not track.follower.far_behind(wall):
@@ -365,7 +307,7 @@ class _Viewer:
             self.audio.follower.begin_with(due)
         return True
 
-    def _trouble(self, track: _Track, failure: Failure) -> None:
+    def _trouble(self, track: Track, failure: Failure) -> None:
         """A segment could not be had: perhaps the manifest has changed; perhaps there are no more."""
         if not strike(failure):
             return

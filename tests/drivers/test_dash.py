@@ -362,6 +362,20 @@ async def test_an_edge_that_answers_503_for_a_while_ends_nothing(io: FakeIO, qui
     assert got == list(range(got[0], got[0] + 30))
 
 
+async def test_after_the_picture_stood_for_long_it_goes_on_nearer_to_live(io: FakeIO):
+    async with Packager().running() as origin, viewing(origin, io):
+        await io.pictures(1)
+        origin.broken["segment"] = status(503)
+        await wait_until(lambda: origin.passed > origin.age + 3.6, 5)
+        del origin.broken["segment"]
+        got = sequences(await io.pictures(45))
+    hole = [(a, b) for a, b in pairwise(got) if b != a + 1]
+    assert len(hole) == 1 and hole[0][1] - hole[0][0] > 20
+    assert len(io.rebuffers) == 1 and io.rebuffers[0].took > NS
+    assert any("after rebuffering" in note for note in io.notes)
+    assert any(headers.get("CMCD-Status") == "bs" for headers in origin.headers)
+
+
 async def test_a_segment_that_never_comes_is_left_out_and_told(io: FakeIO, quick: None):
     async with Packager(broken={"10": status(500)}).running() as origin, viewing(origin, io):
         got = sequences(await io.pictures(25))
