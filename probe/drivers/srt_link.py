@@ -147,10 +147,10 @@ class Link:
         self._turn(self._io.clock.now())
 
     def _broken(self, error: OSError) -> None:
-        if self.up:
-            self._fail(Failure(Phase.PLAYING, "reset", f"the far side's port is closed ({error.strerror})"))
-        else:
+        if not self.up:
             self._fail(Failure(Phase.HANDSHAKE, "refused", f"nobody listens there ({error.strerror})"))
+        elif isinstance(error, ConnectionRefusedError):  # a way that is gone may come back, and silence would tell
+            self._fail(Failure(Phase.PLAYING, "reset", f"the far side's port is closed ({error.strerror})"))
 
     def _tick(self) -> None:
         self._timer = None

@@ -8,6 +8,7 @@ stamped as it is read. At most 64 are read per wake-up, so that a flood cannot h
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections.abc import Callable
 
@@ -16,11 +17,13 @@ from probe.model.clock import Clock
 _LARGEST = 2048
 _BATCH = 64
 _BUFFER = 1 << 20
+_TOLD = frozenset({errno.ECONNREFUSED, errno.ENETUNREACH, errno.EHOSTUNREACH})
 
 
 class Endpoint:
-    """`received` is given batches of (datagram, monotonic ns); `broken` the OSError that the socket reports. Both on the loop,
-    neither after `close`. OSError where there is no way to the address."""
+    """`received` is given batches of (datagram, monotonic ns), `broken` what the network says of the way there: refused or
+    unreachable. What else a send comes to (a filter's EPERM) is a datagram lost. Both are called on the loop, neither after
+    `close`. OSError where there is no way to the address."""
 
     def __init__(
         self,
@@ -54,7 +57,7 @@ class Endpoint:
                 self.lost += 1
             except OSError as error:  # what an earlier datagram came to is told here as well
                 self.lost += 1
-                self._broken(error)
+                self._tell(error)
 
     def close(self) -> None:
         if self._sock.fileno() >= 0:
@@ -76,7 +79,11 @@ class Endpoint:
         if batch:
             self._received(batch)
         if failed is not None:
-            self._broken(failed)
+            self._tell(failed)
+
+    def _tell(self, error: OSError) -> None:
+        if error.errno in _TOLD:
+            self._broken(error)
 
 
 def _sockaddr(ip: str, port: int) -> tuple[str, int] | tuple[str, int, int, int]:

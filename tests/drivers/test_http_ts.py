@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -20,7 +21,7 @@ from probe.model.stage import Phase, Stage
 from probe.net.client import Credential
 from tests.drivers.rtc_session import Session, session
 from tests.drivers.srt_platform import ts
-from tests.tools import wait_until
+from tests.tools import free_port, requires, spawn, wait_until
 from tests.wire.ts_made import made
 
 Body = Callable[[web.StreamResponse], Awaitable[None]]
@@ -100,6 +101,20 @@ async def test_it_shows_every_picture_as_it_comes():
     assert io.facts == {"server": "planted", "codec": "h264", "audio": "aac"}
     (request,) = io.requests
     assert (request.purpose, request.status) == ("http-ts", 200)
+
+
+async def test_what_ffmpeg_serves_is_seen(tmp_path: Path):
+    ffmpeg, port = requires("ffmpeg"), free_port()
+    source = ["-re", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25", "-f", "lavfi", "-i", "sine=frequency=440"]
+    codec = ["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "25", "-pix_fmt", "yuv420p", "-c:a", "aac"]
+    url = f"http://127.0.0.1:{port}/live.ts"
+    with spawn([ffmpeg, *source, *codec, "-f", "mpegts", "-listen", "1", url], tmp_path / "ffmpeg.log"):
+        await wait_until(lambda: f":{port:04X} " in Path("/proc/net/tcp").read_text(), 10, "ffmpeg's port")
+        async with session("127.0.0.1") as io, HttpTsViewer().open(spec(url), io):
+            frames = await io.frames(40)
+    assert {(frame.width, frame.height) for frame in frames} == {(320, 180)}
+    assert (io.facts["codec"], io.facts["audio"]) == ("h264", "aac")
+    assert "ts_cut_short" not in io.facts
 
 
 async def test_the_wait_for_a_keyframe_is_a_stage():
