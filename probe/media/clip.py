@@ -12,7 +12,7 @@ from itertools import count
 from types import TracebackType
 from typing import BinaryIO
 
-from probe.media.encode import AUDIO_CLOCK
+from probe.media.encode import AUDIO_CLOCK, AacEncoder
 from probe.media.mux import SegmentMuxer, make_init
 from probe.media.picture import Synthesizer
 from probe.media.programme import EncodedUnit, Programme
@@ -73,12 +73,14 @@ class LivePipe:
         if not self._open:
             if not unit.keyframe or unit.kind != "video":
                 return
-            audio = AudioTrack("opus", AUDIO_CLOCK, self._programme.channels) if self._programme.audio else None
-            self._sink.write(make_init(unit.data, audio) or b"")
+            playing = self._programme
+            track = AudioTrack(playing.audio_codec, AUDIO_CLOCK, playing.channels, playing.audio_config)
+            self._sink.write(make_init(unit.data, track if playing.audio else None) or b"")
             self._open = True
         if unit.kind == "video":
             run = Run(1, unit.pts, [Sample(to_lengths(split_annexb(unit.data)), TICKS, unit.keyframe)])
         else:
-            run = Run(2, unit.pts, [Sample(unit.data, Synthesizer.BLOCK, True)])
+            samples = AacEncoder.BLOCK if self._programme.audio_codec == "aac" else Synthesizer.BLOCK
+            run = Run(2, unit.pts, [Sample(unit.data, samples, True)])
         self._sink.write(media_segment(next(self._numbers), [run]))
         self._sink.flush()

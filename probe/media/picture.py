@@ -26,7 +26,8 @@ from probe.wire.picture import LOOP, MIDDLE, PATCH, SWING, grid_of, signs
 _NEUTRAL = 128
 _BLACK = 16
 _STRIP = 32  # px of checks
-_GRAIN, _GRAINS = 2.5, 8  # luma (standard deviation); fields of it, used in turn
+_GRAIN = 2.5  # luma, standard deviation
+_SHIFT = 64  # px by which it moves at most
 _CHIRP_LEVEL = 0.35
 _HISS_LEVEL = 0.01
 
@@ -88,16 +89,16 @@ class Painter:
         y, u, v = (_view(frame, i) for i in range(3))
         whole = self._y.copy()
         self._patch(whole, number)
-        grain = self._grain[number % LOOP * 37 % _GRAINS]
-        whole[self._strip :] += grain[self._strip : self.height, : self.width]
+        down, over = number % LOOP * 37 % _SHIFT, number % LOOP * 23 % _SHIFT
+        whole[self._strip :] += self._grain[down + self._strip : down + self.height, over : over + self.width]
         y[:], u[:], v[:] = whole[self.band :], self._u[self.band // 2 :], self._v[self.band // 2 :]
         return frame
 
     @cached_property
     def _grain(self) -> NDArray[np.uint8]:
-        """As many fields of it, to be added modulo 256."""
-        dice = np.random.default_rng(11)
-        return dice.normal(0, _GRAIN, (_GRAINS, self.height, self.width)).round().astype(np.int8).view(np.uint8)
+        """A field of it, moved about from picture to picture, to be added modulo 256."""
+        field = np.random.default_rng(11).standard_normal((self.height + _SHIFT, self.width + _SHIFT), np.float32)
+        return (field * _GRAIN).round().astype(np.int8).view(np.uint8)
 
     def _patch(self, y: NDArray[np.uint8], number: int) -> None:
         for patch, level in zip(self._patches, self._levels[number % LOOP], strict=True):

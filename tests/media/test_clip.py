@@ -49,13 +49,19 @@ def test_a_clip_may_be_black_or_silent():
     assert all(picture.black and picture.code for picture in pictures) and chirps == []
 
 
-def test_a_live_pipe_can_be_read_while_it_runs():
+@pytest.mark.parametrize("codec", ["opus", "aac"])
+def test_a_live_pipe_can_be_read_while_it_runs(codec):
     clock = SystemClock()
     read, write = os.pipe()
     got: list[Any] = []
-    with open(write, "wb") as sink, LivePipe(Programme("360p30", clock=clock, ids=IDS), sink) as pipe, open(read, "rb") as source:
+    with (
+        open(write, "wb") as sink,
+        LivePipe(Programme("360p30", clock=clock, ids=IDS, audio_codec=codec), sink) as pipe,
+        open(read, "rb") as source,
+    ):
         inspector = Inspector(clock)
         with av.open(source, "r", format="mp4", options={"probesize": "20000"}) as container:
+            assert container.streams.audio[0].codec_context.name in (codec, "lib" + codec)
             for frame in container.decode(video=0):
                 got.append(inspector.picture(frame, arrived=0, size=0, keyframe=False))
                 if len(got) == 40:

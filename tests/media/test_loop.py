@@ -155,8 +155,9 @@ def test_black_and_frozen_are_encoded_live_and_the_loop_goes_on_from_a_keyframe(
     assert False not in [record.intact for record, _ in records[38:]]
 
 
-def test_a_loop_is_built_once_and_found_again(cache, tmp_path):
-    first, second = loaded(cache), loaded(cache)
+@pytest.mark.parametrize("size", [(640, 360), (360, 640)])
+def test_a_loop_is_built_once_and_found_again(cache, tmp_path, size):
+    first, second = (load(*size, 30, RATE, cache) for _ in range(2))
     assert first.built and not second.built and first.rate == second.rate
     assert first.spliced.unit(31, code_of(1), 1) == second.spliced.unit(31, code_of(1), 1)
     (entry,) = (tmp_path / "cache").iterdir()
