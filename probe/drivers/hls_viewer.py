@@ -3,8 +3,6 @@
 A start is: master playlist, rendition, media playlist, init section, the media at the live position, its first picture. From
 then on the playlist is followed, media is fetched ahead of need and pictures are shown when they are due. Renditions change
 between segments, by the rule of wire/abr.py. After the picture stood for long, play goes on nearer to live; it never hurries.
-
-The sound's rendition ends nothing: where it cannot be had that is noted, and the sound check of a run will say so.
 """
 
 from __future__ import annotations
@@ -17,8 +15,9 @@ from probe.drivers.base import SessionIO, Spec
 from probe.drivers.hls_ladder import Renditions
 from probe.drivers.hls_retry import persist
 from probe.drivers.hls_screen import Screen
+from probe.drivers.hls_sound import Sound
 from probe.drivers.hls_source import Abandoned, Piece, Source
-from probe.drivers.hls_track import Track
+from probe.drivers.hls_track import Sink, Track
 from probe.errors import Failure, Unsupported
 from probe.model.clock import NS
 from probe.model.frames import Refill
@@ -35,7 +34,7 @@ FROZEN = 10 * NS
 _AGAIN = 30 * NS  # for so long nothing is abandoned for the sake of a rendition that could not be had
 _MAX_NOTES = 20
 
-MakeTrack = Callable[[Source, SessionIO, "Picture | Sound", Meter], Track]
+MakeTrack = Callable[[Source, SessionIO, Sink, Meter], Track]
 
 
 class Picture:
@@ -65,7 +64,7 @@ class Picture:
         self.track.source.stages = self.renditions.source.stages = None
         self.begun = True
         if self.renditions.sound is not None:
-            self.sound = Sound(self)
+            self.sound = Sound(self.screen, self.note)
             self.sound.track = self._make(self.renditions.sound, self.io, self.sound, Meter())
 
     async def _first_list(self) -> None:
@@ -232,73 +231,6 @@ class Picture:
             self.io.facts["skipped_segments"] = str(follower.skipped)
         if follower.restarts:
             self.io.facts["playlist_restarts"] = str(follower.restarts)
-
-
-class Sound:
-    """Sound of a rendition of its own, into the picture's screen."""
-
-    track: Track
-
-    def __init__(self, picture: Picture) -> None:
-        self._picture = picture
-        self._gone = False
-        self._told = False
-
-    async def listen(self) -> None:
-        """Follow and fetch it, as long as it can be had."""
-        try:
-            await persist(self.track.load)
-        except (Failure, Unsupported) as error:
-            self._picture.note(f"the sound is not listened to: {error}")
-            return
-        async with asyncio.TaskGroup() as group:
-            self.track.group = group
-            group.create_task(self.track.follow())
-            group.create_task(self.track.fetch())
-        self.track.close()
-
-    @property
-    def full(self) -> bool:
-        return self._picture.screen.sound_full
-
-    @property
-    def level(self) -> float | None:
-        return None
-
-    @property
-    def over(self) -> bool:
-        return self._gone or self._picture.over
-
-    async def take(self, piece: Piece, taken: Taken) -> None:
-        await self._picture.screen.take_sound(piece)
-
-    def give_up(self, size: int, whole: int | None, passed: float, duration: float) -> bool:
-        return False
-
-    async def abandoned(self, why: Abandoned) -> None:
-        pass
-
-    async def next(self) -> Taken | None:
-        if self.track.follower.far_behind():
-            self.track.follower.to_live()
-        return self.track.follower.take()
-
-    def ended(self, failure: Failure) -> None:
-        self._gone = True
-        if failure.reason != "ended":
-            self._picture.note(f"the sound is not listened to: {failure.outcome.detail}")
-        self.track.news.set()
-
-    def loaded(self) -> None:
-        pass
-
-    def failed(self, failure: Failure) -> None:
-        if not self._told:
-            self._told = True
-            self._picture.note(f"the sound's rendition: {failure}")
-
-    def note(self, text: str) -> None:
-        self._picture.note(f"sound: {text}")
 
 
 @asynccontextmanager
