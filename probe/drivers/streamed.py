@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TypeAlias
 
-from probe.drivers.base import SessionIO
+from probe.drivers.base import SessionIO, Spec
 from probe.errors import Failure, Unsupported
 from probe.media.decoder import DecoderThread
 from probe.model.clock import NS
@@ -26,11 +27,12 @@ from probe.wire.packet import EncodedPacket
 HEARD = ("aac", "opus", "mp3")
 SEEN = ("h264", "vp8")
 SOUND_ALONE = 3 * NS  # sound for so long and not one picture: there will be none
+_SCOUT_SECONDS = 2.0
 _NEAREST = {"closed": "ended", "timeout": "ended", "protocol": "malformed"}
 
 
 @asynccontextmanager
-async def playing(io: SessionIO, streamed: Streamed, packets: AsyncIterator[tuple[EncodedPacket, int]]) -> AsyncIterator[None]:
+async def playing(io: SessionIO, streamed: Streamed, packets: Packets) -> AsyncIterator[None]:
     """Decode `packets` (each with the arrival of its last byte) while the block lasts; entered with the first keyframe.
 
     `packets` never ends but by raising Failure or Unsupported: before that keyframe it comes out here, later it ends the feed."""
@@ -48,6 +50,24 @@ async def playing(io: SessionIO, streamed: Streamed, packets: AsyncIterator[tupl
     finally:
         streamed.close()
         io.feed.close()
+
+
+Packets: TypeAlias = AsyncIterator[tuple[EncodedPacket, int]]
+Source: TypeAlias = Callable[[Spec, SessionIO, "Streamed"], AbstractAsyncContextManager[Packets]]
+
+
+async def flowing(source: Source, spec: Spec, io: SessionIO) -> bool:
+    """Whether a first viewer could start: pictures come within two seconds. Raises Failure where the stream cannot be had."""
+    try:
+        async with asyncio.timeout(_SCOUT_SECONDS), source(spec, io, Streamed(io)) as packets:
+            async for packet, _ in packets:
+                if packet.kind == "video":
+                    return True
+    except TimeoutError:
+        return False
+    except Unsupported:
+        return True  # there is something, though not for us: the viewers will say so
+    return False
 
 
 @asynccontextmanager

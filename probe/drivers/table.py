@@ -8,23 +8,20 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 
-from probe.drivers import dash
+from probe.drivers import dash, http_flv, rtmp_viewer, ws_flv
 from probe.drivers.base import SessionRow, StepDriver
 from probe.drivers.fake import FakeDriver
 from probe.drivers.hls import HlsViewer, scout
 from probe.drivers.http import HttpDriver
-from probe.drivers.http_flv import HttpFlvViewer
 from probe.drivers.http_ts import HttpTsViewer
 from probe.drivers.ll_hls import LlHlsViewer
 from probe.drivers.rtmp_publisher import RtmpPublisher
-from probe.drivers.rtmp_viewer import RtmpViewer
 from probe.drivers.srt_publisher import SrtPublisher
 from probe.drivers.srt_viewer import SrtViewer
 from probe.drivers.wait import WaitDriver
 from probe.drivers.websocket import WebsocketDriver
 from probe.drivers.whep import WhepViewer
 from probe.drivers.whip import WhipPublisher
-from probe.drivers.ws_flv import WsFlvViewer
 from probe.model.clock import NS
 from probe.model.observation import Role
 from probe.model.stage import Phase, Stage
@@ -73,11 +70,12 @@ _SESSIONS = (
     SessionRow(
         role=Role.VIEWER,
         protocol="rtmp",
-        driver=RtmpViewer(),
+        driver=rtmp_viewer.RtmpViewer(),
         stages=(*_RTMP, Stage.FIRST_PACKET, *_PICTURE),
         start=5 * NS,
         max_age=2 * NS,
         stall=_STREAM_STALL,
+        scout=rtmp_viewer.scout,
     ),
     *(
         SessionRow(
@@ -88,8 +86,12 @@ _SESSIONS = (
             start=5 * NS,
             max_age=6 * NS,
             stall=_STREAM_STALL,
+            scout=scout_of,
         )
-        for protocol, driver in (("http-flv", HttpFlvViewer()), ("ws-flv", WsFlvViewer()))
+        for protocol, driver, scout_of in (
+            ("http-flv", http_flv.HttpFlvViewer(), http_flv.scout),
+            ("ws-flv", ws_flv.WsFlvViewer(), ws_flv.scout),
+        )
     ),
     SessionRow(
         role=Role.PUBLISHER,

@@ -252,7 +252,9 @@ class Client(Peer):
 
     def _said(self, text: str) -> str:
         """One line of a server's words, without our secrets."""
-        secrets = [self._target.name, self._target.app.partition("?")[2], *self._target.name.partition("?")[::2]]
+        secrets = [self._target.name]
+        for part in (self._target.app.partition("?")[2], *self._target.name.partition("?")[::2]):
+            secrets += [part, *re.split("[&=]", part)[1:]]
         for secret in sorted(secrets, key=len, reverse=True):
             if len(secret) >= _SHORTEST_SECRET:
                 text = text.replace(secret, "…")

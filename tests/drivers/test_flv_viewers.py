@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
-from probe.drivers import streamed
+from probe.drivers import http_flv, streamed, ws_flv
 from probe.drivers.base import SessionDriver, Spec
 from probe.drivers.http_flv import HttpFlvViewer
 from probe.drivers.ws_flv import WsFlvViewer
@@ -208,6 +208,16 @@ async def test_a_redirect_is_followed() -> None:
         async with HttpFlvViewer().open(spec("http-flv", f"{url}/old.flv"), io):
             await io.frames(1)
     assert [r.status for r in io.requests] == [302, 200]
+
+
+@both
+async def test_a_scout_says_whether_a_first_viewer_could_start(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streamed, "_SCOUT_SECONDS", 0.3)
+    origin, scout = Origin(playing(*tags(3))), {"http-flv": http_flv.scout, "ws-flv": ws_flv.scout}[protocol]
+    async with serving({"/live.flv": origin.http}) as url, session("127.0.0.1") as io:
+        assert await scout(spec(protocol, f"{url}/live.flv"), io)
+        origin.show = saying(flv())
+        assert not await scout(spec(protocol, f"{url}/live.flv"), io)
 
 
 # --- refused

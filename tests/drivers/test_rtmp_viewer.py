@@ -14,7 +14,7 @@ import pytest
 
 from probe.drivers import streamed
 from probe.drivers.base import Spec
-from probe.drivers.rtmp_viewer import RtmpViewer
+from probe.drivers.rtmp_viewer import RtmpViewer, scout
 from probe.errors import Failure, Unsupported
 from probe.model.clock import MS
 from probe.model.frames import Chirp, FrameRecord
@@ -144,6 +144,25 @@ async def test_a_picture_without_sound_will_do() -> None:
     async with viewing(player(*tags(5))) as (_, io):
         await io.frames(5)
     assert "audio" not in io.facts
+
+
+@pytest.mark.parametrize(("behaviour", "flows"), [(player(*tags(3)), True), (player(), False)], ids=["pictures", "none"])
+async def test_a_scout_says_whether_a_first_viewer_could_start(
+    behaviour: Behaviour, flows: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streamed, "_SCOUT_SECONDS", 0.3)
+    async with guests(behaviour) as platform, session("127.0.0.1") as io:
+        assert await scout(spec(platform.url()), io) is flows
+
+
+async def test_a_scout_fails_as_a_viewer_would() -> None:
+    async def behaviour(guest: Guest) -> None:
+        await guest.accept("connect")
+        await guest.refuse("play", "NetStream.Play.StreamNotFound")
+
+    async with guests(behaviour) as platform, session("127.0.0.1") as io:
+        with pytest.raises(Failure, match="join/not_found"):
+            await scout(spec(platform.url()), io)
 
 
 # --- refused

@@ -19,7 +19,7 @@ _VALUES = st.recursive(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(st.lists(_VALUES, max_size=5))
 def test_what_was_written_is_read_again(values: list[Value]) -> None:
     assert decode(encode(*values)) == values
