@@ -37,7 +37,7 @@ _PARSED_HERE = 16 * 1024  # longer manifests are read in a thread: the loop has 
 _MANIFEST_SECONDS = 10.0
 _SEGMENT_SECONDS = 20.0
 _SEGMENT_DURATIONS = 4.0
-_DATE_ERROR = 2.0  # seconds: a Date says whole ones, and travels
+_DATE_ERROR = 2.5  # seconds: a Date says whole ones, and a manifest may lie in a cache that does not tell its age
 DECODED = ("h264",)  # of what a device may, what the screen does
 _HEARD = ("mp4a", "opus")
 
@@ -161,8 +161,9 @@ class Source:
         return {**headers, "User-Agent": self.spec.device.user_agent} if self.spec.device.user_agent else headers
 
     def _set_clock(self, answer: Answer) -> None:
+        """Where our clock is off, the earliest it can be by the server's: a segment asked for too early is an error of ours."""
         try:
-            said = round(parsedate_to_datetime(answer.headers.get("Date", "")).timestamp() * NS) + NS // 2
+            said = round(parsedate_to_datetime(answer.headers.get("Date", "")).timestamp() * NS)
             said += min(int(answer.headers.get("Age", "0")), 86_400) * NS
         except (ValueError, TypeError, OverflowError):
             return

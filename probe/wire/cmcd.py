@@ -49,11 +49,11 @@ _MEDIA = frozenset({Kind.VIDEO, Kind.AUDIO, Kind.MUXED})
 
 
 class Cmcd:
-    """One player's. `session` is our own id of it; `on` False: `headers` gives none."""
+    """One player's, of something live. `session` is our own id of it; `on` False: `headers` gives none."""
 
-    def __init__(self, session: str, form: Format, *, on: bool = True, live: bool = True) -> None:
+    def __init__(self, session: str, form: Format, *, on: bool = True) -> None:
         self._on = on
-        self._session: dict[str, int | bool | str] = {"sf": form.value, "st": "l" if live else "v"}
+        self._session: dict[str, int | bool | str] = {"sf": form.value, "st": "l"}
         sid = "".join(c for c in session if " " <= c <= "~")[:_LONGEST_SID]
         if sid:
             self._session["sid"] = '"' + sid.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -7,7 +7,6 @@ segments is a few runs, and which of them is next is division.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from probe.model.clock import NS
@@ -140,8 +139,3 @@ class Manifest:
         """Unix ns at which the media time `ticks` was due to be presented at the live edge."""
         offset = period.start + template.seconds(ticks - template.offset)
         return (self.availability_start or 0) + round(offset * NS)
-
-    def representations(self, kind: str) -> Iterator[tuple[Period, Representation]]:
-        for period in self.periods:
-            for representation in period.of(kind):
-                yield period, representation

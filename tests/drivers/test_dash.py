@@ -354,10 +354,8 @@ async def test_a_segment_cut_in_mid_stream_costs_no_picture(io: FakeIO, quick: N
     assert got == list(range(got[0], got[0] + 25)) and origin.asked["10"] == 2
 
 
-@pytest.mark.parametrize("kind", [{}, {"chunked": True}], ids=["number", "chunked"])
-async def test_an_edge_that_answers_503_for_a_while_ends_nothing(io: FakeIO, quick: None, kind: dict):
-    failing = Packager(**kind, broken={"10": status(503, 3), "11": status(404, 1)})
-    async with failing.running(), viewing(failing, io):
+async def test_an_edge_that_answers_503_for_a_while_ends_nothing(io: FakeIO, quick: None):
+    async with Packager(broken={"10": status(503, 3), "11": status(404, 1)}).running() as origin, viewing(origin, io):
         got = sequences(await io.pictures(30))
     assert got == list(range(got[0], got[0] + 30))
 
@@ -392,7 +390,7 @@ async def test_a_list_that_stops_is_stale_while_nothing_has_started(io: FakeIO):
     assert (raised.value.phase, raised.value.reason) == (Phase.PLAYLIST, "stale")
 
 
-@pytest.mark.parametrize("kind", [{"timeline": True}, {"chunked": True}], ids=["timeline", "chunked"])
+@pytest.mark.parametrize("kind", [{}, {"timeline": True}], ids=["number", "timeline"])
 async def test_a_stream_that_stops_is_frozen_once_everything_was_shown(io: FakeIO, monkeypatch, quick: None, kind: dict):
     monkeypatch.setattr(dash, "_FROZEN", NS)
     stopping = Packager(**kind)
@@ -430,7 +428,7 @@ async def test_a_timeline_that_jumps_by_hours_is_followed(io: FakeIO, hours: int
     assert len(set(got)) == len(got)
 
 
-@KINDS
+@pytest.mark.parametrize("kind", [{}, {"timeline": True}], ids=["number", "timeline"])
 async def test_a_packager_that_begins_anew_is_followed(io: FakeIO, quick: None, kind: dict):
     again = Packager(**kind)
     async with again.running(), viewing(again, io):
