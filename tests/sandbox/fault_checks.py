@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator
+from functools import partial
 from urllib.parse import urljoin
 
 from probe.errors import Failure
 from probe.model.stage import Phase
-from tests.sandbox.clients import watching
-from tests.sandbox.ways import Playlist, Seen, flv, on_rtmp, playlist, read, rtmp, variants
+from tests.sandbox.clients import Watching, watching
+from tests.sandbox.ways import Playlist, Rtmp, Seen, codes, flv, on_rtmp, playlist, read, rtmp, variants
 from tests.tools import wait_until
 
 
@@ -29,9 +30,13 @@ async def rtmp_hangs(stage) -> None:
     for at, phase in (("handshake", Phase.HANDSHAKE), ("connect", Phase.SIGNAL), ("publish", Phase.JOIN)):
         await stage.plant("rtmp_hangs", at=at, times=1)
         async with rtmp(stage.probe, f"{room}?token={stage.probe.token}") as one:
-            await wait_until(lambda one=one, phase=phase: one.client.phase is phase, 3, at)
+            await wait_until(partial(reached, one, phase), 3, at)
             await asyncio.sleep(0.3)
             assert one.client.phase is phase and not one.joined.is_set() and not one.ended.is_set()
+
+
+def reached(one: Rtmp, phase: Phase) -> bool:
+    return one.client.phase is phase
 
 
 async def rtmp_ends(stage) -> None:
@@ -47,12 +52,17 @@ async def media_broken(stage) -> None:
     for how in ("grey", "torn"):  # a torn one is known for broken by whom the whole one was shown before
         await stage.plant("media_broken", of="whep", how=how, after=0 if how == "grey" else 1)
         async with watching(stage.viewer, stage.room) as seen:
-            await wait_until(lambda seen=seen: [p.intact for p in seen.ours[-10:]] == [False] * 10, 5, how)
+            await wait_until(partial(judged, seen, [False] * 10), 5, how)
             assert (how == "torn") is any(picture.intact for picture in seen.ours)
-            sequences = [picture.code.sequence for picture in seen.ours[-10:]]
+            sequences = [code.sequence for code in codes(seen.ours[-10:])]
             assert sequences == sorted(set(sequences))
             await stage.sandbox.heal()
-            await wait_until(lambda seen=seen: seen.ours[-1].intact)
+            await wait_until(partial(judged, seen, [True]))
+
+
+def judged(seen: Watching, last: list[bool]) -> bool:
+    """Were the last pictures judged so?"""
+    return [picture.intact for picture in seen.ours[-len(last) :]] == last
 
 
 @contextlib.asynccontextmanager

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 from urllib.parse import urljoin
 
@@ -20,7 +21,7 @@ from probe.sandbox.live import SMALL_IDLE, Live
 from probe.sandbox.playlists import Listed
 from probe.sandbox.segments import Window
 from tests.sandbox.clients import User, on_air, user
-from tests.sandbox.ways import Playlist, playlist, read, variants
+from tests.sandbox.ways import Playlist, first, playlist, read, variants
 from tests.tools import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -61,11 +62,11 @@ async def stage(running: Stage) -> AsyncIterator[Stage]:
 async def test_the_playlist_says_what_a_player_needs(stage: Stage) -> None:
     await wait_until(lambda: long(stage, 3), 8)
     media = await stage.now()
-    target = float(re.search(r"PART-TARGET=([\d.]+)", media["PART-INF"])[1])
+    target = float(first(r"PART-TARGET=([\d.]+)", media["PART-INF"]))
     control = media["SERVER-CONTROL"]
     assert "CAN-BLOCK-RELOAD=YES" in control
-    assert float(re.search(r"PART-HOLD-BACK=([\d.]+)", control)[1]) >= 3 * target
-    assert float(re.search(r"CAN-SKIP-UNTIL=([\d.]+)", control)[1]) >= 6 * int(media["TARGETDURATION"])
+    assert float(first(r"PART-HOLD-BACK=([\d.]+)", control)) >= 3 * target
+    assert float(first(r"CAN-SKIP-UNTIL=([\d.]+)", control)) >= 6 * int(media["TARGETDURATION"])
     durations = [float(d) for d in re.findall(r"#EXT-X-PART:DURATION=([\d.]+)", media.text)]
     assert max(durations) <= target
     whole = re.findall(r"((?:#EXT-X-PART:.*\n)+)#EXTINF", media.text)
@@ -89,7 +90,7 @@ async def test_a_segment_is_its_parts_in_a_row(stage: Stage) -> None:
         return (await stage.viewer.call("GET", urljoin(stage.media, name))).body
 
     assert await body(name) == b"".join([await body(part) for part in parts])
-    init = await body(re.search(r'MAP:URI="(.*?)"', media.text)[1])
+    init = await body(first(r'MAP:URI="(.*?)"', media.text))
     for part in parts:  # each can be read alone
         assert Demuxer().feed(init, await body(part))
 
@@ -154,7 +155,7 @@ async def test_the_part_hinted_at_comes_when_it_is_there(stage: Stage) -> None:
         msn, part = media.next
         after = await stage.now(f"?_HLS_msn={msn}&_HLS_part={part}")
         assert f'URI="{media.hint}"' in after.text.partition("#EXT-X-PRELOAD-HINT")[0]
-    number = int(re.search(r"\d+", media.hint)[0])
+    number = int(first(r"(\d+)", media.hint))
     assert (await stage.viewer.call("GET", urljoin(stage.media, f"part-{number + 500}.m4s"))).status == 404
 
 
@@ -181,14 +182,13 @@ async def test_renditions_report_each_other_and_begin_their_segments_together(st
     assert all(dates[0][n] == dates[1][n] for n in common)
     name = f"{max(common)}.m4s"
     big, little = await read(stage.viewer, source, [name]), await read(stage.viewer, small, [f"small-{name}"])
-    times = [[p.pts for p in seen.packets if p.kind == "video"] for seen in (big, little)]
-    assert times[0] == pytest.approx(times[1])
-    assert [p.code.sequence for p in big.ours] == [p.code.sequence for p in little.ours]
+    assert big.times == pytest.approx(little.times)
+    assert [code.sequence for code in big.codes] == [code.sequence for code in little.codes]
     assert (little.pictures[0].width, little.pictures[0].height) == (320, 180)
 
 
 def numbers(media: Playlist) -> list[int]:
-    return [int(re.search(r"(\d+)\.m4s", name)[1]) for name in media.segments]
+    return [int(first(r"(\d+)\.m4s", name)) for name in media.segments]
 
 
 async def many(stage: Stage, count: int) -> bool:
@@ -201,8 +201,8 @@ async def test_the_master_tells_the_truth_of_both(stage: Stage) -> None:
     for said, url in lines:
         await wait_until(lambda: many(stage, 3), 8)
         media = await playlist(stage.viewer, url)
-        init = (await stage.viewer.call("GET", urljoin(url, re.search(r'MAP:URI="(.*?)"', media.text)[1]))).body
-        codec = re.search(r'CODECS="avc1\.(\w+),mp4a\.40\.2"', said)[1]
+        init = (await stage.viewer.call("GET", urljoin(url, first(r'MAP:URI="(.*?)"', media.text)))).body
+        codec = first(r'CODECS="avc1\.(\w+),mp4a\.40\.2"', said)
         at = init.index(b"avcC")
         assert init[at + 5 : at + 8].hex() == codec
         durations = [float(d) for d in re.findall(r"#EXTINF:([\d.]+)", media.text)]
@@ -210,9 +210,9 @@ async def test_the_master_tells_the_truth_of_both(stage: Stage) -> None:
         for name, duration in list(zip(media.segments, durations, strict=True))[-3:]:
             body = (await stage.viewer.call("GET", urljoin(url, name))).body
             rates.append(8 * len(body) / duration)
-        assert max(rates) <= int(re.search(r"BANDWIDTH=(\d+)", said)[1]) * 1.02
+        assert max(rates) <= int(first(r"BANDWIDTH=(\d+)", said)) * 1.02
         assert "FRAME-RATE=30.000" in said
-        size = re.search(r"RESOLUTION=(\w+)", said)[1]
+        size = first(r"RESOLUTION=(\w+)", said)
         assert size == ("320x180" if "small" in url else "640x360")
 
 
@@ -268,11 +268,11 @@ async def test_a_new_publisher_is_a_discontinuity_in_both_renditions(stage: Stag
             await playlist(probe, small)
             async with on_air(probe, room, publish=1):
                 for url in (media, small):
-                    await wait_until(lambda url=url: changed(url), 8, url)
+                    await wait_until(partial(changed, url), 8, url)
                     before, _, after = found[-1].text.partition("#EXT-X-DISCONTINUITY\n")
                     head = after.partition("#EXT-X-PRELOAD-HINT")[0]
                     seen = await read(probe, Playlist(url, head), [line for line in head.split() if line.endswith(".m4s")][:1])
-                    assert {picture.code.publish for picture in seen.ours} == {1}
+                    assert {code.publish for code in seen.codes} == {1}
                     assert len(set(re.findall(r'MAP:URI="(.*?)"', found[-1].text))) == 2
                     assert "#EXTINF" in before
                 common = set(numbers(found[-1])) & set(numbers(await playlist(probe, media)))

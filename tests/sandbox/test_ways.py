@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any, cast
 
 import psutil
@@ -19,7 +20,7 @@ from probe.sandbox.launch import Sandbox
 from probe.sandbox.unit import Unit
 from probe.wire.flv_tags import Tag, TagMaker, metadata_tag
 from tests.sandbox.clients import RUN, User, on_air, user, watching
-from tests.sandbox.ways import flv, on_rtmp, playlist, read, rtmp, variants
+from tests.sandbox.ways import Seen, flv, on_rtmp, playlist, read, rtmp, variants
 from tests.tools import wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -59,11 +60,15 @@ async def seen_and_heard(sandbox: Sandbox, probe: User, viewer: User, room: str)
         await asyncio.gather(*(by_segments(viewer, url) for urls in folders for url in urls))
         await wait_until(lambda: len(whep.ours) > 15 and whep.units["audio"] > 15, 8, "WHEP")
         for seen in (body, ws):
-            await wait_until(lambda seen=seen: len(seen.ours) > 30 and len(seen.chirps) >= 2, 8, "FLV")
+            await wait_until(partial(both, seen), 8, "FLV")
             assert seen.packets[0].kind == "video" and seen.packets[0].keyframe
-            sequences = [picture.code.sequence for picture in seen.ours]
+            sequences = [code.sequence for code in seen.codes]
             assert sequences == list(range(sequences[0], sequences[0] + len(sequences)))
             assert all(abs(skew) < 0.02 for skew in seen.skews()), seen.skews()
+
+
+def both(seen: Seen) -> bool:
+    return len(seen.ours) > 30 and len(seen.chirps) >= 2
 
 
 async def by_segments(viewer: User, url: str) -> None:
@@ -93,10 +98,10 @@ async def test_publishers_of_both_kinds_replace_each_other(probe: User, viewer: 
     async with on_air(probe, room, publish=0, delete=False), flv(viewer, room) as seen:
         await wait_until(lambda: seen.ours)
         async with on_rtmp(probe, room, publish=1):
-            await wait_until(lambda: any(p.code.publish == 1 for p in seen.ours), 8)
+            await wait_until(lambda: any(code.publish == 1 for code in seen.codes), 8)
             async with on_air(probe, room, publish=2):
-                await wait_until(lambda: any(p.code.publish == 2 for p in seen.ours), 8)
-        times = [packet.pts for packet in seen.packets if packet.kind == "video"]
+                await wait_until(lambda: any(code.publish == 2 for code in seen.codes), 8)
+        times = seen.times
         assert times == sorted(times)
 
 
@@ -177,7 +182,7 @@ async def test_timestamps_that_jump_by_hours_are_laid_on_where_they_arrive(probe
         publisher.shift += shift
         before = len(seen.packets)
         await wait_until(lambda: len(seen.packets) > before + 120, 8)
-        times = [packet.pts for packet in seen.packets if packet.kind == "video"]
+        times = seen.times
         assert times == sorted(times) and times[-1] < 15
         assert len([packet for packet in seen.packets[-60:] if packet.kind == "audio"]) > 20
         (media, _) = await variants(viewer, room, "hls")

@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urljoin
 
 import aiohttp
@@ -17,13 +18,21 @@ from probe.errors import Failure
 from probe.media.demux import Demuxer
 from probe.media.inspect import Inspector
 from probe.media.programme import EncodedUnit, Programme, ProgrammeIds
-from probe.model.frames import Chirp, FrameRecord
+from probe.model.frames import Chirp, FrameCode, FrameRecord
 from probe.wire.flv import FlvReader
 from probe.wire.flv_tags import TagMaker
 from probe.wire.packet import EncodedPacket
-from probe.wire.rtmp import Acknowledged, Client, Joined, Target
+from probe.wire.rtmp import Client, Joined, Target
+from probe.wire.rtmp_peer import Acknowledged
 from tests.sandbox.clients import CLOCK, RUN, User
 from tests.tools import wait_until
+
+
+def first(pattern: str, text: str) -> str:
+    """The first group of the first match. AssertionError where there is none."""
+    found = re.search(pattern, text)
+    assert found, (pattern, text)
+    return found[1]
 
 
 @dataclass
@@ -111,11 +120,11 @@ class Seen:
     pictures: list[FrameRecord] = field(default_factory=list)
     chirps: list[Chirp] = field(default_factory=list)
     _inspector: Inspector = field(default_factory=lambda: Inspector(CLOCK))
-    _decoders: dict[str, av.CodecContext] = field(default_factory=dict)
+    _decoders: dict[str, Any] = field(default_factory=dict)
 
     def take(self, packet: EncodedPacket) -> None:
         self.packets.append(packet)
-        decoder = self._decoders.get(packet.kind)
+        decoder: Any = self._decoders.get(packet.kind)
         if decoder is None:
             decoder = self._decoders[packet.kind] = av.CodecContext.create(packet.codec, "r")
             if packet.extradata:
@@ -133,11 +142,25 @@ class Seen:
     def ours(self) -> list[FrameRecord]:
         return [p for p in self.pictures if p.code is not None and p.code.run == RUN]
 
+    @property
+    def codes(self) -> list[FrameCode]:
+        return codes(self.ours)
+
+    @property
+    def times(self) -> list[float]:
+        """Of the pictures, as they came."""
+        return [packet.pts for packet in self.packets if packet.kind == "video" and packet.pts is not None]
+
     def skews(self) -> list[float]:
         """How far each chirp is from its whole second of the pictures' stamps, in seconds."""
-        (first, *_) = self.ours
-        stamp = first.code.stamp_ms / 1000 - first.media_time
-        return [(chirp.media_time + stamp + 0.5) % 1 - 0.5 for chirp in self.chirps]
+        picture = self.ours[0]
+        assert picture.code is not None and picture.media_time is not None
+        stamp = picture.code.stamp_ms / 1000 - picture.media_time
+        return [(chirp.media_time + stamp + 0.5) % 1 - 0.5 for chirp in self.chirps if chirp.media_time is not None]
+
+
+def codes(pictures: list[FrameRecord]) -> list[FrameCode]:
+    return [picture.code for picture in pictures if picture.code is not None]
 
 
 @contextlib.asynccontextmanager
@@ -146,7 +169,7 @@ async def flv(viewer: User, room: str, *, socket: bool = False) -> AsyncIterator
     seen, reader = Seen(), FlvReader()
     url, headers = f"{viewer.sandbox.url}/rooms/{room}/live.flv", {"Authorization": f"Bearer {viewer.token}"}
 
-    async def chunks() -> AsyncIterator[bytes]:
+    async def chunks() -> AsyncGenerator[bytes, None]:
         if socket:
             async with viewer.http.ws_connect(url, headers=headers) as one:
                 async for message in one:
@@ -197,7 +220,7 @@ class Playlist:
 
     @property
     def hint(self) -> str:
-        return re.search(r'URI="(.*?)"', self["PRELOAD-HINT"])[1]
+        return first(r'URI="(.*?)"', self["PRELOAD-HINT"])
 
     def parts(self) -> dict[str, list[str]]:
         """Names of the parts of each whole segment that lists them."""
@@ -205,7 +228,7 @@ class Playlist:
         waiting: list[str] = []
         for line in self.text.split("\n"):
             if line.startswith("#EXT-X-PART:"):
-                waiting.append(re.search(r'URI="(.*?)"', line)[1])
+                waiting.append(first(r'URI="(.*?)"', line))
             elif line and not line.startswith("#"):
                 if waiting:
                     found[line] = waiting
@@ -235,7 +258,7 @@ async def playlist(viewer: User, url: str) -> Playlist:
 async def read(viewer: User, media: Playlist, names: list[str]) -> Seen:
     """Files of a playlist, decoded."""
     seen, demuxer = Seen(), Demuxer()
-    init = (await viewer.call("GET", urljoin(media.url, re.search(r'MAP:URI="(.*?)"', media.text)[1]))).body
+    init = (await viewer.call("GET", urljoin(media.url, first(r'MAP:URI="(.*?)"', media.text)))).body
     for name in names:
         reply = await viewer.call("GET", urljoin(media.url, name))
         assert reply.status == 200, (name, reply)
