@@ -42,7 +42,7 @@ class Guest:
     address: Address
     platform: Platform
 
-    async def play(self, what: Iterator[list[bytes]], pace: float = 0.02) -> None:
+    async def play(self, what: Iterator[list[bytes]], pace: float = 0.01) -> None:
         """One list after another, `pace` seconds between them; then a little patience for what must be sent again."""
         for datagrams in what:
             for datagram in datagrams:

@@ -54,7 +54,7 @@ def playing(count: int = 60, first: int = 0, then: float = 3600, **how: object) 
     async def body(response: web.StreamResponse) -> None:
         for datagrams in ts(count, first=first, **how):  # type: ignore[arg-type]
             await response.write(b"".join(datagrams))
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.01)
         await asyncio.sleep(then)
 
     return body
@@ -64,7 +64,7 @@ def sending(data: bytes, then: float = 3600) -> Body:
     async def body(response: web.StreamResponse) -> None:
         for at in range(0, len(data), 2000):
             await response.write(data[at : at + 2000])
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.005)
         await asyncio.sleep(then)
 
     return body
@@ -122,7 +122,7 @@ async def test_the_wait_for_a_keyframe_is_a_stage():
         frames = await io.frames(2)
         io.stages.finish(frames[0].decoded)
     assert frames[0].keyframe and sequences(frames)[0] == 10
-    assert io.spent()[Stage.KEYFRAME] > 4 * 20 * MS
+    assert io.spent()[Stage.KEYFRAME] > 4 * 10 * MS
 
 
 async def test_a_credential_goes_to_its_origin():

@@ -59,10 +59,10 @@ async def test_both_ways_through_libsrt_encrypted_over_paths_that_lose_3_in_100(
                     await p.acknowledged()
                     async with SrtViewer().open(viewer(down.port, passphrase=theirs), v):
                         up.loss = down.loss = 0.03
-                        frames = await pictures(v, 120)
+                        frames = await pictures(v, 75)
                     up.loss = 0.0
     numbers = sequences(frames)
-    assert numbers == list(range(numbers[0], numbers[0] + 120))
+    assert numbers == list(range(numbers[0], numbers[0] + 75))
     assert p.facts["encryption"] == v.facts["encryption"] == "AES-256"
     assert int(p.facts["srt_retransmitted"]) > 0
     assert int(v.facts["srt_recovered"]) == int(v.facts["srt_lost"]) > 0
@@ -133,9 +133,9 @@ async def test_what_we_send_ffmpeg_takes(tmp_path: Path):
         async with session("127.0.0.1") as io, SrtPublisher().open(publisher(port), io):
             await io.acknowledged()
             await child.says("Press [q]")
-            await asyncio.sleep(1.5)  # media to be judged
+            await asyncio.sleep(0.8)  # media to be judged
         await child.exit()
     with av.open(str(target)) as container:
         frames = list(container.decode(video=0))
-    assert len(frames) >= 30
+    assert len(frames) >= 15
     assert {(frame.width, frame.height) for frame in frames} == {(640, 360)}

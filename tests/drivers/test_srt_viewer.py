@@ -93,7 +93,7 @@ async def test_its_stages_are_those_of_srt_and_the_latency_is_the_ways_not_the_p
     spent = io.spent()
     assert list(spent) == [Stage.PROBE, Stage.HANDSHAKE, Stage.FIRST_PACKET, Stage.KEYFRAME]
     assert 190 * MS < spent[Stage.FIRST_PACKET] < 400 * MS
-    assert spent[Stage.KEYFRAME] > 5 * 20 * MS + 100 * MS  # the pictures before it, and the latency
+    assert spent[Stage.KEYFRAME] > 5 * 10 * MS + 100 * MS  # the pictures before it, and the latency
     assert sum(spent.values()) == io.stages.total
 
 
@@ -115,7 +115,7 @@ async def test_stream_id_and_passphrase_go_out_and_stay_secret():
 
 
 async def test_through_a_lossy_path_nothing_is_missing_and_all_is_counted():
-    async with platform(playing(120), latency=500 * MS) as server, lossy(server.port, 0.0, seed=3) as path:
+    async with platform(playing(120), latency=300 * MS) as server, lossy(server.port, 0.0, seed=3) as path:
         async with session("127.0.0.1") as io, SrtViewer().open(spec(f"srt://127.0.0.1:{path.port}"), io):
             path.loss = 0.05
             frames: list[FrameRecord] = []
@@ -262,6 +262,7 @@ async def test_a_goodbye_is_told_by_when_it_was_said():
 async def test_a_server_that_dies_is_noticed_by_its_closed_port():
     async def die(guest: Guest) -> None:
         await guest.play(ts(20))
+        await asyncio.sleep(0.2)
         guest.platform.vanish()
 
     began = time.monotonic()
@@ -314,7 +315,7 @@ async def test_a_flood_is_bounded_and_ends_when_we_leave():
             await asyncio.sleep(0)
 
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(1.5), viewing(flood):
+        async with asyncio.timeout(0.8), viewing(flood):
             pass
 
 
