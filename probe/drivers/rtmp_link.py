@@ -1,7 +1,10 @@
 """An RTMP session on a socket: the sans-IO client of wire/ between a connection and its stages.
 
 Stages: resolve, connect, tls (net/dial), handshake until S2 is whole, signal until the connect command is answered, join until
-publish or play is. A spec's credential is not used: RTMP has no place for a bearer token, secrets stand in the key or a query.
+publish or play is. Some servers answer connect in several small writes and leave Nagle's algorithm on: then signal and join
+hold the 40 ms and more for which every player's system delays its TCP acknowledgements. That is what their users get, so it is
+not optimised away here. A spec's credential is not used: RTMP has no place for a bearer token, secrets stand in the key or a
+query.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ class TagReader:
             body, offset = body[3:], _signed24(body[:3])
         if codec == "vp8":
             return _packet("video", codec, body, tag, 0, kind == 1) if packet_type in (1, 3) and body else None
-        return self._avc(tag, codec, {1: 1, 3: 1}.get(packet_type, packet_type), body, offset, kind == 1)
+        return self._avc(tag, codec, 1 if packet_type == 3 else packet_type, body, offset, kind == 1)
 
     def _avc(self, tag: Tag, codec: str, packet_type: int, body: bytes, offset: int, keyframe: bool) -> EncodedPacket | None:
         """AVCVIDEOPACKET: 0 configuration, 1 NAL units, 2 end of sequence."""
