@@ -1,6 +1,6 @@
 """Programmes made ready before anybody is timed.
 
-    ready = await asyncio.to_thread(prepare, "720p30", 2_000_000)      # before the publisher's intent
+    ready = await prepared("720p30", 2_000_000)      # before the publisher's intent; `prepare` is the same, blocking
     ready.spliced, ready.rate, ready.built
 
 The first time on a machine an H.264 programme is encoded and proven, which takes half a second at 360p and several at
@@ -11,6 +11,7 @@ preparation.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -87,3 +88,12 @@ def prepare(name: str, bitrate: int, codec: str = "h264", stop: Callable[[], boo
     return Prepared(
         name=name, codec=codec, bitrate=bitrate, spliced=loop is not None, rate=loop.rate if loop else None, built=built
     )
+
+
+async def prepared(name: str, bitrate: int, codec: str = "h264") -> Prepared:
+    """`prepare` on a thread; cancelled, it stops within a picture's encoding."""
+    stop = threading.Event()
+    try:
+        return await asyncio.to_thread(prepare, name, bitrate, codec, stop.is_set)
+    finally:
+        stop.set()

@@ -50,7 +50,7 @@ def judged(frames: Iterable[av.VideoFrame]) -> list[bool | None]:
 def test_no_way_of_delivery_makes_a_sound_programme_look_broken(way):
     """A loop with its grain, sent with a jump, then whatever the platform does to it."""
     size, steps = (WAYS | HARSH)[way]
-    sent: Iterable[av.VideoFrame] = decoded(units(*NAMES[size], 75, jumps=(47,)))
+    sent: Iterable[av.VideoFrame] = decoded(units(*NAMES[size], 56, jumps=(37,)))
     if way == "half_the_frame_rate":
         sent = (frame for number, frame in enumerate(sent) if number % 2)
     seen = judged(through(sent, [make() for make in steps]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
 import subprocess
@@ -19,13 +20,13 @@ from probe.media.inspect import Inspector
 from probe.media.loop import Stopped, load, prove, rung
 from probe.media.loopcache import LoopCache, default_directory
 from probe.media.picture import Painter, luma
-from probe.media.prepare import Shelf, prepare
+from probe.media.prepare import Shelf, prepare, prepared
 from probe.media.source import ProgrammeIds, VideoSource
 from probe.model.frames import Reading
 from probe.wire.finder import Finder
 from probe.wire.h264_splice import SplicedLoop
 from tests.media.clips import code_of
-from tests.tools import requires
+from tests.tools import requires, wait_until
 
 IDS = ProgrammeIds(run=0xC0FFEE42, trace=0x9F3AC17BE2D05586, publish=3)
 RATE = 300_000
@@ -255,6 +256,26 @@ def test_who_waits_for_another_to_build_can_be_stopped(cache, monkeypatch):
     go_on.set()
     builder.join(5)
     assert not builder.is_alive()
+
+
+async def test_preparing_leaves_the_loop_free_and_stops_when_it_is_cancelled(cache, monkeypatch):
+    monkeypatch.setattr(preparing, "shelf", Shelf(cache))
+    asked, stopped = threading.Event(), threading.Event()
+
+    def load_for_ever(*args):
+        asked.set()
+        while not args[-1]():
+            stopped.wait(0.01)
+        stopped.set()
+        raise Stopped
+
+    monkeypatch.setattr(preparing, "load", load_for_ever)
+    task = asyncio.create_task(prepared("1080p30", RATE))
+    await wait_until(asked.is_set)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await wait_until(stopped.is_set)
 
 
 def test_an_unknown_programme_is_not_prepared():
