@@ -208,8 +208,8 @@ class Delivery(Fact):
     """One second of a segmented player's life: counts within it. Seconds; None where nothing told them.
 
     `live_latency`: the wall clock the platform puts on its media (PROGRAM-DATE-TIME, prft) against ours, for what is on screen.
-    `buffered`: media not shown yet. `unmoved`: how long the manifest has stood still. `part_gap`: the longest wait for the
-    next part or segment beyond its own duration. `backwards`: media sequence numbers that went back."""
+    `buffered`: media not shown yet. `unmoved`: how long the manifest has stood still beyond its own pace. `part_gap`: the
+    longest wait for the next part or segment beyond its own duration. `backwards`: media sequence numbers that went back."""
 
     reloads: int = 0
     discontinuities: int = 0

@@ -2,8 +2,9 @@
 
 It speaks RTCP as a receiver must (RFC 3550 section 6.4, RFC 4585): reports, the first one as soon as media has come
 (section 3.5.2 of RFC 4585 allows it between two), so that a sender is acknowledged in milliseconds instead of a second;
-NACKs, repeated while a gap is open; and picture loss indications on its own evidence: at the first packet unless a
-keyframe begins with it, after a loss given up, when the decoder refuses a picture, and again while no keyframe comes.
+NACKs, repeated ever more rarely while a gap is open, for a path may be slow and what is asked for twice comes twice; and
+picture loss indications on its own evidence: at the first packet unless a keyframe begins with it, after a loss given up,
+when the decoder refuses a picture, and again while no keyframe comes.
 
 Not done: bandwidth estimation (REMB, transport-wide CC). A probe takes what it is sent; what we cannot do we do not
 offer, see `without_remb` in peer.py.
@@ -43,6 +44,7 @@ REPORT = 1.0
 TICK = 0.02
 NACK_AGAIN = 40 * MS
 PLI_AGAIN = 500 * MS
+_NEVER = 0, NACK_AGAIN  # asked for so far
 
 OnUnit = Callable[[AccessUnit], None]
 
@@ -107,7 +109,7 @@ class UnitReceiver(RTCRtpReceiver):
         self._codecs: dict[int, RTCRtpCodecParameters] = {}
         self._ours = 0
         self._sources: dict[int, _Source] = {}
-        self._nacked: dict[int, int] = {}
+        self._nacked: dict[int, tuple[int, int]] = {}  # sequence number → when it may be asked for again, and how long after that
         self._asked: int | None = None
         self._last_audio: tuple[int, int, int, int] | None = None
         self._ticking: asyncio.TimerHandle | None = None
@@ -279,11 +281,13 @@ class UnitReceiver(RTCRtpReceiver):
         if source is None:
             return
         if self._assembler.waiting:
-            due = [s for s in self._assembler.missing() if now - self._nacked.get(s, -NACK_AGAIN) >= NACK_AGAIN]
+            due = [s for s in self._assembler.missing() if now >= self._nacked.get(s, _NEVER)[0]]
             if due:
                 if len(self._nacked) > 4096:
                     self._nacked.clear()
-                self._nacked.update(dict.fromkeys(due, now))
+                for sequence in due:
+                    wait = self._nacked.get(sequence, _NEVER)[1]
+                    self._nacked[sequence] = now + wait, 2 * wait
                 self.counts.nacks += len(due)
                 self._send(RtcpRtpfbPacket(fmt=RTCP_RTPFB_NACK, ssrc=self._ours, media_ssrc=source, lost=due))
         else:
