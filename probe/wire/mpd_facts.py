@@ -70,6 +70,20 @@ class Template:
             number += span.count
         return None
 
+    def at_or_before(self, ticks: int) -> Spot | None:
+        """The last segment that begins at `ticks` or earlier; None where none does."""
+        if self.duration is not None:
+            index = (ticks - self.offset) // self.duration
+            return None if index < 0 else Spot(self.start_number + index, self.offset + index * self.duration, self.duration)
+        number, found = self.start_number, None
+        for span in self.spans or ():
+            if span.time > ticks:
+                break
+            index = min(span.count - 1, (ticks - span.time) // span.duration)
+            found = Spot(number + index, span.time + index * span.duration, span.duration)
+            number += span.count
+        return found
+
     @property
     def first(self) -> int | None:
         """Ticks at which what is listed begins; None for an empty timeline."""

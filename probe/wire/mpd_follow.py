@@ -147,9 +147,9 @@ class Follower:
                 continue
             template = representation.template
             ticks = template.offset + round((due.start - period.start) * template.timescale)
-            spot = template.at_or_after(ticks - round(template.longest * template.timescale) + 1)
-            while spot is not None and spot.time + spot.duration <= ticks:
-                spot = template.at_or_after(spot.time + 1)
+            spot = template.at_or_before(ticks)
+            if spot is None or spot.time + spot.duration <= ticks:
+                spot = template.at_or_after(ticks)
             if spot is not None:
                 self._at(period, representation, spot)
 
@@ -320,14 +320,7 @@ def _before(manifest: Manifest, period: Period, template: Template, now: int) ->
 
 def _nearest(template: Template, ticks: int) -> Spot | None:
     """The segment whose beginning is nearest."""
-    after = template.at_or_after(ticks)
-    before = template.at_or_after(max(ticks - round(template.longest * template.timescale), template.first or 0))
-    while before is not None and after is not None and before.time < after.time:
-        following = template.at_or_after(before.time + 1)
-        if following is None or following.time >= after.time:
-            break
-        before = following
-    found = [spot for spot in (before, after) if spot is not None]
+    found = [spot for spot in (template.at_or_before(ticks), template.at_or_after(ticks)) if spot is not None]
     return min(found, key=lambda spot: abs(spot.time - ticks), default=None)
 
 

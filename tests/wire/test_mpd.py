@@ -113,6 +113,9 @@ def test_a_timeline_is_runs_of_segments() -> None:
     assert [read.at_or_after(t) for t in (0, 101, 159, 161, 201)] == [
         Spot(3, 100, 20), Spot(4, 120, 20), Spot(6, 160, 30), Spot(7, 200, 20), None,
     ]  # fmt: skip
+    assert [read.at_or_before(t) for t in (99, 100, 159, 199, 999)] == [
+        None, Spot(3, 100, 20), Spot(5, 140, 20), Spot(6, 160, 30), Spot(7, 200, 20),
+    ]  # fmt: skip
     assert (read.first, read.end, read.longest) == (100, 220, 3.0)
 
 
@@ -247,7 +250,7 @@ def _read(body: bytes) -> None:
                         address(representation, spot)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(elements())
 def test_any_xml_comes_to_facts_or_to_our_errors(text: str) -> None:
     _read(f"<MPD>{text}</MPD>".encode())

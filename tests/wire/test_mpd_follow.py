@@ -155,7 +155,7 @@ def test_a_listed_segment_is_there_and_the_list_is_walked_through():
 
 
 def test_without_delay_a_list_is_started_three_segments_before_its_end():
-    assert following(live(listed((0, 20, 10))), 999).next(at(999)).spot.time == 140
+    assert coming(following(live(listed((0, 20, 10))), 999), 999).spot.time == 140
 
 
 def test_with_delay_the_wall_clock_says_where_within_what_is_listed():
@@ -259,6 +259,19 @@ def test_sound_starts_where_the_picture_does():
     sound.begin_with(due)
     heard = take(sound, 100)
     assert heard.start <= due.start < heard.start + heard.duration
+
+
+@pytest.mark.timeout(10)
+def test_a_list_of_very_many_very_short_segments_is_followed_in_no_time():
+    spans = [(n * 30, 1, 30) for n in range(15_000)]
+    manifest = live(listed(*spans, (450_000, 36_000, 1)))
+    follower = following(manifest, 50_000)
+    for n in range(50):
+        follower.update(manifest, at(50_000 + n))
+        if (due := follower.next(at(50_000 + n))) is not None:
+            follower.take(due)
+            follower.begin_with(due)
+        follower.far_behind(at(50_000 + n))
 
 
 SPANS = st.lists(st.tuples(st.integers(0, 400), st.integers(1, 40), st.integers(1, 30)), max_size=4).map(
