@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from functools import partial
+from itertools import pairwise
+from pathlib import Path
 from typing import Any, cast
 
 import psutil
@@ -21,7 +23,7 @@ from probe.sandbox.unit import Unit
 from probe.wire.flv_tags import Tag, TagMaker, metadata_tag
 from tests.sandbox.clients import RUN, User, on_air, user, watching
 from tests.sandbox.ways import Seen, flv, on_rtmp, playlist, read, rtmp, variants
-from tests.tools import wait_until
+from tests.tools import requires, spawn, wait_until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -202,6 +204,28 @@ async def test_b_frames_are_refused(probe: User) -> None:
                 one.client.put(tag)
         one.writer.write(one.client.take())
         await one.ended.wait()
+
+
+async def test_ffmpeg_publishes_with_sound_at_44100(probe: User, viewer: User, tmp_path: Path) -> None:
+    room = await probe.room()
+    picture, sound = ("-f", "lavfi", "-i", "testsrc=s=320x180:r=30"), ("-f", "lavfi", "-i", "sine=440:r=44100")
+    coded = ("-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "15", "-c:a", "aac", "-ar", "44100")
+    url = f"{probe.sandbox.rtmp_url}/{room}?token={probe.token}"
+    command = [requires("ffmpeg"), "-loglevel", "error", "-re", *picture, *sound, *coded, "-f", "flv", url]
+    with spawn(command, tmp_path / "ffmpeg"):
+
+        async def live() -> bool:
+            return bool((await probe.call("GET", f"/rooms/{room}")).json["live"])
+
+        await wait_until(live, 10)
+        async with flv(viewer, room) as seen, watching(viewer, room) as whep:
+            await wait_until(lambda: len(seen.pictures) > 30 and len(whep.pictures) > 15 and whep.units["audio"] > 30, 10)
+    frames = [packet for packet in seen.packets if packet.kind == "audio"]
+    assert {packet.rate for packet in frames} == {48_000}  # made anew
+    lengths = [
+        later.pts - earlier.pts for earlier, later in pairwise(frames) if later.pts is not None and earlier.pts is not None
+    ]
+    assert all(abs(length - 1024 / 48_000) < 0.002 for length in lengths), lengths
 
 
 async def test_the_end_of_a_room_ends_what_is_made_for_it(sandbox: Sandbox, probe: User, viewer: User) -> None:
