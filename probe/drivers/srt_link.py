@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from probe.drivers.base import SessionIO, Spec
 from probe.errors import Failure, Unsupported
-from probe.model.clock import MS, NS
+from probe.model.clock import MS
 from probe.model.stage import Phase, Stage
 from probe.net.datagram import Endpoint
 from probe.wire.srt.caller import LATENCY, Caller, Connected, Ended, Event
@@ -173,7 +173,8 @@ class Link:
             self._timer = None
         if due is not None:
             self._timer_at = due
-            self._timer = self._loop.call_later(max(0, due - self._io.clock.now()) / NS, self._tick)
+            wait = -(-max(0, due - self._io.clock.now()) // MS)  # uvloop rounds to ms: too early would be in vain
+            self._timer = self._loop.call_later(wait / 1000, self._tick)
 
     def _collect(self, now: int) -> None:
         events = self.caller.events()
