@@ -21,6 +21,7 @@ MOST = 5
 _LONGEST_URL = 8192
 _HARMLESS = frozenset({
     "accept", "accept-language", "cache-control", "if-match", "if-modified-since", "if-none-match", "pragma", "range",
+    "cmcd-request", "cmcd-object", "cmcd-session", "cmcd-status",  # for whichever CDN answers in the end
 })  # fmt: skip
 _ODD = frozenset(' "<>\\^`{|}')
 

@@ -82,7 +82,7 @@ async def test_a_lower_rung_whose_list_cannot_be_had_is_not_gone_to(io: FakeIO):
     slow = LowLatencyOrigin(parts=False, hints=False, skip=False, block=False, variants=2)
     async with slow.running() as origin:
 
-        async def only_a(request):  # type: ignore[no-untyped-def]
+        async def only_a(request):
             return await status(503)(request) if request.path.startswith("/b/") else None
 
         async with HlsViewer().open(spec(origin.url), io):

@@ -196,7 +196,7 @@ def test_it_begins_at_the_last_independent_part_before_the_place_the_server_asks
 def test_without_a_hold_back_it_is_three_parts_and_never_less_than_one():
     assert following(listing(10, 20, 2, part_hold_back=None)).take().lead == pytest.approx(0.75)  # type: ignore[union-attr]
     near = following(listing(10, 20, 2, part_hold_back=0.0)).take()
-    assert near is not None and (near.segment.sequence, near.lead) == (21, pytest.approx(0.25))
+    assert near is not None and near.segment.sequence == 21 and near.lead == pytest.approx(0.25)
 
 
 def test_where_no_part_is_marked_the_first_of_a_segment_will_do():
