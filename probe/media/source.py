@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import lcm
 
 from probe.media import prepare
 from probe.media.encode import AUDIO_CLOCK, VIDEO_CLOCK, AacEncoder, H264Encoder, OpusEncoder, Vp8Encoder
@@ -91,24 +92,37 @@ class _Live:
 
 
 class AudioSource:
-    """Sound of a programme whose pts 0 is Unix time `origin_ns`, one packet a call: 20 ms of Opus, 1024 samples of AAC."""
+    """Sound of a programme whose pts 0 is Unix time `origin_ns`, one packet a call: 20 ms of Opus, 1024 samples of AAC.
+
+    The sound repeats each second, so packets repeat as soon as whole seconds are whole packets (50 of Opus, 375 of AAC): after
+    the first second each place in that round is encoded once, and then sent again."""
 
     def __init__(self, origin_ns: int, channels: int, bitrate: int, codec: str = "opus") -> None:
         self._synthesizer = Synthesizer(origin_ns)
         self._encoder = AacEncoder(channels, bitrate) if codec == "aac" else OpusEncoder(channels, bitrate)
         self.block = AacEncoder.BLOCK if codec == "aac" else Synthesizer.BLOCK  # samples in a packet
         self._next = 0
+        self._round = lcm(AUDIO_CLOCK, self.block) // self.block
+        self._settled = AUDIO_CLOCK // self.block  # packets until the encoder has forgotten its beginning
+        self._kept: dict[int, tuple[bytes, int]] = {}  # place in the round: packet, its pts after its block's
 
     def make(self, number: int) -> tuple[bytes, int]:
         """Packet `number` and its pts in samples. Begin with 1: the encoder looks ahead, and 0 would lie before pts 0."""
         first = number * self.block
+        place = number % self._round
+        if place in self._kept:
+            data, after = self._kept[place]
+            return data, first + after
         self._next = max(self._next, first)
         while True:
             made = self._encoder.encode(self._synthesizer.block(self._next, self.block), self._next)
             self._next += self.block
             # AAC is behind by more than a block: what it still held of before a jump is left out.
             if made is not None and made[1] > first - self.block:
-                return made
+                break
+        if number >= self._settled:
+            self._kept[place] = made[0], made[1] - first
+        return made
 
     def number_at(self, ns: int) -> int:
         """The packet that begins at or before `ns` after pts 0."""

@@ -129,6 +129,27 @@ def test_aac_goes_on_in_step_after_a_machine_that_fell_behind():
     assert [chirp.media_time for chirp in chirps] == pytest.approx([0.4, 1.4, 2.4, 3.4], abs=0.0005)
 
 
+@pytest.mark.parametrize("codec", ["opus", "aac"])
+def test_sound_that_is_sent_again_keeps_its_place_and_its_chirps(codec, monkeypatch):
+    source, inspector, chirps = AudioSource(1_795_244_028_600_000_000, 1, 64_000, codec), Inspector(SystemClock()), []
+    decoder = av.CodecContext.create(codec, "r")
+    decoder.sample_rate, decoder.layout = 48_000, "mono"
+    if codec == "aac":
+        decoder.extradata = aac_config(1)
+    last = None
+    for number in range(1, 20 * 48_000 // source.block):
+        if number == 10 * 48_000 // source.block:  # more than a second and a round: nothing is encoded any more
+            monkeypatch.setattr(source, "_encoder", None)
+        data, pts = source.make(number)
+        assert last is None or pts - last == source.block
+        last = pts
+        for frame in decoder.decode(av.Packet(data)):
+            chirps += inspector.sound(frame, shown=0, media_time=pts / 48_000)
+    assert [chirp.media_time for chirp in chirps] == pytest.approx([0.4 + n for n in range(len(chirps))], abs=0.0005)
+    assert len(chirps) in (19, 20)
+    assert min(chirp.score for chirp in chirps) > 0.9
+
+
 @pytest.mark.parametrize("name", ["360p30", "portrait30"])
 async def test_vp8_carries_the_same_codes_and_answers_a_keyframe_request(name):
     programme = made(name, audio=False, codec="vp8")
