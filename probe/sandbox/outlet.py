@@ -142,7 +142,10 @@ class Outlet:
             self._waiting = False
         if unit.kind == "audio" and unit.codec != self._sound:
             return
-        pts = max(self._timeline.pts(unit), self._last.get(unit.kind, -1) + 1)
+        pts = self._timeline.pts(unit)
+        if unit.kind == "audio" and pts < 0:  # it belongs before the session's beginning
+            return
+        pts = max(pts, self._last.get(unit.kind, -1) + 1)
         self._last[unit.kind] = pts
         delivered = self._deliver(replace(unit, pts=pts))
         if unit.kind == "video" and not delivered:
