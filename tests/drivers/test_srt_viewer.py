@@ -115,16 +115,15 @@ async def test_stream_id_and_passphrase_go_out_and_stay_secret():
 
 
 async def test_through_a_lossy_path_nothing_is_missing_and_all_is_counted():
-    async with platform(playing(120), latency=300 * MS) as server, lossy(server.port, 0.0, seed=3) as path:
+    async with platform(playing(120), latency=300 * MS) as server, lossy(server.port, 0.05, seed=3) as path:
         async with session("127.0.0.1") as io, SrtViewer().open(spec(f"srt://127.0.0.1:{path.port}"), io):
-            path.loss = 0.05
             frames: list[FrameRecord] = []
             while len(frames) < 110:
                 record = await asyncio.wait_for(io.get(), 5)
                 assert not isinstance(record, Undecodable), record
                 frames += [record] if isinstance(record, FrameRecord) else []
     assert sequences(frames) == list(range(110))
-    assert int(io.facts["srt_lost"]) > 5
+    assert int(io.facts["srt_lost"]) > 0
     assert io.facts["srt_dropped"] == "0"
     assert server.guest.listener.sender is not None
     assert server.guest.listener.sender.count.resent >= int(io.facts["srt_recovered"])
