@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from probe.cli.scenarios import vocabulary
 from probe.errors import ConfigError
 from probe.model import metrics
 from probe.scenario.load import load, loads
@@ -139,7 +140,7 @@ def known_metric(name: str) -> bool:
 def scenario_mistakes(block: str) -> Iterator[str]:
     env = dict.fromkeys(re.findall(r"\$\{env\.(\w+)\}", block), "http://127.0.0.1:1")
     try:
-        loads(block, "README.md", env=env)
+        loads(block, "README.md", env=env, words=vocabulary())
     except ConfigError as error:
         yield f"a scenario does not load: {error}"
 
@@ -155,7 +156,7 @@ SCENARIOS = sorted(file for file in (ROOT / "scenarios").glob("*.yaml") if file.
 @pytest.mark.parametrize("file", SCENARIOS, ids=lambda p: p.name)
 def test_every_shipped_scenario_loads(file: Path) -> None:
     env = dict.fromkeys(re.findall(r"\$\{env\.(\w+)\}", file.read_text()), "http://127.0.0.1:1")
-    assert load(file, env=env).name == file.stem
+    assert load(file, env=env, words=vocabulary()).name == file.stem
 
 
 def test_the_readme_names_every_make_target_of_use() -> None:

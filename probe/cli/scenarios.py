@@ -10,6 +10,7 @@ from pathlib import Path
 from probe.cli.options import Options
 from probe.drivers.table import table
 from probe.errors import ConfigError, Located
+from probe.media.prepare import SIZES
 from probe.model.clock import Clock
 from probe.model.ids import new_run_ids
 from probe.model.observation import Role
@@ -28,7 +29,7 @@ def vocabulary() -> Vocabulary:
         publish=tuple(table().protocols(Role.PUBLISHER)),
         view=tuple(table().protocols(Role.VIEWER)),
         cut=DEFAULT_VOCABULARY.cut,
-        programmes=DEFAULT_VOCABULARY.programmes,
+        programmes=tuple(SIZES),
     )
 
 

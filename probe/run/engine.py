@@ -19,6 +19,7 @@ from typing import assert_never
 from probe.drivers.base import StepDriver
 from probe.drivers.table import Table
 from probe.errors import Failure, Unsupported
+from probe.media.prepare import prepared
 from probe.model.clock import NS, Clock
 from probe.model.ids import trace_id
 from probe.model.observation import HealthSample, RunBegan, RunEnded, StepBegan, StepDone
@@ -78,6 +79,7 @@ class Engine:
         """Execute the plan. Raises ConfigError before the first socket where a secret is missing; re-raises a cancellation
         once everything is put back."""
         self.vars.load_secrets()
+        await self._prepare()
         self._begin()
         client = Client(
             clock=self._clock,
@@ -98,6 +100,12 @@ class Engine:
             await client.close()
             self._ctx.emit(RunEnded(outcome=outcome))
         return outcome
+
+    async def _prepare(self) -> None:
+        """Programmes made before anybody is timed: encoding one for the first time is no publisher's start."""
+        wanted = {(s.programme, s.bitrate, s.codec) for s in self._plan.journey if isinstance(s, PublishStep)}
+        for name, bitrate, codec in sorted(wanted):
+            await prepared(name, bitrate, codec)
 
     def _begin(self) -> None:
         plan, wall = self._plan, self._clock.wall()
