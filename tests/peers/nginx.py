@@ -1,4 +1,4 @@
-"""nginx-rtmp as Debian ships it: RTMP in, HLS out, told nothing of us.
+"""nginx-rtmp as Debian ships it: RTMP in, HLS and DASH out, told nothing of us.
 
 `running` starts it in the foreground on loopback ports of its own with a configuration in a temporary folder; `feed` lets
 ffmpeg push a file or its standard input as FLV over RTMP. The media is copied, never encoded again: what the playlist
@@ -35,6 +35,10 @@ rtmp {{
             hls_path {folder}/hls;
             hls_fragment {fragment}s;
             hls_playlist_length {window}s;
+            dash on;
+            dash_path {folder}/dash;
+            dash_fragment {fragment}s;
+            dash_playlist_length {window}s;
             allow publish 127.0.0.1;
             deny publish all;
         }}
@@ -47,10 +51,18 @@ http {{
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
-    types {{ application/vnd.apple.mpegurl m3u8; video/mp2t ts; }}
+    types {{
+        application/vnd.apple.mpegurl m3u8;
+        video/mp2t ts;
+        application/dash+xml mpd;
+    }}
     server {{
         listen 127.0.0.1:{http};
         location /hls {{
+            root {folder};
+            add_header Cache-Control no-cache;
+        }}
+        location /dash {{
             root {folder};
             add_header Cache-Control no-cache;
         }}
@@ -74,6 +86,9 @@ class Nginx:
     def hls_url(self, stream: str = "room") -> str:
         return f"http://127.0.0.1:{self.http_port}/hls/{stream}.m3u8"
 
+    def dash_url(self, stream: str = "room") -> str:
+        return f"http://127.0.0.1:{self.http_port}/dash/{stream}.mpd"
+
     @contextlib.contextmanager
     def feed(self, source: Path | None, stream: str = "room", *, form: str = "flv", loop: bool = True) -> Iterator[Child]:
         """Push the media file `source`, at its own pace and over and over while `loop`; or, for None, what is written to
@@ -90,13 +105,14 @@ class Nginx:
 
 @contextlib.asynccontextmanager
 async def running(fragment: float = 6.0, window: float | None = None) -> AsyncIterator[Nginx]:
-    """nginx-rtmp with HLS segments of `fragment` seconds and a playlist of `window` (default: five segments)."""
+    """nginx-rtmp with HLS and DASH segments of `fragment` seconds and a playlist of `window` (default: five segments)."""
     command = requires("nginx")
     if not MODULE.exists():
         missing("nginx has no RTMP module (package libnginx-mod-rtmp)")
     with tempfile.TemporaryDirectory(prefix="nginx-") as name:
         folder = Path(name)
         (folder / "hls").mkdir()
+        (folder / "dash").mkdir()
         rtmp, http = free_port(), free_port()
         configuration = folder / "nginx.conf"
         configuration.write_text(
