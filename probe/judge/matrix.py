@@ -1,7 +1,7 @@
 """The grid: whose broadcast × what it was watched over. One cell for each pair that was tried, with what it came to.
 
-A cell fails when an untainted viewer of it failed to start, to stay or to come back; it is inconclusive where nobody can
-say, a warning where the picture came and its sound did not.
+A cell is what the checks of its own viewers come to (groups.py), so that it fails where they do and nowhere else. What is
+optional warns in it, and what did not come of it is a question there, though the verdict does not ask it.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from probe.judge.fold import came_back
+from probe.judge.groups import Group, checks_of, groups
 from probe.judge.indicators import latencies, quantile
 from probe.judge.sums import crash_taints, ended_unplanned, failure_of, heard_sound
 from probe.model.clock import NS
 from probe.model.observation import Role
 from probe.model.outcome import Done, Failed, Skipped
-from probe.model.verdict import MatrixCell, RunResult, SessionResult, Verdict
+from probe.model.verdict import Check, MatrixCell, RunResult, SessionResult, Verdict, worst
 
 
 def matrix(result: RunResult) -> tuple[MatrixCell, ...]:
@@ -29,17 +30,12 @@ def matrix(result: RunResult) -> tuple[MatrixCell, ...]:
 
 
 def _cell(result: RunResult, of: str, ingest: str, protocol: str, device: str, sessions: Sequence[SessionResult]) -> MatrixCell:
-    failures = [failure for s in sessions if (failure := _failure(result, s)) is not None]
+    told = [(check, group) for group in groups(sessions) for check in checks_of(result, group)]
+    judged = [(_in_cell(check.result, group), check, group) for check, group in told]
+    verdict = worst([found for found, _, _ in judged])
     heard = [h for s in sessions if (h := heard_sound(result, s)) is not None]
     well = [s for s in sessions if isinstance(s.outcome, Done) and not s.taints]
-    if failures:
-        verdict, reason = Verdict.FAIL, f"{failures[0].phase}/{failures[0].reason}"
-    elif not well or any(not isinstance(s.outcome, Done) for s in sessions):
-        verdict, reason = Verdict.INCONCLUSIVE, _why(sessions)
-    elif False in heard:
-        verdict, reason = Verdict.WARN, "no sound"
-    else:
-        verdict, reason = Verdict.PASS, ""
+    reason = next((_reason(result, check, group) for found, check, group in judged if found is verdict), "")
     return MatrixCell(
         of=of,
         ingest=ingest,
@@ -51,8 +47,25 @@ def _cell(result: RunResult, of: str, ingest: str, protocol: str, device: str, s
         first_frame=quantile([s.took / NS for s in well if s.took is not None], "p50"),
         latency=quantile([value for s in well for value in latencies(result, s)], "p50"),
         sound=None if not heard else False not in heard,
-        reason=reason,
+        reason="" if verdict is Verdict.PASS else reason,
     )
+
+
+def _in_cell(found: Verdict, group: Group) -> Verdict:
+    """What is optional fails nothing; that it did not come is still a question where somebody looks for it."""
+    return Verdict.WARN if group.optional and found is Verdict.FAIL else found
+
+
+def _reason(result: RunResult, check: Check, group: Group) -> str:
+    """Why a check is not green, in the fewest words."""
+    if check.result is Verdict.FAIL:
+        failure = next((found for s in group.sessions if (found := _failure(result, s)) is not None), None)
+        return check.reason if failure is None else f"{failure.phase}/{failure.reason}"
+    if check.result is Verdict.WARN and check.name.startswith("sound"):
+        return "no sound"
+    if check.result is Verdict.INCONCLUSIVE and check.name.startswith("start"):
+        return _why(group.sessions)
+    return check.reason
 
 
 def _failure(result: RunResult, session: SessionResult) -> Failed | None:
