@@ -137,7 +137,8 @@ class Streamed:
             self._first = arrived
             self._io.stages.enter(Stage.KEYFRAME, arrived)
         if packet.kind == "audio":
-            self._hear(packet, arrived)
+            if self.begun:  # before that nobody reads what is heard, and it would pass for a decoder that lags behind
+                self._hear(packet, arrived)
             if not self._seen and arrived - self._first >= SOUND_ALONE:
                 raise Failure(Phase.KEYFRAME, "no_video", f"sound for {SOUND_ALONE // NS} s, and not one picture")
         else:

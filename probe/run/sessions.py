@@ -259,7 +259,9 @@ class Sessions:
         not_yet = published_at
         while (looked := self.ctx.clock.now()) < deadline:
             try:
-                if await row.scout(spec, io):
+                async with asyncio.timeout((deadline - looked) / NS):
+                    there = await row.scout(spec, io)
+                if there:
                     now = self.ctx.clock.now()
                     if now - not_yet <= _AVAILABLE_WITHIN:
                         self.ctx.emit(
@@ -268,7 +270,7 @@ class Sessions:
                             )
                         )
                     return
-            except Failure:
+            except (Failure, TimeoutError):
                 pass  # not yet: what it is worth is told by the viewers
             not_yet = looked
             await asyncio.sleep(_SCOUT_PAUSE)

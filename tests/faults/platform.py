@@ -82,6 +82,7 @@ class Platform:
         accounts = self.ready["accounts"]
         return {
             "PLATFORM_URL": self.ready["url"],
+            "RTMP_URL": self.ready["rtmp_url"],
             "BROADCASTER_PASSWORD": accounts["probe"]["password"],
             "VIEWER_PASSWORD": accounts["viewer"]["password"],
         }
