@@ -158,7 +158,7 @@ def _session_words(session: SessionResult) -> list[str]:
 
 def _wanted(check: Check) -> str:
     said = [] if check.value is None else [measured(check)]
-    said += [f"wanted {check.threshold}"] if check.threshold else []
+    said += [f"{'wanted' if check.subject else 'closes when'} {check.threshold}"] if check.threshold else []
     return f" ({', '.join(said)})" if said else ""
 
 

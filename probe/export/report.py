@@ -264,7 +264,7 @@ def _quiet(check: Check) -> bool:
 def _check(check: Check) -> CheckLine:
     about = "" if check.subject in check.name else check.subject
     wrong = "" if check.result is Verdict.PASS else check.reason
-    wanted = check.threshold
+    wanted = check.threshold if check.subject or not check.threshold else f"not {check.threshold}"  # a gate's is what closes it
     if wanted and check.window and "[" not in wanted:
         wanted += f" in {check.window}"
     cases = f"{check.n}, {check.min_n} needed" if check.n < check.min_n else str(check.n or "")
