@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 
-from probe.drivers import dash, http_flv, rtmp_viewer, ws_flv
+from probe.drivers import dash, http_flv, http_ts, rtmp_viewer, ws_flv
 from probe.drivers.base import SessionRow, StepDriver
 from probe.drivers.fake import FakeDriver
 from probe.drivers.hls import HlsViewer, scout
 from probe.drivers.http import HttpDriver
-from probe.drivers.http_ts import HttpTsViewer
 from probe.drivers.ll_hls import LlHlsViewer
 from probe.drivers.rtmp_publisher import RtmpPublisher
 from probe.drivers.srt_publisher import SrtPublisher
@@ -91,6 +90,7 @@ _SESSIONS = (
         for protocol, driver, scout_of in (
             ("http-flv", http_flv.HttpFlvViewer(), http_flv.scout),
             ("ws-flv", ws_flv.WsFlvViewer(), ws_flv.scout),
+            ("http-ts", http_ts.HttpTsViewer(), http_ts.scout),
         )
     ),
     SessionRow(
@@ -108,15 +108,6 @@ _SESSIONS = (
         stages=(Stage.HANDSHAKE, Stage.FIRST_PACKET, *_PICTURE),
         start=5 * NS,
         max_age=4 * NS,
-        stall=_STREAM_STALL,
-    ),
-    SessionRow(
-        role=Role.VIEWER,
-        protocol="http-ts",
-        driver=HttpTsViewer(),
-        stages=(Stage.FIRST_PACKET, *_PICTURE),
-        start=5 * NS,
-        max_age=6 * NS,
         stall=_STREAM_STALL,
     ),
     SessionRow(

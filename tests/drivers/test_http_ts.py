@@ -12,7 +12,8 @@ import pytest
 from aiohttp import web
 
 from probe.drivers.base import Spec
-from probe.drivers.http_ts import HttpTsViewer
+from probe.drivers.http_ts import HttpTsViewer, scout
+from probe.drivers.table import table
 from probe.errors import Failure, Unsupported
 from probe.model.clock import MS, NS
 from probe.model.frames import FrameRecord
@@ -97,10 +98,22 @@ async def test_it_shows_every_picture_as_it_comes():
         frames = await io.frames(40)
         io.stages.finish(frames[0].decoded)
     assert sequences(frames) == list(range(40))
-    assert list(io.spent()) == [Stage.PROBE, Stage.CONNECT, Stage.FIRST_PACKET, Stage.KEYFRAME]
+    assert list(io.spent()) == [Stage.PROBE, Stage.CONNECT, Stage.JOIN, Stage.FIRST_PACKET, Stage.KEYFRAME]
     assert io.facts == {"server": "planted", "codec": "h264", "audio": "aac"}
     (request,) = io.requests
     assert (request.purpose, request.status) == ("http-ts", 200)
+
+
+def test_it_is_sliced_as_http_flv_is():
+    rows = table().sessions
+    assert rows[Role.VIEWER, "http-ts"].stages == rows[Role.VIEWER, "http-flv"].stages
+
+
+async def test_a_first_viewer_is_looked_for_as_for_http_flv():
+    async with origin(playing(20)) as (url, _), session("127.0.0.1") as io:
+        assert await scout(spec(url), io)
+    async with origin(sending(b"", 3600)) as (url, _), session("127.0.0.1") as io:
+        assert not await scout(spec(url), io)  # let in, and nothing comes
 
 
 async def test_what_ffmpeg_serves_is_seen(tmp_path: Path):
@@ -135,7 +148,7 @@ async def test_a_credential_goes_to_its_origin():
 
 @pytest.mark.parametrize(
     ("status", "phase", "reason"),
-    [(403, Phase.AUTH, "http_403"), (404, Phase.FIRST_PACKET, "http_404"), (503, Phase.FIRST_PACKET, "http_503")],
+    [(403, Phase.AUTH, "http_403"), (404, Phase.JOIN, "http_404"), (503, Phase.JOIN, "http_503")],
 )
 async def test_a_status_is_a_reason(status: int, phase: Phase, reason: str):
     assert await failure(sending(b"no", 0), status) == (phase, reason)
