@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
 from probe.drivers.base import SessionRow, Spec
@@ -21,6 +21,7 @@ from probe.net.client import Client, Credential
 from probe.net.link_header import ice_server
 from probe.plan import Device, IceServer, PublishStep, ViewSpec, ViewStep
 from probe.run.attempt_io import AttemptIO
+from probe.run.broadcasts import Broadcasts, Ordinals
 from probe.run.context import Context
 from probe.run.edges import ANY, Pin, each
 from probe.run.health import on_this_machine
@@ -35,31 +36,6 @@ _AVAILABLE_WITHIN = NS  # how closely "could start" must be known to be told: be
 
 
 @dataclass(slots=True)
-class _Broadcast:
-    """One publish step as its viewers need it. `ordinals`: of its publish sessions so far."""
-
-    step: PublishStep
-    stay: Stay | None = None
-    ordinals: list[int] = field(default_factory=list)
-
-
-class _Ordinals(Collection[int]):
-    """Those of several broadcasts, as they grow."""
-
-    def __init__(self, broadcasts: list[_Broadcast]) -> None:
-        self._broadcasts = broadcasts
-
-    def __contains__(self, ordinal: object) -> bool:
-        return any(ordinal in b.ordinals for b in self._broadcasts)
-
-    def __iter__(self) -> Iterator[int]:
-        return (o for b in self._broadcasts for o in b.ordinals)
-
-    def __len__(self) -> int:
-        return sum(len(b.ordinals) for b in self._broadcasts)
-
-
-@dataclass(slots=True)
 class Sessions:
     """Every stay of the run. `client` is the run's; each stay signs with its own span."""
 
@@ -70,8 +46,7 @@ class Sessions:
     group: asyncio.TaskGroup
     refresh: Callable[[str | None, Credential | None], Awaitable[None]]  # renews the credential an account has, if still this one
     stays: list[Stay] = field(default_factory=list)
-    _broadcasts: dict[str, _Broadcast] = field(default_factory=dict)  # by publish step
-    _published_at: dict[str, int] = field(default_factory=dict)  # when each publisher started
+    _on_air: Broadcasts = field(default_factory=Broadcasts)
     _available: set[tuple[str, str]] = field(default_factory=set)  # (publish step, protocol) told, or no longer to be
     _paths: list[Path] = field(default_factory=list)
 
@@ -102,7 +77,7 @@ class Sessions:
     async def publish(self, step: PublishStep) -> Stay:
         """Begin to publish and wait until the start has ended, well or not."""
         row = self._row(Role.PUBLISHER, step.protocol)
-        broadcast = self._broadcasts[step.name] = _Broadcast(step)
+        broadcast = self._on_air.begin(step)
         began = self._began(
             step.name, step.name, row, step.device.name, join="", verify="code", optional=step.optional, ingest=step.protocol,
             of=step.name, sound=step.audio,
@@ -121,23 +96,23 @@ class Sessions:
 
         path = self._path(step.device)
         stay = self._stay(row, began, spec, PublisherWatch(), step.account, step.deadline, path)
-        broadcast.stay = stay
         self.group.create_task(stay.run(), name=f"publisher {stay.session}")
         await stay.started.wait()
         if isinstance(stay.outcome, Done):
-            self._published_at[step.name] = self.ctx.clock.now()
+            broadcast.started_at = self.ctx.clock.now()
         return stay
 
     async def view(self, step: ViewStep) -> list[Stay]:
         """Begin every viewer of the step at its own random moment, and wait until each start has ended. One whose publisher
         never came to be is skipped."""
-        for view in step.views:
-            await self._scout(view)
+        async with asyncio.TaskGroup() as scouts:
+            for view in step.views:
+                scouts.create_task(self._scout(view))
         stays: list[Stay] = []
         begun: list[Stay] = []
         numbers: Counter[str] = Counter()
         for view in step.views:
-            nobody = bool(view.of) and not any(self._is_on(name) for name in view.of)
+            nobody = bool(view.of) and not self._on_air.started(view)
             for own in self._each(view):
                 for pin in [ANY] if nobody else await self._addresses(view, own):
                     for _ in range(view.count):
@@ -154,21 +129,14 @@ class Sessions:
                 starts.create_task(self._start(stay, delay))
         return stays
 
-    def _watched(self, view: ViewSpec) -> list[_Broadcast]:
-        """Whose code is expected: those it names, else everybody's."""
-        return [b for name, b in self._broadcasts.items() if not view.of or name in view.of]
-
-    def _is_on(self, name: str) -> bool:
-        stay = self._broadcasts[name].stay if name in self._broadcasts else None
-        return stay is not None and isinstance(stay.outcome, Done)
-
     def _each(self, view: ViewSpec) -> list[dict[str, str]]:
         """The values each group of a view's viewers has to itself: the stream it watches, the item of its list."""
-        stream = {"stream": self.vars.text(self._broadcasts[view.of[0]].step.stream)} if self._names_stream(view) else {}
+        stream = self._on_air.stream(view)
+        own = {} if stream is None else {"stream": self.vars.text(stream)}
         if not view.over:
-            return [stream]
+            return [own]
         try:
-            return [{**stream, "item": item} for item in self.vars.items(view.over, view.at_most)]
+            return [{**own, "item": item} for item in self.vars.items(view.over, view.at_most)]
         except ValueError as error:
             raise Failure(Phase.ROOM, "unexpected", str(error)) from error
 
@@ -185,9 +153,6 @@ class Sessions:
     def _quiet(self) -> Client:
         """A client for what belongs to no session."""
         return self.client.using(service="", parent_span=self.ctx.root_span, on_request=lambda request: self.ctx.emit(request))
-
-    def _names_stream(self, view: ViewSpec) -> bool:
-        return "${stream}" in view.url + view.access.streamid and len(view.of) == 1 and view.of[0] in self._broadcasts
 
     async def end(self) -> None:
         """The planned end of every session: viewers first, as people leave before the broadcaster does."""
@@ -208,7 +173,7 @@ class Sessions:
 
     def _viewer(self, step: ViewStep, view: ViewSpec, own: dict[str, str], number: int, pin: Pin) -> Stay:
         row = self._row(Role.VIEWER, view.protocol)
-        watched = self._watched(view)
+        watched = self._on_air.watched(view)
         name = f"{view.protocol}-{number}" + (f"@{pin.ip}" if pin.ip else "")
         began = self._began(
             step.name, name, row, view.device.name, join=view.join, verify=view.verify,
@@ -220,7 +185,7 @@ class Sessions:
         expected = Expected(
             run=self.ctx.plan.run_number,
             trace=self.ctx.plan.trace_low,
-            publishes=_Ordinals(watched),
+            publishes=Ordinals(watched),
             max_age=view.max_age or row.max_age,
             verify=view.verify,
         )
@@ -248,11 +213,13 @@ class Sessions:
         to be charged for a playlist that did not exist yet. If it never comes, the viewers will say so themselves. Where nobody
         looked until it had long been there, since when is not known and not told."""
         row = self._row(Role.VIEWER, view.protocol)
-        name = next((b.step.name for b in self._watched(view) if b.step.name in self._published_at), None)
-        if row.scout is None or view.join == "at_go_live" or name is None or (name, view.protocol) in self._available:
+        broadcast = next(iter(self._on_air.started(view)), None) if view.verify == "code" else None
+        if row.scout is None or view.join == "at_go_live" or broadcast is None or broadcast.started_at is None:
             return
-        self._available.add((name, view.protocol))
-        published_at = self._published_at[name]
+        if (key := (broadcast.step.name, view.protocol)) in self._available:
+            return
+        self._available.add(key)
+        published_at = broadcast.started_at
         spec = self._spec(row, view, "", self._each(view)[0])
         io = AttemptIO(self.ctx.clock, self._quiet(), StageTimer(0), Feed(self.ctx.clock), None, {}, self.ctx.emit, "")
         deadline = self.ctx.clock.now() + (view.start or row.start)
@@ -264,11 +231,7 @@ class Sessions:
                 if there:
                     now = self.ctx.clock.now()
                     if now - not_yet <= _AVAILABLE_WITHIN:
-                        self.ctx.emit(
-                            Available(
-                                protocol=view.protocol, took=now - published_at, ingest=self._broadcasts[name].step.protocol
-                            )
-                        )
+                        self.ctx.emit(Available(protocol=view.protocol, took=now - published_at, ingest=broadcast.step.protocol))
                     return
             except (Failure, TimeoutError):
                 pass  # not yet: what it is worth is told by the viewers
