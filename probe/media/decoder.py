@@ -29,6 +29,8 @@ _UNITS = 1024
 _BYTES = 32 << 20
 _MAX_PIXELS = 4096 * 2304  # a hostile stream may name any size
 _SILENT = 32  # units inside the codec before the oldest counts as swallowed; H.264 reorders at most 16
+_TOGETHER = 8  # units of sound decoded at a time, a sixth of a second: waking a thread costs more than decoding one
+_TICK = Fraction(1, 1000)
 _JOIN = 2.0
 
 
@@ -41,6 +43,7 @@ class _Unit:
     keyframe: bool
     due: int | None
     rendition: str
+    handed: int
 
 
 class DecoderThread:
@@ -64,7 +67,11 @@ class DecoderThread:
         self._limit = limit
         self._units: deque[_Unit] = deque()
         self._bytes = 0
-        self._more = threading.Condition()
+        self._lock = threading.RLock()
+        self._bell = threading.Lock()  # held while the thread has nothing to do; a Condition makes a lock for each wait
+        self._bell.acquire()
+        self._asleep = False
+        self._together = 1 if isinstance(self._context, av.VideoCodecContext) else _TOGETHER
         self._busy: int | None = None  # arrival of the unit being decoded
         self._stop = False
         self._resync = True
@@ -86,8 +93,8 @@ class DecoderThread:
         rendition: str = "",
     ) -> None:
         """Hand over one unit; never blocks. `due_ns`: when a buffered player would show it. `size`: its bytes on the wire."""
-        unit = _Unit(data, pts_seconds, arrived_ns, size, keyframe, due_ns, rendition)
-        with self._more:
+        unit = _Unit(data, pts_seconds, arrived_ns, size, keyframe, due_ns, rendition, self._clock.now())
+        with self._lock:
             if self._stop:
                 return
             if self._resync and not keyframe:
@@ -98,21 +105,28 @@ class DecoderThread:
             self._bytes += len(data)
             while len(self._units) > self._limit or self._bytes > _BYTES:
                 self._drop_oldest()
-            self._more.notify()
+            if len(self._units) >= self._together:
+                self._ring()
 
     def pending(self) -> float:
         """Age in seconds of the oldest unit not decoded yet; 0.0 when none waits."""
-        with self._more:
+        with self._lock:
             oldest = self._busy if self._busy is not None else self._units[0].arrived if self._units else None
         return 0.0 if oldest is None else max(0.0, (self._clock.now() - oldest) / NS)
 
     def close(self) -> None:
         """Drop what waits, stop, join: within one unit's decoding as a rule, two seconds at worst. Safe to call twice."""
-        with self._more:
+        with self._lock:
             self._stop = True
             self._units.clear()
-            self._more.notify()
+            self._ring()
         self._thread.join(_JOIN)
+
+    def _ring(self) -> None:
+        """Called with the lock held: there is something to do."""
+        if self._asleep:
+            self._asleep = False
+            self._bell.release()
 
     def _drop_oldest(self) -> None:
         """Called with the lock held: the oldest unit, and those that cannot be decoded without it."""
@@ -126,15 +140,19 @@ class DecoderThread:
 
     def _run(self) -> None:
         while True:
-            with self._more:
+            with self._lock:
                 self._busy = None
-                while not self._units and not self._stop:
-                    self._more.wait()
                 if self._stop:
                     return
-                unit = self._units.popleft()
-                self._bytes -= len(unit.data)
-                self._busy = unit.arrived
+                unit = self._units.popleft() if self._units else None
+                if unit is not None:
+                    self._bytes -= len(unit.data)
+                    self._busy = unit.arrived
+                else:
+                    self._asleep = True
+            if unit is None:
+                self._bell.acquire()
+                continue
             try:
                 self._decode(unit)
             except (av.error.FFmpegError, ValueError) as error:
@@ -148,7 +166,7 @@ class DecoderThread:
         self._inside[self._count] = unit
         packet = av.Packet(unit.data)
         packet.pts = packet.dts = self._count
-        packet.time_base = Fraction(1, 1000)
+        packet.time_base = _TICK
         for frame in self._context.decode(packet):
             whose = self._inside.pop(frame.pts if frame.pts is not None else self._count, unit)
             if isinstance(frame, av.VideoFrame):
@@ -172,8 +190,7 @@ class DecoderThread:
         self._feed.post(record)
 
     def _sound(self, frame: av.AudioFrame, unit: _Unit) -> None:
-        now = self._clock.now()
-        shown = now if unit.due is None else max(now, unit.due)
+        shown = unit.handed if unit.due is None else max(unit.handed, unit.due)  # not when we come to listen to it
         for chirp in self._inspector.sound(frame, shown=shown, media_time=unit.pts):
             self._feed.post(chirp)
 

@@ -103,7 +103,7 @@ async def test_a_full_queue_drops_the_oldest_up_to_a_keyframe_and_counts(feed, c
     made = units(75)
     decoder = DecoderThread("h264", feed, clock, limit=40)
     try:
-        with decoder._more:  # the decoder is busy elsewhere
+        with decoder._lock:  # the decoder is busy elsewhere
             for number, (data, keyframe) in enumerate(made):
                 decoder.submit(data, number / 30, clock.now(), len(data), keyframe)
         got = await records(feed, 15)
@@ -117,7 +117,7 @@ async def test_after_a_drop_without_a_keyframe_in_sight_it_waits_for_one(feed, c
     made = units(62)
     decoder = DecoderThread("h264", feed, clock, limit=10)
     try:
-        with decoder._more:
+        with decoder._lock:
             for number in range(20):
                 data, keyframe = made[number]
                 decoder.submit(data, number / 30, clock.now(), len(data), keyframe)
@@ -195,7 +195,7 @@ async def test_the_backlog_is_the_age_of_the_oldest_unit_not_decoded(feed, clock
     try:
         assert decoder.pending() == 0.0
         ((data, keyframe),) = units(1)
-        with decoder._more:
+        with decoder._lock:
             decoder.submit(data, 0.0, clock.now() - 3 * NS, len(data), keyframe)
             assert 3.0 <= decoder.pending() < 4.0
         await until(lambda: decoder.pending() == 0.0)

@@ -162,7 +162,7 @@ def test_sound_whose_format_changes_is_followed():
     inspector = Inspector(SystemClock())
     chirps = []
     for rate in (48_000, 44_100):
-        for at, frame in frames(sound(2), rate, "stereo", "s16", 1024):
+        for at, frame in frames(sound(2.3), rate, "stereo", "s16", 1024):
             chirps += inspector.sound(frame, shown=round(at * NS), media_time=None)
     assert [round(chirp.shown / NS, 3) for chirp in chirps] == [0.87, 1.87, 0.87, 1.87]
     assert all(chirp.media_time is None for chirp in chirps)
