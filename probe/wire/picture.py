@@ -12,7 +12,7 @@ asked for one. `PictureCheck` therefore learns the distance between the two, lea
 agree on another, and calls the picture broken when several cells are wrong, or all are alike, in four pictures with none
 wholly right between them; until it is seen to move again. Cells that turned within the last three pictures are left out,
 for encoders short of bits are late. A picture that was never recognised is not judged, unless it has no structure at all:
-then something is missing.
+then something is missing, from the first one on.
 
 Not attempted: telling which part is broken, judging the colour, pictures half covered by someone's overlay (more than two
 cells).
@@ -191,4 +191,5 @@ class PictureCheck:
         self._calm = 0
         self._streak += 1
         self._broken = self._broken or self._streak >= _STREAK
-        return False if self._broken else None
+        # Before the first right one nothing speaks for a wrong one: a start must not succeed with it.
+        return False if self._broken or self._offset is None else None
