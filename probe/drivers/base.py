@@ -36,12 +36,12 @@ class Spec:
 
     role: Role
     protocol: str
-    url: str
+    url: str = field(repr=False)  # may be, or hold, a secret
     credential: Credential | None = None
     session: str = ""  # our own id of it
     device: Device = field(default_factory=Device)
     key: str = field(default="", repr=False)
-    streamid: str = ""
+    streamid: str = field(default="", repr=False)
     passphrase: str = field(default="", repr=False)
     latency: int | None = None
     ice: str = "all"  # all | relay | direct

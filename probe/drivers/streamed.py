@@ -28,6 +28,7 @@ HEARD = ("aac", "opus", "mp3")
 SEEN = ("h264", "vp8")
 SOUND_ALONE = 3 * NS  # sound for so long and not one picture: there will be none
 _SCOUT_SECONDS = 2.0
+_SOUNDS = 32  # decoders of one session; a stream that wants more is playing with us
 _NEAREST = {"closed": "ended", "timeout": "ended", "protocol": "malformed"}
 
 
@@ -121,6 +122,7 @@ class Streamed:
         self._video: DecoderThread | None = None
         self._audio: DecoderThread | None = None
         self._audio_kind: tuple[str, bytes] | None = None
+        self._sounds = 0
         self._first: int | None = None
         self._seen = False
         self.begun = False  # the first keyframe is with the decoder
@@ -169,6 +171,11 @@ class Streamed:
             if self._audio is not None:
                 self._audio.close()
             self._audio_kind, self._audio = kind, None
+            self._sounds += 1
+            if self._sounds > _SOUNDS:
+                if self._sounds == _SOUNDS + 1:
+                    self._io.note(f"the sound is not listened to any more: it has changed {_SOUNDS} times")
+                return
             self._io.facts["audio"] = packet.codec
             try:
                 if packet.codec not in HEARD:

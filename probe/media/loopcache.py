@@ -1,9 +1,9 @@
 """Encoded loops on disk, so that a machine encodes each of them once.
 
 `$XDG_CACHE_HOME/stream-probe` or `~/.cache/stream-probe` (XDG Base Directory Specification). An entry is named by the hash of
-what it was made from and says the hash of what it holds: one that is damaged counts as absent and is written anew. Entries
-appear whole, by renaming. The oldest go when all of them grow too large. A cache that cannot be read or written is no
-cache, and nobody hears of it.
+what it was made from and says the hash of what it holds: one that is damaged, or another user's, counts as absent and is
+written anew. Entries appear whole, by renaming. The oldest go when all of them grow too large. A cache that cannot be read or
+written is no cache, and nobody hears of it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import stat
 import struct
 import tempfile
 from collections.abc import Sequence
@@ -45,10 +46,11 @@ class LoopCache:
             return None
         path = self._directory / (key + _SUFFIX)
         try:
-            if path.stat().st_size > self._largest:
-                return None
-            data = path.read_bytes()
-            units = _read(data)
+            with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+                what = os.fstat(file.fileno())
+                if not stat.S_ISREG(what.st_mode) or what.st_uid != os.geteuid() or what.st_size > self._largest:
+                    return None
+                units = _read(file.read(self._largest))
             if units is not None:
                 os.utime(path)
             return units
@@ -83,8 +85,8 @@ class LoopCache:
         entries = []
         for path in self._directory.glob("*" + _SUFFIX):
             with contextlib.suppress(OSError):
-                stat = path.stat()
-                entries.append((stat.st_mtime_ns, stat.st_size, path))
+                what = path.lstat()
+                entries.append((what.st_mtime_ns, what.st_size, path))
         total = sum(size for _, size, _ in entries)
         for _, size, path in sorted(entries):
             if total <= self._limit:

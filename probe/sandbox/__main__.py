@@ -84,7 +84,8 @@ class Supervisor:
         try:
             server.stdin.write(json.dumps(self._config).encode() + b"\n")
             await server.stdin.drain()
-            line = await asyncio.wait_for(server.stdout.readline(), STARTED_WITHIN)
+            async with asyncio.timeout(STARTED_WITHIN):
+                line = await server.stdout.readline()
             ready = line == b'"ready"\n'
             if ready:
                 self._announce()
@@ -115,7 +116,8 @@ class Supervisor:
         if server.returncode is None and self._stop.is_set():
             _signal(server, signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(server.wait(), STOPPED_WITHIN)
+                async with asyncio.timeout(STOPPED_WITHIN):
+                    await server.wait()
         if server.returncode is None:
             _signal(server, signal.SIGKILL)
         await server.wait()

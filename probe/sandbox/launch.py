@@ -150,7 +150,8 @@ def _log_file(path: Path | None) -> BinaryIO:
 async def _ready(process: asyncio.subprocess.Process) -> dict[str, Any]:
     assert process.stdout
     try:
-        line = await asyncio.wait_for(process.stdout.readline(), READY_WITHIN)
+        async with asyncio.timeout(READY_WITHIN):
+            line = await process.stdout.readline()
         ready: dict[str, Any] = json.loads(line)
         return ready
     except TimeoutError:

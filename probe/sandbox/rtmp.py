@@ -34,6 +34,7 @@ AT_ONCE = 64 * 1024
 NEAR = RATES["audio"] // 100
 JUMP_BACK, JUMP_AHEAD = 1.0, 10.0  # seconds; nearer a time that goes back is one of B frames
 SOUND_WITHIN = RATES["video"] // 2  # of pictures that are held back until sound is told of
+HELD = 64  # pictures
 FRAME = 1024  # samples
 MAX_CONNECTIONS = 2 * MAX_SESSIONS
 
@@ -135,7 +136,8 @@ class Publisher:
             return self._room.live.put(unit)
         self._held.append(unit)
         told = self._reader.metadata
-        if pts - self._held[0].pts > SOUND_WITHIN or (told and "audiocodecid" not in told):
+        long = pts - self._held[0].pts > SOUND_WITHIN or len(self._held) >= HELD  # time may stand still
+        if long or (told and "audiocodecid" not in told):
             self._let_go()
         return None
 
@@ -197,7 +199,10 @@ class _Connection:
             waits = SILENT
             if self._publisher is None:
                 waits = BEGUN_WITHIN - (self._platform.clock.now() - self._began) / NS
-            data = await asyncio.wait_for(reader.read(AT_ONCE), max(0.0, waits))
+            if waits <= 0:
+                return
+            async with asyncio.timeout(waits):  # wait_for loses a cancellation that comes with the bytes
+                data = await reader.read(AT_ONCE)
             if not data:
                 return
             if faults.hit("rtmp_hangs", at="handshake"):
@@ -214,7 +219,8 @@ class _Connection:
                     case _:
                         pass
             self._writer.write(self._server.take())
-            await asyncio.wait_for(self._writer.drain(), SILENT)
+            async with asyncio.timeout(SILENT):
+                await self._writer.drain()
             if not alive:
                 return
 

@@ -34,6 +34,7 @@ _RATES = (5512, 11_025, 22_050, 44_100)
 _AAC_RATES = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8000, 7350)
 _SPEAKERS = {7: 8}
 _MOST_SETS = 32
+_MOST_UNITS = 4096  # of a picture; the largest level has some hundreds
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +139,15 @@ class TagReader:
     def _annexb(self, body: bytes) -> tuple[bytes, bool]:
         """The access unit, and whether an IDR is in it. Parameter sets come before the IDR unless it brought its own."""
         units: list[bytes] = []
-        at, width, own, idr = 0, self._width, False, False
+        at, count, width, own, idr = 0, 0, self._width, False, False
         while at + width <= len(body):
             size = int.from_bytes(body[at : at + width], "big")
             at += width
+            count += 1
             if size > len(body) - at:
                 raise Broken("a NAL unit longer than its tag")
+            if count > _MOST_UNITS:
+                raise Broken(f"a picture of more than {_MOST_UNITS} NAL units", "too_large")
             if size:
                 unit_type = body[at] & 31
                 own = own or unit_type == _SPS

@@ -30,6 +30,7 @@ MAX_BYTES = 2 << 20
 MAX_ELEMENTS = 30_000
 _DEPTH = 24
 _REPRESENTATIONS = 200
+_SPANS = 100_000  # of all representations' timelines; one that many inherit counts for each
 _SEGMENTS = 10_000_000  # of one S: eight months of two seconds each
 _TICKS = 1 << 62
 _SECONDS = 1e9
@@ -49,7 +50,7 @@ def parse(body: bytes, url: str) -> Manifest:
     media), address_refused; Unsupported where nothing offered can be addressed by a template."""
     root = _tree(body)
     base = _base(root, url)
-    periods = _periods(root, base, _duration(root.get("mediaPresentationDuration")))
+    periods = _periods(root, base, _duration(root.get("mediaPresentationDuration")), _Room())
     if not any(period.representations for period in periods):
         skipped = [reason for period in periods for reason in period.skipped]
         if skipped:
@@ -150,12 +151,28 @@ def _base(element: Element, above: str) -> str:
     return absolute(above, text) if text else above
 
 
-def _periods(root: Element, base: str, length: float | None) -> tuple[Period, ...]:
+class _Room:
+    """What a manifest may come to once its parts have inherited all they inherit."""
+
+    def __init__(self) -> None:
+        self._representations, self._spans = _REPRESENTATIONS, _SPANS
+
+    def representation(self) -> None:
+        self._representations -= 1
+        if self._representations < 0:
+            raise Failure(Phase.PLAYLIST, "too_many_lines", f"more than {_REPRESENTATIONS} representations")
+
+    def spans(self, count: int) -> None:
+        self._spans -= count
+        if self._spans < 0:
+            raise Failure(Phase.PLAYLIST, "too_many_lines", f"timelines of more than {_SPANS} entries")
+
+
+def _periods(root: Element, base: str, length: float | None, room: _Room) -> tuple[Period, ...]:
     out: list[Period] = []
     end: float | None = 0.0
     elements = root.findall("{*}Period")
     starts = [_duration(element.get("start")) for element in elements]
-    count = 0
     for n, element in enumerate(elements):
         start = starts[n] if starts[n] is not None else end
         if start is None:
@@ -168,10 +185,7 @@ def _periods(root: Element, base: str, length: float | None) -> tuple[Period, ..
             duration = length - start
         end = None if duration is None else start + duration
         skipped: list[str] = []
-        found = tuple(_representations(element, _base(element, base), skipped, duration))
-        count += len(found)
-        if count > _REPRESENTATIONS:
-            raise Failure(Phase.PLAYLIST, "too_many_lines", f"more than {_REPRESENTATIONS} representations")
+        found = tuple(_representations(element, _base(element, base), skipped, duration, room))
         out.append(
             Period(
                 id=element.get("id", "")[:200], start=start, duration=duration, representations=found, skipped=tuple(skipped[:8])
@@ -180,7 +194,9 @@ def _periods(root: Element, base: str, length: float | None) -> tuple[Period, ..
     return tuple(out)
 
 
-def _representations(period: Element, base: str, skipped: list[str], length: float | None) -> Iterator[Representation]:
+def _representations(
+    period: Element, base: str, skipped: list[str], length: float | None, room: _Room
+) -> Iterator[Representation]:
     for group in period.findall("{*}AdaptationSet"):
         if (essential := _essential(group)) is not None:
             skipped.append(essential)
@@ -193,7 +209,8 @@ def _representations(period: Element, base: str, skipped: list[str], length: flo
             if (essential := _essential(element)) is not None:
                 skipped.append(essential)
                 continue
-            template = _template([period, group, element], length)
+            room.representation()
+            template = _template([period, group, element], length, room)
             if template is None:
                 skipped.append(f"{kind} not addressed by a SegmentTemplate")
                 continue
@@ -231,7 +248,7 @@ def _essential(element: Element) -> str | None:
     return None if found is None else f"an essential property {found.get('schemeIdUri', '')[:100]!r}"
 
 
-def _template(levels: Sequence[Element], length: float | None) -> Template | None:
+def _template(levels: Sequence[Element], length: float | None, room: _Room) -> Template | None:
     """SegmentTemplate's attributes come from every level, the nearest one's first, and so does its timeline (§5.3.9.1)."""
     found = [t for level in levels if (t := level.find("{*}SegmentTemplate")) is not None]
     if not found:
@@ -262,15 +279,16 @@ def _template(levels: Sequence[Element], length: float | None) -> Template | Non
         start_number=_needed(said, "startNumber", 1 << 53, 1),
         offset=offset,
         duration=duration if timeline is None else None,
-        spans=None if timeline is None else _spans(timeline, timescale, offset, length),
+        spans=None if timeline is None else _spans(timeline, timescale, offset, length, room),
         early=_early(said.get("availabilityTimeOffset")),
         whole=said.get("availabilityTimeComplete", "true").strip() != "false",
     )
 
 
-def _spans(timeline: Element, timescale: int, offset: int, length: float | None) -> tuple[Span, ...]:
+def _spans(timeline: Element, timescale: int, offset: int, length: float | None, room: _Room) -> tuple[Span, ...]:
     spans: list[Span] = []
     elements = timeline.findall("{*}S")
+    room.spans(len(elements))
     end = 0
     for n, element in enumerate(elements):
         time = _needed(element.attrib, "t", _TICKS, end)

@@ -17,6 +17,7 @@ from probe.model.stage import Phase
 
 LONGEST = 3600.0  # seconds, of a segment or a target duration
 SEQUENCES = 1 << 63
+_URI = 16 * 1024  # characters
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ATTRIBUTE = re.compile(r'([A-Z0-9-]+)=("[^"\r\n]*"|[^",\s]*)')
 
@@ -56,6 +57,8 @@ def absolute(base: str, uri: str) -> str:
         raise Failure(Phase.PLAYLIST, "address_refused", "a URI without a host, or with a user")
     if not joined.isprintable():
         raise malformed("control characters in a URI")
+    if len(joined) > _URI:
+        raise malformed(f"a URI of {len(joined)} characters")
     return joined
 
 

@@ -70,8 +70,11 @@ class Target:
         """From `rtmp[s]://host[:port]/app[/…][?query]` and a stream key, as OBS takes them: with a key the whole path is the
         app; without one its last segment is the stream's name, and a query belongs to it. Raises Failure(resolve, failed)."""
         scheme, _, rest = url.partition("://")
+        scheme = scheme.lower()
+        if scheme not in PORTS:
+            raise Failure(Phase.RESOLVE, "failed", "the address is none of rtmp:// or rtmps://")
         place, _, path = rest.partition("/")
-        host, port = _host(place.rpartition("@")[2], PORTS.get(scheme.lower(), 0))
+        host, port = _host(place.rpartition("@")[2], PORTS[scheme])
         path, mark, query = path.partition("?")
         path = path.strip("/")
         app, _, name = (path, "", key) if key or "/" not in path else path.rpartition("/")
@@ -80,8 +83,8 @@ class Target:
         elif mark:
             name += mark + query
         shown = f"[{host}]" if ":" in host else host
-        authority = shown if port == PORTS[scheme.lower()] else f"{shown}:{port}"
-        return cls(host, port, scheme.lower() == "rtmps", app, name, f"{scheme.lower()}://{authority}/{app}")
+        authority = shown if port == PORTS[scheme] else f"{shown}:{port}"
+        return cls(host, port, scheme == "rtmps", app, name, f"{scheme}://{authority}/{app}")
 
 
 def _host(place: str, default: int) -> tuple[str, int]:
@@ -171,7 +174,8 @@ class Client(Peer):
             about |= {"type": "nonprivate", "flashVer": "FMLE/3.0 (compatible; stream-probe)"}
         else:
             about |= {"flashVer": "LNX 9,0,124,2", "fpad": False, "capabilities": 15.0, "audioCodecs": 4071.0}
-            about |= {"videoCodecs": 252.0, "videoFunction": 1.0}
+            # Enhanced RTMP: without Opus in this list servers leave the sound of a WHIP broadcast out.
+            about |= {"videoCodecs": 252.0, "videoFunction": 1.0, "fourCcList": ["avc1", "vp08", "mp4a", "Opus"]}
         about |= {"tcUrl": self._target.tc_url, "objectEncoding": 0.0}
         self._command("connect", _CONNECT, about)
 
@@ -240,9 +244,7 @@ class Client(Peer):
         more = info.get("ex")
         if isinstance(more, dict) and more.get("redirect"):
             raise Failure(Phase.SIGNAL, "redirect_refused", f"{said}; redirects are not followed")
-        if any(
-            w in words for w in ("authmod", "unauthor", "not authorized", "authentication", "denied", "forbidden", "code=403")
-        ):
+        if any(word in words for word in _DENIED):
             raise Failure(Phase.AUTH, "refused", said)
         if phase is Phase.JOIN and ("notfound" in words or "not found" in words):
             raise Failure(phase, "not_found", said)

@@ -29,7 +29,7 @@ SYNC = 0x47
 CLOCK = 90_000
 _WRAP = 1 << 33
 _NULL = 0x1FFF
-_MAX_PES = 8 << 20  # an intra picture of 2160p is a quarter of it
+_MAX_PES = {"video": 8 << 20, "audio": 256 << 10}  # an intra picture of 2160p is a quarter of it
 _NO_SYNC = 64 << 10  # bytes without one packet: it is no transport stream
 _HEADERLESS = frozenset({0xBC, 0xBE, 0xBF, 0xF0, 0xF1, 0xF2, 0xF8, 0xFF})  # stream ids whose PES has no optional header
 
@@ -207,8 +207,8 @@ class _Elementary(_Pid):
         self._ended_early = False
         self._pes += payload
         size = len(self._pes)
-        if size > _MAX_PES:
-            raise Failure(self._reader.phase, "too_large", f"a unit of more than {_MAX_PES} bytes")
+        if size > _MAX_PES[self._kind]:
+            raise Failure(self._reader.phase, "too_large", f"a unit of more than {_MAX_PES[self._kind]} bytes")
         if size < 6:
             return
         length = self._pes[4] << 8 | self._pes[5]

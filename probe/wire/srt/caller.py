@@ -26,7 +26,7 @@ from probe.wire.srt.greeting import Greeting
 from probe.wire.srt.keys import PASSPHRASE, Keys, WrongSecret
 from probe.wire.srt.packets import Control, Data, Extension, Kind, Malformed
 from probe.wire.srt.receiving import Receiver
-from probe.wire.srt.sending import Sender
+from probe.wire.srt.sending import KEPT, Sender
 
 LATENCY = 120 * MS
 STREAM_ID = 512  # bytes
@@ -224,7 +224,11 @@ class Caller:
             case Kind.ACK:
                 self._acked(packet, now)
             case Kind.NAK:
+                asked = 0
                 for first, last in p.decode_loss(packet.body):
+                    asked += (last - first) % p.SEQUENCES + 1
+                    if asked > KEPT:
+                        raise Malformed("a report of more losses than we keep packets")
                     gone = self.sender.lost(first, last)
                     if gone is not None:
                         self._control(Kind.DROPREQ, now, body=b"".join(n.to_bytes(4, "big") for n in gone))

@@ -53,7 +53,7 @@ class Sender:
         self._too_late = max(latency, _TOO_LATE) + _MARGIN
         self._window = self._room = max(2, window)
         self._keys = keys
-        self._kept: dict[int, _Kept] = {}  # by place, in order
+        self._kept: dict[int, _Kept] = {}  # by place, in order and without holes
         self._next = 0  # the place of the next packet given
         self._unsent = 0  # the first place not sent yet
         self._asked: deque[int] = deque()
@@ -110,15 +110,13 @@ class Sender:
         begin = max(begin, self.count.acknowledged)
         if not begin <= end < self._unsent:
             return None
-        gone: list[int] = []
-        for place in range(begin, end + 1):
-            self.count.lost += 1
-            if place not in self._kept:
-                gone.append(place)
-            elif place not in self._asked_for:
+        self.count.lost += end - begin + 1
+        oldest = next(iter(self._kept), self._next)
+        for place in range(max(begin, oldest), end + 1):
+            if place not in self._asked_for:
                 self._asked_for.add(place)
                 self._asked.append(place)
-        return (self._sequence.roll(gone[0]), self._sequence.roll(gone[-1])) if gone else None
+        return (self._sequence.roll(begin), self._sequence.roll(min(end, oldest - 1))) if begin < oldest else None
 
     def next_timer(self) -> int | None:
         if self._asked or (self._unsent < self._next and self._unsent - self.count.acknowledged < self._room):

@@ -1,0 +1,163 @@
+"""Small inputs that would cost much: each is refused, or cheap, whatever a server multiplies in it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from probe.drivers.streamed import Streamed
+from probe.errors import Failure
+from probe.model.clock import MS
+from probe.wire import amf, mpd
+from probe.wire.amf import Broken
+from probe.wire.flv_tags import VIDEO, Tag, TagReader
+from probe.wire.packet import EncodedPacket
+from probe.wire.playlist_values import absolute
+from probe.wire.rtmp_chunks import ChunkReader
+from probe.wire.srt import packets as p
+from probe.wire.srt.caller import Acknowledged, Caller
+from probe.wire.srt.packets import Kind
+from probe.wire.srt.sending import Sender
+from probe.wire.ts import TsReader
+from tests.drivers.rtc_session import session
+from tests.wire.srt_listener import Listener
+
+SECONDS = 1.0  # on a shared machine; what was found here took from three to minutes
+MPD = (
+    b'<MPD type="dynamic" availabilityStartTime="2024-01-01T00:00:00Z"><Period><AdaptationSet mimeType="video/mp4">'
+    b'<SegmentTemplate media="$Time$"><SegmentTimeline>%s</SegmentTimeline></SegmentTemplate>%s</AdaptationSet></Period></MPD>'
+)
+
+
+def cost(work: Callable[[], object]) -> float:
+    began = time.thread_time()
+    work()
+    return time.thread_time() - began
+
+
+@pytest.mark.parametrize(("entries", "representations"), [(2000, 20_000), (20_000, 150)], ids=["representations", "entries"])
+def test_a_timeline_that_many_inherit_is_not_multiplied(entries: int, representations: int) -> None:
+    body = MPD % (b'<S d="1"/>' * entries, b"<Representation/>" * representations)
+    with pytest.raises(Failure) as caught:
+        mpd.parse(body, "http://a/b")
+    assert (caught.value.reason, len(body) < mpd.MAX_BYTES) == ("too_many_lines", True)
+    fits = MPD % (b'<S d="1"/>' * 1000, b"<Representation/>" * 50)
+    assert len(mpd.parse(fits, "http://a/b").periods[0].representations) == 50
+
+
+def test_an_address_is_no_megabyte() -> None:
+    base = b"<BaseURL>" + b"a" * 1_000_000 + b"/</BaseURL>"
+    body = b"<MPD>" + base + b"<Period>" + b"<AdaptationSet><BaseURL>b</BaseURL></AdaptationSet>" * 9000 + b"</Period></MPD>"
+    with pytest.raises(Failure, match="a URI of 10"):
+        mpd.parse(body, "http://a/b")
+    with pytest.raises(Failure, match="a URI of"):
+        absolute("http://a/", "x" * 20_000)
+
+
+@pytest.mark.parametrize("units", [b"\0", b"\1\x41"], ids=["empty", "short"])
+def test_a_picture_of_millions_of_nal_units_is_refused(units: bytes) -> None:
+    reader = TagReader()
+    reader.read(Tag(VIDEO, 0, b"\x17\0\0\0\0\x01\x42\0\x1e\xfc\xe0\0"))  # lengths of one byte
+    tag = Tag(VIDEO, 0, b"\x17\1\0\0\0" + units * ((8 << 20) // len(units)))
+
+    def read() -> None:
+        with pytest.raises(Broken) as caught:
+            reader.read(tag)
+        assert caught.value.reason == "too_large"
+
+    assert cost(read) < SECONDS
+
+
+def test_sound_of_megabytes_without_a_frame_is_refused() -> None:
+    """A programme of AAC whose PES packet hardly ends: each of its bytes would be looked at in turn."""
+    reader = TsReader()
+    tables = [_section(0, b"\0\xb0\x0d\0\x01\xc1\0\0\0\x01\xf0\0"), _section(0x1000, _PMT)]
+    for packet in tables:
+        reader.feed(packet)
+    assert reader.programme is not None and reader.programme.audio is not None
+    head = b"\0\0\1\xc0\0\0\x80\0\0"
+
+    def read() -> None:
+        with pytest.raises(Failure) as caught:
+            for n in range(40_001):  # and in the end it ends
+                body = (head if n % 40_000 == 0 else b"") + b"\xff" * 184
+                reader.feed(bytes([0x47, 0x40 * (n % 40_000 == 0) | 1, 1, 0x10 | n & 15]) + body[:184])
+        assert caught.value.reason == "too_large"
+
+    assert cost(read) < SECONDS
+
+
+_PMT = b"\x02\xb0\x12\0\x01\xc1\0\0\xe1\x01\xf0\0\x0f\xe1\x01\xf0\0"
+
+
+def _section(pid: int, section: bytes) -> bytes:
+    crc = 0xFFFFFFFF
+    for byte in section:
+        crc ^= byte << 24
+        for _ in range(8):
+            crc = (crc << 1 ^ 0x04C11DB7 if crc & 0x80000000 else crc << 1) & 0xFFFFFFFF
+    body = b"\0" + section + crc.to_bytes(4, "big")
+    return bytes([0x47, 0x40 | pid >> 8, pid & 255, 0x10]) + body.ljust(184, b"\xff")
+
+
+def test_a_report_of_losses_costs_no_more_than_what_is_kept() -> None:
+    """A receiver that acknowledges nothing and asks for everything, in as many ranges as a datagram holds."""
+    sender = Sender(0, 1, 0, 120 * MS, 1 << 31, None)
+    now = 0
+    for _ in range(10_000):
+        now += 10 * MS
+        sender.give(b"x" * 100, now)
+        sender.emit(now)
+    assert cost(lambda: [sender.lost(0, 9_990) for _ in range(185)]) < SECONDS / 4
+    assert sender.lost(0, 9_999) == (0, 9_999 - len(sender._kept))
+    assert len(sender._asked) == len(sender._kept)
+
+    now, caller, listener = 0, Caller(now=0), Listener()
+    for _ in range(4):
+        caller.timer(now)
+        for datagram in caller.outgoing():
+            listener.receive(datagram, now)
+        for datagram in listener.out:
+            caller.receive(datagram, now)
+        listener.out.clear()
+    assert caller.sender is not None
+    for n in range(4000):
+        caller.send(b"x", n * MS)
+    caller.outgoing()
+    body = p.encode_loss([(caller._isn, (caller._isn + 3900) % p.SEQUENCES)] * 180)
+    listener.control(Kind.NAK, body=body)
+    assert cost(lambda: caller.receive(listener.out[-1], 4000 * MS)) < SECONDS / 10
+    assert caller.strange == 1 and not [e for e in caller.events() if isinstance(e, Acknowledged)]
+
+
+def test_a_flood_of_empty_messages_and_of_null_values_is_as_cheap_as_its_bytes() -> None:
+    def messages() -> None:
+        for _ in ChunkReader().feed(bytes([3]) + bytes(11) + b"\xc3" * (64 << 10)):
+            pass
+
+    assert cost(messages) < SECONDS
+    assert cost(lambda: [amf.decode(b"\5" * amf.MAX_VALUES) for _ in range(16)]) < SECONDS
+    with pytest.raises(Broken):
+        amf.decode(b"\5" * (amf.MAX_VALUES + 1))
+
+
+async def test_sound_that_is_another_with_every_packet_is_given_up_on() -> None:
+    """Each kind of sound is a decoder, a thread and, where there is none for it, a note."""
+    async with session("127.0.0.1") as io:
+        streamed = Streamed(io)
+        streamed.put(_packet("video", "h264"), 0)
+        for n in range(300):
+            streamed.put(_packet("audio", ("pcm", "speex")[n % 2]), n * MS)
+        for n in range(300):
+            streamed.put(_packet("audio", "aac", bytes([0x11, n & 0xF8])), n * MS)
+        streamed.close()
+    assert len(io.notes) <= 40 and "not listened to any more" in io.notes[-1]
+
+
+def _packet(kind: str, codec: str, extradata: bytes = b"") -> EncodedPacket:
+    return EncodedPacket(
+        kind=kind, codec=codec, extradata=extradata, data=b"\0\0\0\1\x65\x88", pts=0.0, duration=None, keyframe=True, size=6,
+        rate=48_000, channels=2,
+    )  # fmt: skip
