@@ -255,6 +255,17 @@ def test_an_acknowledgement_of_more_than_was_sent_is_not_believed() -> None:
     assert pair.hear() == []
 
 
+def test_a_player_names_the_codecs_it_has_a_fourcc_for() -> None:
+    pair = Pair(publish=False)
+    sent = b""
+    while data := pair.client.take():
+        sent += data
+        list(pair.server.feed(data))
+        list(pair.client.feed(pair.server.take()))
+    connect = sent.replace(b"\xc3", b"")  # headers of the chunks it goes in
+    assert b"fourCcList\x0a\0\0\0\4" in connect and b"\2\0\4Opus" in connect
+
+
 def test_a_player_plays_until_the_server_says_that_it_is_over() -> None:
     pair = Pair(publish=False)
     pair.talk()
