@@ -54,7 +54,8 @@ def smoke(*files: Path, options: Options = Options()) -> int:  # noqa: B008  # c
     Parameters
     ----------
     files
-        Scenario files, or names of the ones that come along (room-start, bare-whip-whep).
+        Scenario files, or names of the ones that come along (room-start, every-way, bare-whip-whep, and one for each of
+        mediamtx, srs, nginx-rtmp, node-media-server, livekit, ovenmediaengine, ant-media, cloudflare-stream, aws-ivs).
     """
     return _guarded(lambda console: invoke("smoke", files, options, console), options)
 
