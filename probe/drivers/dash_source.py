@@ -20,7 +20,7 @@ from probe.drivers.base import SessionIO, Spec
 from probe.drivers.hls_source import Piece
 from probe.errors import Failure, Unsupported
 from probe.model.clock import NS, Clock
-from probe.model.observation import Rung
+from probe.model.observation import UNHEARD, Rung
 from probe.model.stage import Phase, Stage, StageTimer
 from probe.net.client import Answer, Client
 from probe.plan import Device
@@ -83,6 +83,8 @@ class Source:
         """What this device plays of `period`; None where there is nothing for it."""
         chosen = choose(period, kind, self.spec.device)
         if chosen is None:
+            if kind == "audio" and (offered := period.of("audio")):
+                self.facts[UNHEARD] = offered[0].codecs[:80] or "encrypted"
             return None
         self._names[chosen[1].id] = chosen[0]
         return chosen[1]

@@ -24,7 +24,7 @@ from probe.media.demux import Demuxer
 from probe.media.feed import Feed
 from probe.model.clock import MS, NS, Clock
 from probe.model.frames import FrameRecord, Record
-from probe.model.observation import Freeze, Switched
+from probe.model.observation import UNHEARD, Freeze, Switched
 from probe.model.stage import Phase
 from probe.wire.packet import EncodedPacket
 from probe.wire.player import Player
@@ -36,7 +36,7 @@ _MAX_BYTES = 32 << 20
 _MAX_UNITS = 20_000
 _FRAME = 1 / 30  # seconds, where a stream tells nothing of how long its pictures last
 _LATEST = 1e10  # seconds: beyond it a double no longer tells microseconds
-_HEARD = ("aac", "opus", "mp3")
+HEARD = ("aac", "opus", "mp3")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,9 @@ class Screen:
         """A segment or part of `duration` seconds by its playlist. Raises Failure(segment or part | keyframe), Unsupported."""
         rendition = piece.rendition or self.rendition
         packets = await self._demuxed(self._demuxer, piece)
-        sound = [p for p in packets if p.kind == "audio" and p.codec in _HEARD and p.pts is not None]
+        sound = [p for p in packets if p.kind == "audio" and p.codec in HEARD and p.pts is not None]
+        if not sound:
+            self._unheard(packets)
         if piece.phase is Phase.PART and self._offset is not None and sound and len(sound) == len(packets):
             self._queue(self._units, self._heard(sound, self._offset, piece.arrived))
             return
@@ -147,8 +149,9 @@ class Screen:
     async def take_sound(self, piece: Piece) -> None:
         """A piece of the sound's own rendition. Raises Failure(segment or part); Unsupported for what we cannot hear."""
         packets = await self._demuxed(self._sound_demuxer, piece)
-        sound = [p for p in packets if p.kind == "audio" and p.codec in _HEARD and p.pts is not None]
+        sound = [p for p in packets if p.kind == "audio" and p.codec in HEARD and p.pts is not None]
         if not sound:
+            self._io.facts[UNHEARD] = packets[0].codec
             raise Unsupported(f"{packets[0].codec} where sound was to be")
         if self._offset is not None:
             self._queue(self._sounds, self._heard(sound, self._offset, piece.arrived))
@@ -193,6 +196,13 @@ class Screen:
         if ratio is not None:
             self._io.facts["rebuffers"] = str(self.player.rebuffers + (standing is not None and self.ending is None))
             self._io.facts["rebuffer_ratio"] = f"{ratio:.4f}"
+
+    def _unheard(self, packets: Sequence[EncodedPacket]) -> None:
+        """Sound beside the pictures that we cannot hear is told, once."""
+        codec = next((p.codec for p in packets if p.kind == "audio" and p.codec not in HEARD), None)
+        if codec is not None and UNHEARD not in self._io.facts:
+            self._io.facts[UNHEARD] = codec
+            self._io.note(f"the sound is not listened to: {codec}")
 
     def _next_at(self) -> int | None:
         return min((queue[0].at for queue in (self._units, self._sounds) if queue), default=None)
@@ -247,6 +257,7 @@ class Screen:
                     channels=packet.channels or 2,
                 )
             except Unsupported as unsupported:  # the picture is what we came for
+                self._io.facts[UNHEARD] = packet.codec
                 self._io.note(f"the sound is not listened to: {unsupported}")
             self._io.facts["audio"] = packet.codec
         return self._audio

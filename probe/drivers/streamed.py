@@ -20,6 +20,7 @@ from probe.drivers.base import SessionIO, Spec
 from probe.errors import Failure, Unsupported
 from probe.media.decoder import DecoderThread
 from probe.model.clock import NS
+from probe.model.observation import UNHEARD
 from probe.model.outcome import REASONS
 from probe.model.stage import Phase, Stage
 from probe.wire.packet import EncodedPacket
@@ -189,6 +190,7 @@ class Streamed:
                     channels=packet.channels or 2,
                 )
             except Unsupported as unsupported:  # the picture is what we came for
+                self._io.facts[UNHEARD] = packet.codec
                 self._io.note(f"the sound is not listened to: {unsupported}")
         if self._audio is not None:
             self._audio.submit(packet.data, packet.pts, arrived, packet.size, True)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from probe.judge.fold import taints_between
-from probe.model.observation import CutOutcome, Role
+from probe.model.observation import UNHEARD, CutOutcome, Role
 from probe.model.outcome import Done, Failed, Outcome
 from probe.model.verdict import CutResult, RunResult, SessionResult
 
@@ -99,7 +99,7 @@ _LISTEN = 3_000_000_000  # ns of watching in which a mark, one a second, must ha
 
 def heard_sound(result: RunResult, session: SessionResult) -> bool | None:
     """Whether a viewer heard its publisher's sound marks. None where it cannot be said: no sound is sent, no picture of ours
-    was seen, or too little was watched while the probe was well and the path whole."""
+    was seen, too little was watched while the probe was well and the path whole, or what sounded is nothing we can hear."""
     if not session.sound or session.verify != "code" or session.role is not Role.VIEWER or session.started is None:
         return None
     until = counts_until(session)
@@ -107,7 +107,7 @@ def heard_sound(result: RunResult, session: SessionResult) -> bool | None:
     if any(w.sounds for w in windows):
         return True
     well = sum(w.took for w in windows if not taints_between(result.health, w.at - w.took, w.at))
-    return False if well >= _LISTEN else None
+    return False if well >= _LISTEN and UNHEARD not in session.facts else None
 
 
 def interruptions(session: SessionResult) -> list[CutResult]:

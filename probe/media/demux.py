@@ -64,9 +64,9 @@ class Demuxer:
         if not streams or len(container.streams) > _STREAMS:
             return
         filters = {
-            s.index: BitStreamFilterContext(_TO_ANNEXB[s.codec_context.name], s)
+            s.index: BitStreamFilterContext(_TO_ANNEXB[s.codec_context.codec.canonical_name], s)
             for s in streams
-            if form == "mp4" and s.codec_context.name in _TO_ANNEXB
+            if form == "mp4" and s.codec_context.codec.canonical_name in _TO_ANNEXB
         }
         count = 0
         for packet in container.demux(streams):
@@ -86,10 +86,11 @@ class Demuxer:
             pts = self._unwrap(stream.id, pts)
         context = stream.codec_context
         video = isinstance(context, av.VideoCodecContext)
+        codec = context.codec.canonical_name  # its own name is that of FFmpeg's decoder: mp3float for MP3
         return EncodedPacket(
             kind="video" if video else "audio",
-            codec=context.name,
-            extradata=b"" if context.name in _TO_ANNEXB else bytes(context.extradata or b""),
+            codec=codec,
+            extradata=b"" if codec in _TO_ANNEXB else bytes(context.extradata or b""),
             data=bytes(packet),
             pts=None if pts is None else float(pts * packet.time_base),
             duration=float(packet.duration * packet.time_base) if packet.duration else None,

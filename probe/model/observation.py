@@ -17,6 +17,8 @@ from typing import Any, Union, get_args, get_origin
 from probe.model.outcome import Aborted, Cancelled, Done, Failed, Outcome, Skipped
 from probe.model.stage import Phase, Stage
 
+UNHEARD = "unheard"  # a session's fact: sound came that this probe cannot hear, and what it was; no silence of the platform's
+
 
 class Role(StrEnum):
     PUBLISHER = "publisher"

@@ -17,12 +17,12 @@ from probe.drivers.ws_flv import WsFlvViewer
 from probe.errors import Failure, Unsupported
 from probe.model.clock import MS
 from probe.model.frames import FrameRecord
-from probe.model.observation import Role
+from probe.model.observation import UNHEARD, Role
 from probe.model.stage import Phase, Stage
 from probe.net.client import Credential, origin_of
 from probe.plan import Device
 from probe.wire.flv import MAX_TAG, flv_header, flv_tag
-from probe.wire.flv_tags import VIDEO, Tag
+from probe.wire.flv_tags import AUDIO, VIDEO, Tag
 from tests.drivers.rtc_session import Session, session
 from tests.drivers.rtmp_platform import HOUR_MS, flv, tags
 from tests.net.servers import serving
@@ -310,6 +310,13 @@ async def test_a_codec_that_is_not_ours_is_unsupported(protocol: str) -> None:
     with pytest.raises(Unsupported, match="hevc"):
         async with viewing(protocol, playing(Tag(VIDEO, 0, b"\x1c\1\0\0\0xxxx"))):
             pass
+
+
+@both
+async def test_sound_that_is_not_ours_is_not_called_silence(protocol: str) -> None:
+    async with viewing(protocol, playing(*tags(2), Tag(AUDIO, 0, b"\xb2speex"), *tags(8, 100))) as (_, io):
+        await io.frames(6)
+    assert io.facts[UNHEARD] == "speex" and io.facts["codec"] == "h264"
 
 
 @both

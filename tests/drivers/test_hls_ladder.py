@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from collections.abc import AsyncIterator
 from statistics import median
 
@@ -12,16 +13,18 @@ from probe.drivers import hls_retry
 from probe.drivers.base import Spec
 from probe.drivers.hls import HlsViewer
 from probe.drivers.hls_ladder import choose, ladder
+from probe.drivers.hls_screen import HEARD
 from probe.errors import Failure, Unsupported
+from probe.media.demux import Demuxer
 from probe.model.clock import NS
 from probe.model.frames import Chirp, FrameRecord, Record
-from probe.model.observation import Delivery, RequestDone, Role, Switched
+from probe.model.observation import UNHEARD, Delivery, RequestDone, Role, Switched
 from probe.plan import Device
 from probe.wire.playlist_facts import Master, Variant
 from tests.drivers.hls_origin import Origin, body, mpeg2, sound_alone, status
 from tests.drivers.hls_session import GRACE, FakeIO, sessions
 from tests.drivers.ll_origin import LowLatencyOrigin
-from tests.tools import wait_until
+from tests.tools import requires, wait_until
 
 
 @pytest.fixture
@@ -145,6 +148,18 @@ async def test_sound_we_cannot_hear_ends_nothing_and_is_told_once(io: FakeIO):
         async with HlsViewer().open(spec(f"{origin.url}/master.m3u8"), io):
             await io.pictures(25)
     assert io.notes == ["the sound is not listened to: unsupported: mpeg2video where sound was to be"]
+    assert io.facts[UNHEARD] == "mpeg2video"
+
+
+@pytest.mark.parametrize(("codec", "heard"), [("libmp3lame", "mp3"), ("ac3", "")])
+def test_sound_in_the_segments_has_its_codecs_name(codec: str, heard: str):
+    """MP3 is decoded by something that FFmpeg calls mp3float; it was once taken for a codec we do not hear."""
+    made = subprocess.run(
+        [requires("ffmpeg"), "-v", "error", "-f", "lavfi", "-i", "sine=duration=0.5", "-c:a", codec, "-f", "mpegts", "-"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    (name,) = {packet.codec for packet in Demuxer().feed(None, made.stdout)}
+    assert name == (heard or codec) and (name in HEARD) is bool(heard)
 
 
 async def test_a_list_that_goes_back_is_told(io: FakeIO):

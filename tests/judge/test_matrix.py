@@ -10,7 +10,7 @@ from probe.judge.fold import fold
 from probe.judge.matrix import matrix
 from probe.judge.verdict import judge
 from probe.model.clock import Wall
-from probe.model.observation import RequestDone, Role
+from probe.model.observation import UNHEARD, RequestDone, Role, SessionEnded
 from probe.model.outcome import Done, Failed, Outcome, Skipped
 from probe.model.stage import Phase
 from probe.model.verdict import Verdict
@@ -112,6 +112,16 @@ def test_sound_is_not_asked_of_who_watched_too_little():
     judged = judge(fold(story.facts), (), NOW)
     assert judged.result is Verdict.PASS and not [c for c in judged.checks if c.name.startswith("sound")]
     assert matrix(fold(story.facts))[0].sound is None
+
+
+def test_sound_this_probe_cannot_hear_is_no_silence_of_the_platform():
+    story = Story().begin("v", "hls", ingest="whip", sound=True).start("v")
+    for _ in range(5):
+        story.window("v", 0.1)
+    story._tell(SessionEnded(outcome=Done(), ending="planned", facts={UNHEARD: "ac3"}), "v")
+    story.finish()
+    assert judge(fold(story.facts), (), NOW).result is Verdict.PASS
+    assert [(cell.result, cell.sound) for cell in matrix(fold(story.facts))] == [(Verdict.PASS, None)]
 
 
 @pytest.mark.parametrize("outcome", [Skipped("no_publisher"), Skipped("unsupported")])
