@@ -8,7 +8,7 @@ from probe.export.verdict_model import DeliveryDoc, RungDoc, SpreadDoc
 from probe.model.observation import Rung, Window
 from probe.model.verdict import SessionResult
 
-_LEAST = 2  # seconds of a rendition before its frame rate is told
+_LEAST = 1  # seconds of a rendition before its frame rate is told
 
 
 def spread_doc(seen: Spread | None) -> SpreadDoc | None:
@@ -18,16 +18,21 @@ def spread_doc(seen: Spread | None) -> SpreadDoc | None:
 def ladder(session: SessionResult) -> list[RungDoc]:
     """Every rendition declared or delivered."""
     came: dict[str, list[Window]] = {}
+    rated: dict[str, list[Window]] = {}
+    before = ""
     for window in figures.counted_windows(session):
         if window.rendition and window.decoded:
             came.setdefault(window.rendition, []).append(window)
+            # The first second of each stay at a rendition has a picture more than it has time between pictures, or another's.
+            if window.rendition == before and window.media_seconds > 0:
+                rated.setdefault(window.rendition, []).append(window)
+            before = window.rendition
     declared = {rung.name: rung for rung in session.ladder}
     names = dict.fromkeys([*declared, *came])
-    return [_rung(name, declared.get(name), came.get(name, [])) for name in names]
+    return [_rung(name, declared.get(name), came.get(name, []), rated.get(name, [])) for name in names]
 
 
-def _rung(name: str, declared: Rung | None, windows: list[Window]) -> RungDoc:
-    media = [w for w in windows if w.media_seconds > 0]
+def _rung(name: str, declared: Rung | None, windows: list[Window], media: list[Window]) -> RungDoc:
     seconds = sum(w.media_seconds for w in media)
     bits = figures.spread(8 * w.bytes / w.media_seconds for w in media)
     last = windows[-1] if windows else None

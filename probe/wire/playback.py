@@ -78,6 +78,7 @@ class Playback:
         self._media_seconds = 0.0
         self._media_time: float | None = None
         self._rendition = ""
+        self._mixed = False  # pictures of several renditions in this window
         self._size = 0, 0
         self._newest: FrameCode | None = None
         self._deltas: deque[int] = deque(maxlen=30)
@@ -123,7 +124,7 @@ class Playback:
             at=now,
             took=took,
             **counts,
-            media_seconds=self._media_seconds,
+            media_seconds=0.0 if self._mixed else self._media_seconds,  # a rate of two renditions at once is neither's
             latencies=tuple(self._latencies),
             clock_error=None if error is None else error + STAMP_ERROR,
             clock_faults=self._counts["clock_faults"],
@@ -137,10 +138,12 @@ class Playback:
         self._latencies.clear()
         self._skews.clear()
         self._media_seconds = 0.0
+        self._mixed = False
         return window
 
     def _on_frame(self, record: FrameRecord) -> list[Freeze]:
         self.decoded += 1
+        self._mixed = self._mixed or (self._counts["decoded"] > 0 and record.rendition != self._rendition)
         self._counts["decoded"] += 1
         self._counts["bytes"] += record.size
         self._rendition = record.rendition

@@ -255,6 +255,16 @@ def test_skew_is_the_chirps_delay_against_the_pictures() -> None:
     assert window.skews == pytest.approx((0.030,), abs=0.001)
 
 
+def test_a_second_of_two_renditions_has_no_media_seconds_to_take_a_rate_from() -> None:
+    machine = playback()
+    for n in range(90):
+        machine.on_record(frame(n * 33.3, n, rendition="360p" if n < 45 else "180p"))
+        if n % 30 == 29:
+            window = machine.tick((n // 30 + 1) * NS + 1)
+            assert window is not None and window.decoded == 30
+            assert (window.media_seconds > 0) is (n // 30 != 1)
+
+
 def test_media_seconds_add_up_from_the_streams_own_time() -> None:
     machine = playback()
     steady(machine, 31)
