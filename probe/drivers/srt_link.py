@@ -36,7 +36,8 @@ class Target:
 
     @classmethod
     def of(cls, spec: Spec) -> Target:
-        """Raises Unsupported for what is no SRT address. A `#` belongs to the query: stream ids begin with it."""
+        """Raises Failure(resolve, failed) for what is no SRT address, Unsupported for another mode. A `#` belongs to the query:
+        stream ids begin with it."""
         address, _, query = spec.url.partition("?")
         values = {}
         for pair in query.split("&"):
@@ -47,9 +48,9 @@ class Target:
             host, port = parts.hostname, parts.port
             latency = int(values["latency"]) * MS if values.get("latency") else LATENCY
         except ValueError as error:
-            raise Unsupported(f"no SRT address: {error}") from error
+            raise Failure(Phase.RESOLVE, "failed", "no SRT address, or its latency is no number") from error
         if parts.scheme != "srt" or not host or not port:
-            raise Unsupported("an SRT address is srt://host:port")
+            raise Failure(Phase.RESOLVE, "failed", "an SRT address is srt://host:port")
         if values.get("mode", "caller") != "caller":
             raise Unsupported(f"SRT mode {values['mode'][:20]}")
         return cls(

@@ -48,13 +48,16 @@ async def each(row: SessionRow, spec: Spec, client: Client) -> tuple[list[Pin], 
     """A pin for each address of the media's host, at most 16, and what a person should know of it. Where the name cannot be
     resolved it is ANY alone: a viewer will meet the same failure, and count it."""
     media = spec.url
-    if URL(spec.url).scheme in ("http", "https") and Stage.SIGNAL not in row.stages:
+    if media.startswith(("http://", "https://")) and Stage.SIGNAL not in row.stages:
         try:
             async with asyncio.timeout(row.start / NS):
                 media = await _look(spec, client)
         except (ProbeError, TimeoutError):
             pass
-    url = URL(media)
+    try:
+        url = URL(media)
+    except ValueError:
+        return [ANY], ""
     host = url.raw_host or ""
     try:
         found = await client.using(family=spec.family).resolve(host, url.port or 0, phase=Phase.CONNECT, most=MOST + 1)
@@ -75,12 +78,12 @@ async def _look(spec: Spec, client: Client) -> str:
                 timeout=_SECONDS,
             ) as answer:  # fmt: skip
                 url = answer.url
-                body = b""
+                body = bytearray()
                 async for piece, _ in answer.chunks():
                     body += piece
-                    if len(body) >= _ENOUGH and _kind(body) is None:
+                    if len(body) >= _ENOUGH and _kind(bytes(body[:_ENOUGH])) is None:
                         return url
-            url, further = await asyncio.to_thread(_leads, body, url)
+            url, further = await asyncio.to_thread(_leads, bytes(body), url)
             if not further:
                 break
     finally:

@@ -59,7 +59,10 @@ class Sources:
 
 def on_this_machine(url: str) -> bool:
     """Whether a platform at `url` runs beside us, as far as its address says."""
-    host = URL(url).host or ""
+    try:
+        host = URL(url).host or ""
+    except ValueError:  # no address at all, as whoever asks for it will tell
+        return False
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

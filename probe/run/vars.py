@@ -120,7 +120,10 @@ class Vars:
     def guard_media(self, url: str, *templates: str) -> None:
         """Raises SecretMisplaced where a secret beside a media address is not for that address's origin."""
         for name in self._secret_names(templates):
-            target = origin_of(url)
+            try:
+                target = origin_of(url)
+            except ValueError:
+                raise SecretMisplaced(f"secret {name} goes with an address, and what stands there is none") from None
             if target not in {origin_of(self.text(origin)) for origin in self._plan.secrets[name].origins}:
                 raise SecretMisplaced(f"secret {name} is not for {target}; name that origin in platform.secrets.{name}.for")
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from probe.cli.scenarios import vocabulary
 from probe.clock import SystemClock
 from probe.drivers.table import table
 from probe.model.ids import new_run_ids
@@ -54,7 +55,8 @@ async def run(journey: str, url: str, state: Path, *, platform: str = "", final:
     """Run these journey lines against `url`; every end must come within `within` seconds."""
     head = f"scenario: hostile\nowner: tests\nplatform:\n  url: {url}\n{platform}\n"
     head += "deadlines: {run: 15s, reconnect: 1s}\njourney:\n"
-    scenario = loads(head + journey + (f"\nfinally:\n{final}" if final else ""), env={})
+    text = head + journey + (f"\nfinally:\n{final}" if final else "")
+    scenario = loads(text, env={}, words=vocabulary())
     clock, redactor = SystemClock(), Redactor()
     ids = new_run_ids(clock.wall().unix_ns // 1_000_000, random.SystemRandom())
     plan = make_plan(scenario, scenario.regions[0], 1, ids)
