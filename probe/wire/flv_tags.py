@@ -20,7 +20,7 @@ from probe.wire.packet import EncodedPacket
 AUDIO, VIDEO, SCRIPT = 8, 9, 18
 _START = b"\0\0\0\1"
 _SPS, _PPS, _AUD, _IDR = 7, 8, 9, 5
-_DELIMITER = b"\x09\x10"  # of a picture of I slices (H.264 7.3.2.4)
+_DELIMITERS = {True: b"\x09\x10", False: b"\x09\x30"}  # of I slices alone, of I and P slices (H.264 7.3.2.4)
 _VIDEO_CODECS = {2: "flv1", 3: "flashsv", 4: "vp6", 5: "vp6a", 6: "flashsv2", 7: "h264", 12: "hevc", 13: "av1"}
 _AUDIO_CODECS = {
     0: "pcm", 1: "adpcm_swf", 2: "mp3", 3: "pcm", 4: "nellymoser", 5: "nellymoser", 6: "nellymoser", 7: "pcm_alaw",
@@ -225,8 +225,9 @@ class TagMaker:
                 tags.append(Tag(VIDEO, timestamp, b"\x17\0\0\0\0" + avcc))
         slices = [u for u in units if u[0] & 31 not in (_SPS, _PPS, _AUD)]
         # SRS takes the length of a first unit of 256 to 511 bytes, 00 00 01 …, for a start code, and the stream for Annex B;
-        # our band is such a unit. A delimiter stands before it, as some hardware encoders write one (14496-15 allows it).
-        sample = to_lengths([_DELIMITER, *slices] if keyframe else slices)
+        # our band is such a unit. A delimiter stands before it, as some hardware encoders write one (14496-15 allows it), and
+        # before each picture, since SRS asks itself anew for whoever joins.
+        sample = to_lengths([_DELIMITERS[keyframe], *slices])
         head = bytes([0x17 if keyframe else 0x27, 1]) + (offset & 0xFFFFFF).to_bytes(3, "big")
         return [*tags, Tag(VIDEO, timestamp, head + sample)]
 

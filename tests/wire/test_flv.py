@@ -163,11 +163,12 @@ def test_an_idr_that_brings_its_parameter_sets_gets_no_others() -> None:
     assert packet is not None and packet.data.count(b"\0\0\0\1\x67") == 1
 
 
-def test_a_keyframe_begins_with_nothing_that_looks_like_a_start_code() -> None:
+@pytest.mark.parametrize(("keyframe", "slice_type", "delimiter"), [(True, 0x65, b"\x09\x10"), (False, 0x41, b"\x09\x30")])
+def test_a_picture_begins_with_nothing_that_looks_like_a_start_code(keyframe: bool, slice_type: int, delimiter: bytes) -> None:
     """A unit of 256 to 511 bytes has 00 00 01 at the front of its length; SRS takes a stream that begins so for Annex B."""
-    slice_ = b"\x65" + bytes([1]) * 299
-    (picture,) = TagMaker().video(b"\0\0\0\1" + slice_, 0, True)
-    assert picture.payload[5:] == b"\0\0\0\2\x09\x10" + struct.pack(">I", 300) + slice_
+    slice_ = bytes([slice_type]) + bytes([1]) * 299
+    (picture,) = TagMaker().video(b"\0\0\0\1" + slice_, 0, keyframe)
+    assert picture.payload[5:] == b"\0\0\0\2" + delimiter + struct.pack(">I", 300) + slice_
     packet = TagReader().read(picture)
     assert packet is not None and packet.data == b"\0\0\0\1" + slice_, "and readers of ours take the delimiter away"
 
