@@ -14,17 +14,23 @@ import pytest
 
 from tests.faults.conftest import forks
 from tests.faults.conftest import own_platform as platform
-from tests.faults.platform import HERE, Platform
+from tests.faults.platform import Platform
+from tests.faults.rows import Watch
 
 __all__ = ["forks", "platform"]
 
-LONG = HERE / "watch-whep.yaml"
+
+def scenario_of(out: Path) -> Path:
+    """One WHEP viewer who stays for a while, beside the run's files."""
+    file = out.with_suffix(".yaml")
+    file.write_text(Watch("whep", "5s").text())
+    return file
 
 
 def started(platform: Platform, out: Path) -> subprocess.Popen[bytes]:
     """`probe smoke`, left alone until a viewer is in the room."""
     process = subprocess.Popen(
-        platform.command(LONG, out),
+        platform.command(scenario_of(out), out),
         env={**os.environ, **platform.environment},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -78,7 +84,7 @@ def test_what_a_killed_run_left_is_swept_by_the_next(platform: Platform, tmp_pat
     (orphan,) = [room["tag"] for room in state(platform)["rooms"]]
     lines = (out / "observations.jsonl").read_text().splitlines()
     assert any(json.loads(line)["kind"] == "SessionBegan" for line in lines)
-    ran = platform.smoke(LONG, out)
+    ran = platform.smoke(scenario_of(out), out)
     assert ran.exit == 0, ran.verdict.get("cause")
     assert state(platform)["rooms"] == []
     assert any("swept" in note for note in ran.verdict["runs"][0]["notes"]), orphan

@@ -1,105 +1,102 @@
-"""Every planted fault, seen from outside: exit code, who failed, phase and reason. Healthy again afterwards: go."""
+"""Every planted fault, seen from outside: exit code, who failed, phase and reason, in what time. Healthy again afterwards: go."""
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
 import signal
 import subprocess
+import threading
 import time
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import pytest
 
-from tests.faults.platform import HERE, Platform
+from probe.wire.flv import flv_header, flv_tag
+from probe.wire.flv_tags import VIDEO, Tag
+from tests.faults.lanes import Result, run_rows
+from tests.faults.platform import Platform
+from tests.faults.rows import JOURNEY, ROWS, Row, Watch
 
-JOURNEY, WHEP, HLS = HERE / "journey.yaml", HERE / "watch-whep.yaml", HERE / "watch-hls.yaml"
-
-
-@dataclass(frozen=True)
-class Row:
-    """`expected` is (step or protocol, phase/reason) that must be among the failures."""
-
-    fault: str
-    scenario: Path
-    exit: int
-    expected: tuple[str, str]
-    params: dict[str, Any] = field(default_factory=dict)
-    more: tuple[str, ...] = ()  # further arguments
-
-    def __str__(self) -> str:
-        return f"{self.fault} {' '.join(f'{k}={v}' for k, v in self.params.items())}".strip()
+Table = list[tuple[str, ...]]
 
 
-ROWS = [
-    # the journey's services
-    Row("refuse", JOURNEY, 1, ("login", "auth/http_401"), {"service": "auth", "status": 401}),
-    Row("hang", JOURNEY, 1, ("login", "auth/timeout"), {"service": "auth"}),
-    Row("expired_token", JOURNEY, 1, ("room", "auth/token_expired")),
-    Row("refuse", JOURNEY, 1, ("room", "room/http_500"), {"service": "room", "status": 500, "body": "html"}),
-    Row("redirect", JOURNEY, 1, ("room", "room/redirect_refused"), {"service": "room"}),
-    Row("endless", JOURNEY, 1, ("room", "room/too_large"), {"service": "room"}),
-    Row("chat_lost", JOURNEY, 1, ("chat", "chat/not_seen")),
-    Row("refuse", JOURNEY, 1, ("payment", "payment/http_402"), {"service": "payment", "status": 402}),
-    Row("payment_twice", JOURNEY, 1, ("charged", "payment/charged_twice")),
-    Row("gift_twice", JOURNEY, 1, ("counted", "gift/counted_twice")),
-    Row("gift_lost", JOURNEY, 1, ("counted", "gift/not_counted")),
-    Row("gift_unseen", JOURNEY, 1, ("gift", "gift/not_seen")),
-    Row("flag_ignored", JOURNEY, 1, ("acted", "moderation/not_acted")),
-    # signalling
-    Row("refuse", WHEP, 1, ("whip", "signal/http_503"), {"service": "whip"}),
-    Row("refuse", WHEP, 1, ("whep", "signal/http_404"), {"service": "whep", "status": 404}),
-    Row("hang", WHEP, 1, ("whep", "signal/timeout"), {"service": "whep"}),
-    Row("sdp_html", WHEP, 1, ("whep", "signal/not_sdp")),
-    Row("sdp_garbage", WHEP, 1, ("whep", "signal/not_sdp")),
-    Row("sdp_no_video", WHEP, 1, ("whep", "signal/no_video")),
-    Row("sdp_high_only", WHEP, 3, ("whep", "skipped/unsupported")),
-    Row("no_candidates", WHEP, 1, ("whep", "ice/no_candidates")),
-    Row("black_hole", WHEP, 1, ("whep", "ice/timeout")),
-    Row("wrong_fingerprint", WHEP, 1, ("whep", "dtls/failed")),
-    # media
-    Row("media_none", WHEP, 1, ("whep", "first_packet/silence"), {"of": "whep"}),
-    Row("media_no_keyframe", WHEP, 1, ("whep", "keyframe/none"), {"of": "whep"}),
-    Row("media_black", WHEP, 1, ("whep", "first_frame/black"), {"of": "whep"}),
-    Row("media_foreign", WHEP, 1, ("whep", "first_frame/foreign"), {"of": "whep"}),
-    Row("media_stale", WHEP, 1, ("whep", "first_frame/stale"), {"of": "whep", "seconds": 2.3}),
-    Row("media_stalls", WHEP, 1, ("whep", "playing/frozen"), {"of": "whep", "after": 1}, ("--set", "journey.stay.wait=8s")),
-    Row("media_frozen", WHEP, 1, ("whep", "playing/frozen"), {"of": "whep"}),
-    Row("media_ends", WHEP, 1, ("whep", "playing/ended"), {"of": "whep", "after": 1}),
-    # HLS
-    Row("segment_missing", HLS, 1, ("hls", "segment/http_404")),
-    Row("segment_garbage", HLS, 1, ("hls", "segment/malformed")),
-    Row("playlist_html", HLS, 1, ("hls", "playlist/not_a_playlist")),
-    Row("playlist_huge", HLS, 1, ("hls", "playlist/too_large")),
-    Row("playlist_private", HLS, 1, ("hls", "segment/address_refused")),
-]
+class _Vp6(http.server.BaseHTTPRequestHandler):
+    """FLV of a codec that nobody has had for fifteen years."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "video/x-flv")
+        self.end_headers()
+        self.wfile.write(flv_header(audio=False))
+        try:
+            for number in range(1000):
+                self.wfile.write(flv_tag(Tag(VIDEO, number * 33, b"\x14" + bytes(400))))
+                time.sleep(0.033)
+        except OSError:
+            pass
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@contextmanager
+def stranger() -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Vp6) as server:
+        server.daemon_threads = True
+        serving = threading.Thread(target=server.serve_forever, args=(0.05,))
+        serving.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/live.flv"
+        finally:
+            server.shutdown()
+            serving.join()
+
+
+@pytest.fixture(scope="module")
+def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
+    """Of the rows that are asked for, all run before the first is looked at."""
+    items = [item for item in request.session.items if isinstance(item, pytest.Function) and item.path == request.path]
+    asked = [cast(Row, item.callspec.params["row"]) for item in items if "row" in item.fixturenames]
+    with stranger() as url:
+        return run_rows(asked, tmp_path_factory.mktemp("rows"), {"STRANGE_FLV": url})
 
 
 @pytest.mark.timing
+@pytest.mark.timeout(420)  # the first of them has the time of all
 @pytest.mark.parametrize("row", ROWS, ids=str)
-def test_a_planted_fault_is_named(row: Row, platform: Platform, tmp_path: Path, table: list[tuple[str, ...]]) -> None:
-    fault = platform.admin("POST", "/admin/faults", {"fault": row.fault, **row.params})["id"]
-    began = time.monotonic()
-    try:
-        ran = platform.smoke(row.scenario, tmp_path, *row.more)
-    finally:
-        platform.admin("DELETE", f"/admin/faults/{fault}")
-    took = time.monotonic() - began
-    table.append((str(row), str(ran.exit), row.expected[0], row.expected[1], f"{took:.1f}"))
-    health = ran.verdict.get("probe", {}).get("health", {})
-    assert (row.expected in ran.failures(), ran.exit) == (True, row.exit), (
-        f"failures {sorted(ran.failures())}, exit {ran.exit}, cause {ran.verdict.get('cause')}, health {health}\n"
-        f"{ran.stderr[-2000:]}"
+def test_a_planted_fault_is_named(row: Row, results: dict[str, Result], table: Table) -> None:
+    result = results[str(row)]
+    ran = result.ran
+    assert ran is not None, result.broke
+    table.append((str(row), str(ran.exit), row.who, row.why, f"{result.took:.1f}"))
+    cause = ran.verdict.get("cause") or {}
+    told = (row.who, row.why) in ran.failures() if row.who else not ran.failures() and row.why in cause.get("words", "")
+    assert (told, ran.exit) == (True, row.exit), (
+        f"failures {sorted(ran.failures())}, exit {ran.exit}, cause {cause}, "
+        f"health {ran.verdict.get('probe', {}).get('health', {})}\n{ran.stderr[-2000:]}"
     )
+    assert result.took < row.within, f"{result.took:.1f} s"
+    if row.also is not None:
+        row.also(ran)
 
 
-def test_a_starved_probe_blames_nobody(platform: Platform, tmp_path: Path, table: list[tuple[str, ...]]) -> None:
+def test_the_table_is_of_every_way_in_and_out() -> None:
+    assert {row.scenario.via for row in ROWS if isinstance(row.scenario, Watch)} == {"whep", "hls", "ll-hls", "http-flv"}
+    assert {"whip", "rtmp"} < {row.who for row in ROWS}
+    assert len({str(row) for row in ROWS}) == len(ROWS)
+
+
+def test_a_starved_probe_blames_nobody(platform: Platform, tmp_path: Path, table: Table) -> None:
     """Stopped four fifths of the time from the run's first record on, it cannot know: inconclusive, and every attempt marked."""
+    (tmp_path / "watch.yaml").write_text(Watch("whep", "5s").text())
     began = time.monotonic()
     process = subprocess.Popen(
-        platform.command(WHEP, tmp_path), env={**os.environ, **platform.environment}, stdout=subprocess.DEVNULL
+        platform.command(tmp_path / "watch.yaml", tmp_path), env={**os.environ, **platform.environment}, stdout=subprocess.DEVNULL
     )
     while not (tmp_path / "observations.jsonl").exists():
         assert process.poll() is None
@@ -119,7 +116,7 @@ def test_a_starved_probe_blames_nobody(platform: Platform, tmp_path: Path, table
     assert attempts["failed"]["untainted"] == 0
 
 
-def test_healthy_again_it_is_go_in_a_process_of_its_own(platform: Platform, tmp_path: Path, table: list[tuple[str, ...]]) -> None:
+def test_healthy_again_it_is_go_in_a_process_of_its_own(platform: Platform, tmp_path: Path, table: Table) -> None:
     began = time.monotonic()
     ran = replace(platform, forks=None).smoke(JOURNEY, tmp_path)
     table.append(("nothing", str(ran.exit), "", "", f"{time.monotonic() - began:.1f}"))
