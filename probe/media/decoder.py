@@ -1,4 +1,4 @@
-"""Decoding, in a thread of its own, so that the loop that receives never waits for a codec.
+"""Decoding, on threads of its own, so that the loop that receives never waits for a codec.
 
 Units go in from the loop, records come out through the feed. The queue is bounded in units and bytes; when it is full
 the oldest go, up to the next keyframe that waits, for nothing can be decoded from the middle. What a codec refuses is
@@ -22,6 +22,7 @@ from probe.media.encode import H264Encoder
 from probe.media.feed import Feed
 from probe.media.inspect import Inspector
 from probe.media.picture import Painter
+from probe.media.workers import workers
 from probe.model.clock import NS, Clock
 from probe.model.frames import FrameCode, Undecodable
 
@@ -68,9 +69,8 @@ class DecoderThread:
         self._units: deque[_Unit] = deque()
         self._bytes = 0
         self._lock = threading.RLock()
-        self._bell = threading.Lock()  # held while the thread has nothing to do; a Condition makes a lock for each wait
-        self._bell.acquire()
-        self._asleep = False
+        self._enlisted = False
+        self._done = threading.Event()  # after the stop: nobody decodes any more
         self._together = 1 if isinstance(self._context, av.VideoCodecContext) else _TOGETHER
         self._busy: int | None = None  # arrival of the unit being decoded
         self._stop = False
@@ -79,8 +79,7 @@ class DecoderThread:
         self._count = 0
         self.dropped = 0  # units that did not fit
         self.skipped = 0  # units before the first keyframe, or between a drop and the next one
-        self._thread = threading.Thread(target=self._run, name=f"decode-{codec}", daemon=True)
-        self._thread.start()
+        workers.attend()
 
     def submit(
         self,
@@ -117,16 +116,19 @@ class DecoderThread:
     def close(self) -> None:
         """Drop what waits, stop, join: within one unit's decoding as a rule, two seconds at worst. Safe to call twice."""
         with self._lock:
-            self._stop = True
+            first, self._stop = not self._stop, True
             self._units.clear()
-            self._ring()
-        self._thread.join(_JOIN)
+            if not self._enlisted:
+                self._done.set()
+        self._done.wait(_JOIN)
+        if first:
+            workers.leave(_JOIN)
 
     def _ring(self) -> None:
         """Called with the lock held: there is something to do."""
-        if self._asleep:
-            self._asleep = False
-            self._bell.release()
+        if not self._enlisted:
+            self._enlisted = True
+            workers.enlist(self._next)
 
     def _drop_oldest(self) -> None:
         """Called with the lock held: the oldest unit, and those that cannot be decoded without it."""
@@ -138,26 +140,25 @@ class DecoderThread:
         if not self._units:
             self._resync = True
 
-    def _run(self) -> None:
-        while True:
-            with self._lock:
-                self._busy = None
-                if self._stop:
-                    return
-                unit = self._units.popleft() if self._units else None
-                if unit is not None:
-                    self._bytes -= len(unit.data)
-                    self._busy = unit.arrived
-                else:
-                    self._asleep = True
-            if unit is None:
-                self._bell.acquire()
-                continue
+    def _next(self) -> bool:
+        """A worker's: decode one unit; whether more wait."""
+        with self._lock:
+            unit = self._units.popleft() if self._units else None
+            if unit is not None:
+                self._bytes -= len(unit.data)
+                self._busy = unit.arrived
+        if unit is not None:
             try:
                 self._decode(unit)
             except (av.error.FFmpegError, ValueError) as error:
                 self._inside.pop(self._count, None)
                 self._feed.post(Undecodable(at=self._clock.now(), detail=_line(error)))
+        with self._lock:
+            self._busy = None
+            if self._stop:
+                self._done.set()
+            self._enlisted = bool(self._units) and not self._stop
+            return self._enlisted
 
     def _decode(self, unit: _Unit) -> None:
         if not unit.data:  # FFmpeg takes an empty packet for the end of the stream

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from probe.media.picture import luma
 from probe.model.clock import NS, Clock
-from probe.model.frames import Chirp, FrameRecord
+from probe.model.frames import Chirp, FrameCode, FrameRecord
 from probe.wire.chirp import RATE, ChirpFinder
 from probe.wire.finder import Finder
 from probe.wire.picture import PictureCheck
@@ -41,6 +41,7 @@ class Inspector:
         self._finder = Finder()
         self._check = PictureCheck()
         self._before: NDArray[np.int16] | None = None
+        self._code: FrameCode | None = None
         self._ear = _Ear()
 
     def picture(
@@ -68,7 +69,13 @@ class Inspector:
         step = max(1, max(plane.shape) // _ACROSS)
         layout = self._finder.layout
         intact = None if code is None or rect is None or layout is None else self._check.look(plane, layout, rect, code)
-        blocks = _blocks(plane[top + 4 : bottom : step, left:right:step])
+        if intact:  # the programme's own picture: not black, and another one wherever its code is
+            black, changed = False, code != self._code
+            self._before = None
+        else:
+            blocks = _blocks(plane[top + 4 : bottom : step, left:right:step])
+            black, changed = _is_black(blocks), self._is_changed(blocks)
+        self._code = code
         return FrameRecord(
             arrived=arrived,
             decoded=decoded,
@@ -80,8 +87,8 @@ class Inspector:
             height=frame.height,
             reading=reading,
             code=code,
-            black=_is_black(blocks),
-            changed=self._is_changed(blocks),
+            black=black,
+            changed=changed,
             intact=intact,
             rendition=self._rendition if rendition is None else rendition,
         )

@@ -38,7 +38,7 @@ class ViewerWatch:
 
     def __init__(self, playback: Playback) -> None:
         self._playback = playback
-        self._at_progress: Counter[Sight] = Counter()
+        self._at_progress: dict[Sight, int] = {}
         self._undecodable_at_progress = 0
 
     def on_record(self, record: Record) -> tuple[Step | None, list[Freeze]]:
@@ -47,7 +47,7 @@ class ViewerWatch:
         after = self._playback.progress
         if after is None or after is before:
             return None, freezes
-        self._at_progress = self._playback.tally.copy()
+        self._at_progress = dict(self._playback.tally)
         self._undecodable_at_progress = self._playback.undecodable
         return Step(after.arrived, getattr(record, "decoded", after.shown), after.shown), freezes
 
@@ -56,7 +56,7 @@ class ViewerWatch:
 
     def stalled(self) -> Failed:
         """Why nothing progresses: what the pictures since the last good one were."""
-        since = self._playback.tally - self._at_progress
+        since = self._playback.tally - Counter(self._at_progress)
         for sight, reason in (
             (Sight.FOREIGN, "foreign"),
             (Sight.STALE, "stale"),

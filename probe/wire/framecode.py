@@ -205,12 +205,12 @@ class Sampler:
 
     def read(self, plane: Plane, repair: bool = True) -> tuple[Reading, FrameCode | None]:
         """What stands at this place in a frame of the size this was made for."""
-        sums = plane[self._rows].reshape(-1).take(self._index).sum(axis=0, dtype=np.int32)
+        sums = np.add.reduce(plane[self._rows].reshape(-1).take(self._index), axis=0, dtype=np.int32)
         levels = sums.astype(np.float32) * np.float32(1 / 16)
         cells = self._cells
         white, black = levels[cells.white], levels[cells.black]
-        high, low = white.sum() / len(white), black.sum() / len(black)
-        if high - low < MIN_CONTRAST or white.min() <= black.max():
+        high, low = np.add.reduce(white) / len(white), np.add.reduce(black) / len(black)
+        if high - low < MIN_CONTRAST or np.minimum.reduce(white) <= np.maximum.reduce(black):
             return Reading.NONE, None
         soft = levels - (high + low) / 2
         code = decide(soft[cells.data], repair)

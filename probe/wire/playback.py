@@ -233,6 +233,9 @@ class Playback:
 
     def _step(self) -> int:
         """How far apart in sequence the rendition's frames are."""
+        first = self._deltas[0]
+        if self._deltas.count(first) == len(self._deltas):
+            return first
         return Counter(self._deltas).most_common(1)[0][0]
 
     def _progressed(self, record: FrameRecord) -> list[Freeze]:
