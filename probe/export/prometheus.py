@@ -36,6 +36,7 @@ from probe.export.figures import (
 )
 from probe.export.zeros import CACHE_STATES, CLASSES, SESSION_STEPS, Protocols, series
 from probe.model.clock import NS
+from probe.model.metrics import OTHER
 from probe.model.observation import (
     CutBegan,
     Delivery,
@@ -96,6 +97,7 @@ class MetricsSink:
         self._to = Families(self.registry)
         self._runs: dict[str, _Run] = {}
         self._sessions: dict[tuple[str, str], _Session] = {}
+        self._edges: set[tuple[str, ...]] = set()  # whose every class exists: at most 21 for each protocol of a run
         self.count_dropped("metrics", 0)
 
     def declare(self, plan: Plan, protocols: Protocols | None = None) -> None:
@@ -178,7 +180,8 @@ class MetricsSink:
         for kind, count in (("discontinuity", fact.discontinuities), ("backwards", fact.backwards)):
             if count:
                 self._to.add("manifest_events_total", {**session.media, "kind": kind}, count)
-        self._to.observe("live_latency_seconds", session.media, fact.live_latency, run.trace)
+        if fact.live_latency is not None and fact.live_latency >= 0:  # the future is a clock's fault: the records keep it
+            self._to.observe("live_latency_seconds", session.media, fact.live_latency, run.trace)
 
     def _bounded(self, held: Sized) -> None:
         if len(held) >= MAX_OPEN:
@@ -253,14 +256,15 @@ class MetricsSink:
         session = self._sessions.get((fact.run, fact.session))
         if session and session.severed:
             return
-        edge, new = self._to.collapse(run.labels["scenario"], "edge", fact.edge)
+        edge, _ = self._to.collapse(run.labels["scenario"], "edge", fact.edge)
         cache = plain(fact.cache).lower()
         labels = {**run.labels, "protocol": session.media["protocol"] if session else "", "edge": edge}
-        if new:
-            for state in CACHE_STATES:
+        if (born := tuple(labels.values())) not in self._edges:
+            self._edges.add(born)
+            for state in (*CACHE_STATES, OTHER):
                 for family in CLASSES:
                     self._to.touch("edge_requests_total", {**labels, "cache": state, "class": family})
-        counted = {**labels, "cache": cache if cache in CACHE_STATES else "other", "class": status_class(fact.status)}
+        counted = {**labels, "cache": cache if cache in CACHE_STATES else OTHER, "class": status_class(fact.status)}
         self._to.add("edge_requests_total", counted, trace=run.trace)
 
     def _health(self, fact: HealthSample) -> None:

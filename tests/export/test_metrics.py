@@ -26,7 +26,7 @@ from probe.judge.sums import OWN_CUTS as JUDGED_CUTS
 from probe.judge.sums import UNPLANNED as JUDGED_UNPLANNED
 from probe.model.clock import MS, NS
 from probe.model.metrics import LABELS, MAX_COLLAPSIBLE, METRICS, OTHER, PREFIX
-from probe.model.observation import CutOutcome, Freeze, HealthSample, RequestDone, Role, SessionStarted, Window
+from probe.model.observation import CutOutcome, Delivery, Freeze, HealthSample, RequestDone, Role, SessionStarted, Window
 from probe.model.outcome import REASONS, Failed
 from probe.model.stage import Phase
 from probe.model.verdict import RunResult, Verdict
@@ -158,6 +158,40 @@ def test_an_edge_is_born_at_zero_in_every_class_when_it_is_first_seen() -> None:
     for family in ("2xx", "3xx", "4xx", "5xx", "none"):
         assert value(sink, "edge_requests_total", edge="edge-a", cache="hit", **{"class": family}) is not None
     assert value(sink, "edge_requests_total", edge="edge-a", cache="none", **{"class": "4xx"}) == 0
+
+
+def test_an_edge_is_born_at_zero_for_every_protocol_that_meets_it() -> None:
+    """One protocol, or a look before any viewer came, was once enough to have met an edge: the next one's error was born at 1."""
+    result = sample.result()
+    sink = MetricsSink()
+    for fact in sample.observations(result):
+        if type(fact).__name__ in ("RunBegan", "SessionBegan"):
+            sink.put(fact)
+    by_protocol = {s.protocol: s.session for s in result.sessions}
+    for session in ("", by_protocol["hls"], by_protocol["whep"]):
+        sink.put(
+            RequestDone(
+                run=result.began.run, session=session, service="", purpose="segment", method="GET", url="", edge="shared",
+                cache="hit", status=200, size=1, took=1, request_id="", span_id="", parent_span_id="",
+            )
+        )  # fmt: skip
+    for protocol in ("", "hls", "whep"):
+        for cache in ("hit", "miss", "none", "other"):
+            found = value(sink, "edge_requests_total", edge="shared", protocol=protocol, cache=cache, **{"class": "5xx"})
+            assert found == 0, (protocol, cache)
+
+
+def test_a_platform_whose_clock_is_ahead_has_no_negative_live_latency_in_the_histogram() -> None:
+    result = sample.result()
+    sink = MetricsSink()
+    for fact in sample.observations(result):
+        if type(fact).__name__ in ("RunBegan", "SessionBegan"):
+            sink.put(fact)
+    session = next(s.session for s in result.sessions if s.protocol == "hls")
+    for latency in (-3.0, 2.0, None):
+        sink.put(Delivery(run=result.began.run, session=session, at=BEGAN, live_latency=latency))
+    assert value(sink, "live_latency_seconds_count", protocol="hls") == 1
+    assert value(sink, "live_latency_seconds_sum", protocol="hls") == 2.0
 
 
 def test_declared_phases_narrow_the_failures_of_a_protocol() -> None:
