@@ -89,15 +89,15 @@ class TsReader:
             return
         if flags & 0xC0:
             raise Unsupported("a scrambled MPEG-TS")
-        counter = flags & 15
-        if counter == pid.counter and not anew and not pid.repeated:
+        counter, payload = flags & 15, buffer[start : at + PACKET]
+        if counter == pid.counter and not anew and not pid.repeated and pid.again(payload):
             pid.repeated = True
             return
         pid.repeated = False
-        if pid.counter >= 0 and counter != (pid.counter + 1) & 15 and not anew:
+        if pid.counts and pid.counter >= 0 and counter != (pid.counter + 1) & 15 and not anew:
             self.lost += 1
         pid.counter = counter
-        pid.take(buffer[start : at + PACKET], bool(second & 0x40), stuffed, out)
+        pid.take(payload, bool(second & 0x40), stuffed, out)
 
     def _adaptation(self, buffer: bytes, at: int, length: int, pid: _Pid) -> tuple[bool, bool]:
         """(stuffed, discontinuity announced)."""
@@ -162,21 +162,36 @@ class _Unwrap:
 class _Pid:
     """What comes on one PID; this one takes nothing."""
 
+    counts = True  # a gap in its counter is a loss
+
     def __init__(self) -> None:
         self.counter = -1
         self.repeated = False
         self.clock = False  # its PCR is the programme's
+
+    def again(self, payload: bytes) -> bool:
+        """Whether this payload, whose counter is that of the one before, is its duplicate."""
+        return True
 
     def take(self, payload: bytes, begins: bool, stuffed: bool, out: list[EncodedPacket]) -> None:
         pass
 
 
 class _Tables(_Pid):
+    """SRS gives every table the counter 0, the new one that has the sound too: only the same bytes are a duplicate."""
+
+    counts = False
+
     def __init__(self, seen: Callable[[bytes], None]) -> None:
         super().__init__()
         self._sections = Sections(seen)
+        self._before = b""
+
+    def again(self, payload: bytes) -> bool:
+        return payload == self._before
 
     def take(self, payload: bytes, begins: bool, stuffed: bool, out: list[EncodedPacket]) -> None:
+        self._before = bytes(payload)
         self._sections.feed(payload, begins)
 
 

@@ -224,6 +224,29 @@ def test_a_packet_sent_twice_counts_once():
     assert reader.lost == 0
 
 
+def test_sound_that_the_tables_name_only_later_is_found_though_their_counters_stand_still():
+    """As SRS writes for whoever joins before a sound: first a PMT of the picture alone, then one of both, all numbered 0."""
+    data = bytearray(b"".join(written(pictures(20))))
+    (alone,) = (p for p in packets_of(TsWriter().video(SLICE, 0, True)[0]) if pid_of(p) == 0x1000)
+    tables = [at for at in range(0, len(data), 188) if pid_of(data[at : at + 188]) in (0, 0x1000)]
+    for at in tables:
+        data[at + 3] &= 0xF0
+    first = next(at for at in tables if pid_of(data[at : at + 188]) == 0x1000)
+    data[first : first + 188] = alone[:3] + bytes([alone[3] & 0xF0]) + alone[4:]
+    reader = TsReader()
+    got = read_with(reader, bytes(data))
+    assert len(video(got)) == 20 and len(audio(got)) >= 15
+    assert reader.lost == 0, "a table's counter that stands still is no loss"
+
+
+def packets_of(data: bytes) -> list[bytes]:
+    return [data[at : at + 188] for at in range(0, len(data), 188)]
+
+
+def pid_of(packet: bytes | bytearray) -> int:
+    return (packet[1] & 0x1F) << 8 | packet[2]
+
+
 def test_sync_is_found_again():
     data = b"".join(written(pictures(20)))
     reader = TsReader()
