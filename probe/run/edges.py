@@ -74,7 +74,7 @@ async def _look(spec: Spec, client: Client) -> str:
     try:
         for _ in range(_PLAYLISTS):
             async with http.stream(
-                "GET", url, purpose="first look", phase=Phase.PLAYLIST, credential=spec.credential, limit=mpd.MAX_BYTES,
+                "GET", url, purpose="the media", phase=Phase.PLAYLIST, credential=spec.credential, limit=mpd.MAX_BYTES,
                 timeout=_SECONDS,
             ) as answer:  # fmt: skip
                 url = answer.url

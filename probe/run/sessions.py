@@ -14,7 +14,7 @@ from probe.link.path import Path
 from probe.media.feed import Feed
 from probe.model.clock import NS
 from probe.model.ids import uuid7
-from probe.model.observation import Available, Role, SessionBegan
+from probe.model.observation import Available, RequestDone, Role, SessionBegan
 from probe.model.outcome import Done, Skipped
 from probe.model.stage import Phase, Stage, StageTimer
 from probe.net.client import Client, Credential
@@ -154,8 +154,13 @@ class Sessions:
         return pins
 
     def _quiet(self) -> Client:
-        """A client for what belongs to no session."""
-        return self.client.using(service="", parent_span=self.ctx.root_span, on_request=lambda request: self.ctx.emit(request))
+        """A client for what belongs to no session. Its requests are told as looks: a playlist that is not there yet is no
+        error of an edge's, and no viewer asked for it."""
+
+        def told(request: RequestDone) -> None:
+            self.ctx.emit(replace(request, purpose=f"look for {request.purpose}"))
+
+        return self.client.using(service="", parent_span=self.ctx.root_span, on_request=told)
 
     async def end(self) -> None:
         """The planned end of every session: viewers first, as people leave before the broadcaster does."""

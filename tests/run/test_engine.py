@@ -21,6 +21,7 @@ from probe.drivers.wait import WaitDriver
 from probe.drivers.websocket import WebsocketDriver
 from probe.errors import ConfigError, Failure, Unsupported
 from probe.judge import fold, sums
+from probe.judge.indicators import MEDIA
 from probe.link.path import Path as LinkPath
 from probe.model.clock import MS, NS
 from probe.model.frames import FrameCode, FrameRecord, PublishRecord, Reading
@@ -30,6 +31,7 @@ from probe.model.observation import (
     CutOutcome,
     Note,
     Observation,
+    RequestDone,
     Restored,
     Resumed,
     Role,
@@ -614,6 +616,17 @@ async def test_availability_is_told_where_somebody_looked_in_time(world: World) 
     await world.engine(PUBLISH, view(2)).run()
     (available,) = world.all(Available)
     assert NS // 2 <= available.took < 2 * NS
+
+
+async def test_a_look_for_what_is_not_there_yet_is_no_request_of_a_viewer_to_an_edge(world: World) -> None:
+    async def scout(spec: Spec, io: SessionIO) -> bool:
+        await io.http.request("GET", "http://127.0.0.1:1/live.m3u8", purpose="playlist", phase=Phase.PLAYLIST)
+        return True
+
+    world.scout = scout
+    await world.engine(PUBLISH, view(1)).run()
+    asked = world.all(RequestDone)
+    assert asked and not [request.purpose for request in asked if request.purpose in MEDIA]
 
 
 async def test_availability_is_not_told_where_nobody_looked_until_long_after(world: World) -> None:
