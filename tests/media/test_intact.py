@@ -33,6 +33,7 @@ def units(name: str, rate: int, count: int, jumps: tuple[int, ...] = (), codec: 
 
 def decoded(data: Iterable[bytes], codec: str = "h264") -> Iterator[av.VideoFrame]:
     decoder = av.CodecContext.create(codec, "r")
+    assert isinstance(decoder, av.VideoCodecContext)
     decoder.thread_count = 1
     number = 0
     for unit in data:

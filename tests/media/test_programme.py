@@ -46,6 +46,7 @@ async def take(programme: Programme, count: int, kind: str = "video", each=lambd
 
 def codes(units: list[EncodedUnit], codec: str = "h264") -> list[FrameCode]:
     decoder, finder = av.CodecContext.create(codec, "r"), Finder()
+    assert isinstance(decoder, av.VideoCodecContext)
     out = []
     for unit in units:
         if unit.kind == "video":
