@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from probe.export.results import Evaluation
 from probe.export.trace import spans_of, trace_json
 from probe.export.verdict_json import verdict_json
 from probe.judge.verdict import Judgement
-from probe.model.observation import Observation
+from probe.model.observation import Observation, RequestDone
 from probe.model.verdict import RunResult
 from probe.net.redact import Redactor
 from probe.plan import Plan
@@ -72,6 +72,8 @@ class Outputs:
             yield cls(options, redactor, metrics, records)
 
     def put(self, fact: Observation) -> None:
+        if isinstance(fact, RequestDone) and self.redactor.redact(fact.edge) != fact.edge:
+            fact = replace(fact, edge="")  # a label that quotes a secret names no edge
         self.records.put(fact)
         self.metrics.put(fact)
 

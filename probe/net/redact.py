@@ -1,8 +1,9 @@
 """Takes known secrets out of text, in every form they take on their way into it.
 
-A token shows up raw, percent-encoded in a URL, escaped in JSON, or inside base64 (whose letters depend on where in the
-encoded text it began, hence three alignments). Overlapping finds are merged before anything is replaced, so that the
-longest leaves no tail. It is the last net, not the first: code does not put secrets into text.
+A token shows up raw, percent-encoded in a URL, escaped in JSON, inside base64 (whose letters depend on where in the encoded
+text it began, hence three alignments), or cut off at the end of a text that was quoted to some length. Overlapping finds are
+merged before anything is replaced, so that the longest leaves no tail. It is the last net, not the first: code does not put
+secrets into text.
 """
 
 from __future__ import annotations
@@ -10,10 +11,14 @@ from __future__ import annotations
 import base64
 import functools
 import json
+import re
 from urllib.parse import quote, quote_plus
 
 MARK = "[redacted]"
 _SHORTEST_ENCODED = 4  # a shorter secret's base64 or escapes would match anything
+_SHORTEST_CUT = 8  # what is left of one must be so long to be known by
+_NO_LABEL = re.compile(r"[^A-Za-z0-9._-]+")
+_CLOSING = "'\"…) "
 
 
 @functools.lru_cache(maxsize=256)
@@ -24,6 +29,8 @@ def _forms(secret: str) -> frozenset[str]:
     raw = secret.encode("utf-8", "surrogatepass")
     for escaped in (quote(raw, safe=""), quote(raw), quote_plus(raw)):
         forms |= {escaped, _lower_escapes(escaped)}
+    if len(label := _NO_LABEL.sub("-", secret).strip("-")) >= _SHORTEST_CUT:
+        forms.add(label)  # as an edge's header becomes a label
     for ascii_only in (True, False):
         text = json.dumps(secret, ensure_ascii=ascii_only)[1:-1]
         forms |= {text, text.replace("/", "\\/")}
@@ -61,7 +68,12 @@ class Redactor:
     def redact(self, text: str) -> str:
         """`text` with every known secret replaced by a mark."""
         spans: list[tuple[int, int]] = []
+        end_of_quote = len(text.rstrip(_CLOSING))
         for form in self._forms:
+            at = text.rfind(form[:_SHORTEST_CUT], 0, end_of_quote)
+            # An address that is a secret begins as many do that are none.
+            if at >= 0 and end_of_quote - at >= _SHORTEST_CUT and "://" not in form and form.startswith(text[at:end_of_quote]):
+                spans.append((at, end_of_quote))
             at = text.find(form)
             while at >= 0:
                 spans.append((at, at + len(form)))

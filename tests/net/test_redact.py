@@ -7,6 +7,7 @@ import json
 import re
 from urllib.parse import quote, quote_plus
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -66,3 +67,16 @@ def test_a_basic_header_is_redacted() -> None:
 
 def test_it_does_not_show_what_it_knows() -> None:
     assert "hunter22" not in repr(Redactor("hunter22"))
+
+
+@pytest.mark.parametrize("kept", [8, 12, 20])
+def test_what_is_left_of_a_secret_where_a_text_was_cut_is_taken_out(kept: int) -> None:
+    redactor = Redactor("canary-token-x7Q9zW-and-more")
+    for before, after in (("nginx ", ""), ("its root is '", "'"), ("said: ", "…"), ("", "")):
+        cut = before + "canary-token-x7Q9zW-and-more"[:kept] + after
+        assert redactor.redact(cut) == f"{before}[redacted]{after}"
+    assert redactor.redact("canary-") == "canary-", "seven letters are anybody's"
+    assert redactor.redact("canary-token is a word") == "canary-token is a word"
+    address = Redactor("https://cdn.example.com/live/key")
+    assert address.redact("https://cdn.example.com/live") == "https://cdn.example.com/live"
+    assert Redactor("Kp3v/x7Q9+zW==").redact("edge Kp3v-x7Q9-zW") == "edge [redacted]", "as a label"
