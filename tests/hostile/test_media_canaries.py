@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -19,7 +18,7 @@ from probe.wire.rtmp import Target
 from tests.drivers.rtmp_platform import Guest, guests
 from tests.drivers.srt_platform import platform as srt_platform
 from tests.e2e.support import containing, smoke
-from tests.net.servers import serving
+from tests.net.servers import Handler, serving
 
 NAMES = ("key", "app", "play", "pass", "streamid", "query", "path", "sig", "turn")
 CANARY = {name: f"canary-{name}-x7Q9zW-{name}-Kp3v" for name in NAMES}
@@ -123,7 +122,7 @@ async def low_latency(request: web.Request) -> web.Response:
 @asynccontextmanager
 async def everything() -> AsyncIterator[tuple[str, str, str]]:
     """(http, rtmp, srt) origins."""
-    routes = {
+    routes: dict[str, Handler] = {
         "/login": login,
         "/deny": deny,
         "/moved": moved,
