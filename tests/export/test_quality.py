@@ -35,11 +35,8 @@ def test_a_stream_of_thirty_pictures_a_second_is_said_to_have_thirty():
 
 
 def test_a_second_in_which_renditions_changed_is_told_of_neither():
-    rungs = ladder(
-        watched(
-            second("360p", 31, 1.0), second("360p", 30, 1.0), second("180p", 23, 0.0, height=180), second("180p", 15, 1.0, 30_000, 180)
-        )
-    )  # fmt: skip
+    first, then = second("360p", 31, 1.0), second("360p", 30, 1.0)
+    rungs = ladder(watched(first, then, second("180p", 23, 0.0, height=180), second("180p", 15, 1.0, 30_000, 180)))
     assert [(r.rendition, r.delivered_frame_rate, r.delivered_height) for r in rungs[:2]] == [
         ("360p", 30, 360),
         ("180p", 15, 180),
