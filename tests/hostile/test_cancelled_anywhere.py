@@ -21,7 +21,7 @@ from probe.drivers.srt_viewer import SrtViewer
 from probe.drivers.ws_flv import WsFlvViewer
 from probe.errors import Failure
 from probe.model.observation import Role
-from tests.drivers.rtc_session import session
+from tests.drivers.rtc_session import Session, session
 from tests.drivers.rtmp_platform import Guest, flv, guests, player, tags
 from tests.drivers.srt_platform import Guest as SrtGuest
 from tests.drivers.srt_platform import platform as srt_platform
@@ -89,7 +89,7 @@ async def test_a_session_cancelled_at_any_turn_ends(protocol: str, driver: Sessi
         for turns in TURNS:
             async with session("127.0.0.1", path=path) as io:
 
-                async def stay(io=io) -> None:  # type: ignore[no-untyped-def]
+                async def stay(io: Session = io) -> None:
                     async with driver.open(Spec(role=role, protocol=protocol, url=url), io):
                         await asyncio.Event().wait()
 

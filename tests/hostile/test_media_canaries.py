@@ -14,6 +14,7 @@ from probe.drivers.srt_link import Target as SrtTarget
 from probe.model.observation import Role
 from probe.plan import IceServer
 from probe.rtc.turn import TurnServer
+from probe.wire.amf import Value
 from probe.wire.rtmp import Target
 from tests.drivers.rtmp_platform import Guest, guests
 from tests.drivers.srt_platform import platform as srt_platform
@@ -63,7 +64,7 @@ async def echoing(guest: Guest) -> None:
     """What it is asked for it names in its version, and in its refusal in every way of writing."""
     await guest.until("connect")
     secret = guest.session.app.partition("=")[2] or "none"
-    info = {"code": "NetConnection.Connect.Success", "level": "status", "description": secret}
+    info: dict[str, Value] = {"code": "NetConnection.Connect.Success", "level": "status", "description": secret}
     guest.session._command("_result", 1.0, {"fmsVer": "FMS/3 " + "x" * 30 + secret}, info)
     guest.flush()
     await guest.until("publish" if "token" in guest.session.app else "play")
