@@ -30,6 +30,7 @@ _GRAIN = 2.5  # luma, standard deviation
 _SHIFT = 64  # px by which it moves at most
 _CHIRP_LEVEL = 0.35
 _HISS_LEVEL = 0.01
+_CHIRP = round(SECONDS * 48_000)  # samples
 
 
 def luma(frame: av.VideoFrame) -> NDArray[np.uint8]:
@@ -129,8 +130,8 @@ class Synthesizer:
         for second in range((began - round(SECONDS * NS)) // NS, (began + count * NS // self.RATE) // NS + 1):
             onset = Fraction((second * NS - self._origin) * self.RATE, NS) - first
             at = -int(-onset // 1)  # the first sample not before the onset
-            mark = chirp(self.RATE, float(at - onset) / self.RATE)
-            lo, hi = max(at, 0), min(at + len(mark), count)
+            lo, hi = max(at, 0), min(at + _CHIRP, count)
             if lo < hi:
+                mark = chirp(self.RATE, float(at - onset) / self.RATE)
                 out[lo:hi] += np.float32(_CHIRP_LEVEL) * mark[lo - at : hi - at]
         return out
