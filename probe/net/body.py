@@ -1,7 +1,7 @@
 """Reading a body that may be endless, slow, or a bomb.
 
 The probe asks for `identity`. A server that compresses all the same is read too, piece by piece, and it is the
-decompressed size that is limited; encodings we did not ask for and cannot undo piecewise are a breach of RFC 9110 §12.5.3.
+decompressed size that is limited, and how much larger it may be than what was sent, for some bodies have no end; encodings we did not ask for and cannot undo piecewise are a breach of RFC 9110 §12.5.3.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from probe.errors import Failure
 from probe.model.stage import Phase
 
 _PIECE = 64 * 1024
+_MOST_TIMES = 100  # larger than what was sent: a bomb, once it is
+_SMALL = 4 << 20  # no longer small
 
 
 class Decoder:
@@ -25,6 +27,7 @@ class Decoder:
         self._inflate = None if name in ("", "identity") else zlib.decompressobj(47 if "gzip" in name else 15)
         self._limit = limit
         self._phase = phase
+        self._sent = 0
         self.size = 0
 
     def feed(self, data: bytes) -> Iterator[bytes]:
@@ -32,6 +35,7 @@ class Decoder:
         if self._inflate is None:
             yield self._counted(data)
             return
+        self._sent += len(data)
         while data:
             try:
                 piece = self._inflate.decompress(data, _PIECE)
@@ -52,4 +56,6 @@ class Decoder:
         self.size += len(data)
         if self.size > self._limit:
             raise Failure(self._phase, "too_large", f"more than {self._limit} bytes")
+        if self._inflate is not None and self.size > max(_SMALL, _MOST_TIMES * self._sent):
+            raise Failure(self._phase, "too_large", f"more than {_MOST_TIMES} times what was sent")
         return data

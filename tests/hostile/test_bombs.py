@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+import zlib
 from collections.abc import Callable
 
 import pytest
@@ -10,6 +12,8 @@ import pytest
 from probe.drivers.streamed import Streamed
 from probe.errors import Failure
 from probe.model.clock import MS
+from probe.model.stage import Phase
+from probe.net.body import Decoder
 from probe.wire import amf, mpd
 from probe.wire.amf import Broken
 from probe.wire.flv_tags import VIDEO, Tag, TagReader
@@ -17,8 +21,9 @@ from probe.wire.packet import EncodedPacket
 from probe.wire.playlist_values import absolute
 from probe.wire.rtmp_chunks import ChunkReader
 from probe.wire.srt import packets as p
-from probe.wire.srt.caller import Acknowledged, Caller
-from probe.wire.srt.packets import Kind
+from probe.wire.srt.caller import Acknowledged, Caller, Ended
+from probe.wire.srt.keys import Keys
+from probe.wire.srt.packets import Extension, Kind
 from probe.wire.srt.sending import Sender
 from probe.wire.ts import TsReader
 from tests.drivers.rtc_session import session
@@ -130,6 +135,40 @@ def test_a_report_of_losses_costs_no_more_than_what_is_kept() -> None:
     listener.control(Kind.NAK, body=body)
     assert cost(lambda: caller.receive(listener.out[-1], 4000 * MS)) < SECONDS / 10
     assert caller.strange == 1 and not [e for e in caller.events() if isinstance(e, Acknowledged)]
+
+
+def test_new_keys_without_end_are_not_all_derived() -> None:
+    now, caller, listener = 0, Caller(now=0, passphrase="a passphrase"), Listener(passphrase="a passphrase")
+    for _ in range(4):
+        caller.timer(now)
+        for datagram in caller.outgoing():
+            listener.receive(datagram, now)
+        for datagram in listener.out:
+            caller.receive(datagram, now)
+        listener.out.clear()
+    assert caller.receiver is not None
+    for _ in range(200):
+        listener.control(Kind.USER, subtype=Extension.KMREQ, body=Keys("a passphrase").make(16, os.urandom))
+    for datagram in listener.out:
+        caller.receive(datagram, now)
+    assert caller.strange == 199 and not [e for e in caller.events() if isinstance(e, Ended)]
+
+
+async def test_a_body_without_end_does_not_swell() -> None:
+    """An endless stream has no limit of its own, so that a few bytes could be hours of work."""
+    packed = zlib.compress(bytes(256 << 20), 9)
+    decoder = Decoder("deflate", 1 << 62, Phase.JOIN)
+
+    def read() -> None:
+        with pytest.raises(Failure) as caught:
+            for _ in decoder.feed(packed):
+                pass
+        assert caught.value.reason == "too_large"
+
+    assert cost(read) < SECONDS / 4
+    honest = Decoder("deflate", 1 << 62, Phase.JOIN)
+    noise = os.urandom(5 << 20)
+    assert sum(len(piece) for piece in honest.feed(zlib.compress(noise))) == len(noise)
 
 
 def test_a_flood_of_empty_messages_and_of_null_values_is_as_cheap_as_its_bytes() -> None:

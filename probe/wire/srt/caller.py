@@ -35,6 +35,7 @@ _AGAIN = 250 * MS
 _IDLE = 5 * NS
 _ALIVE = NS
 _UNKNOWN_KEYS = 100  # packets under keys nobody told us
+_RENEWED = 100 * MS  # between new keys: each costs a derivation from the passphrase
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,7 @@ class Caller:
         self.sender: Sender | None = None
         self.strange = 0  # datagrams that made no sense
         self._unknown_keys = 0
+        self._renew_at = now
         self._heard, self._said = now, now
         self._over = False
         self._out: list[bytes] = []
@@ -280,6 +282,10 @@ class Caller:
 
     def _renew(self, material: bytes, now: int) -> None:
         assert self._receiving_keys is not None
+        if now < self._renew_at:
+            self.strange += 1
+            return
+        self._renew_at = now + _RENEWED
         try:
             self._receiving_keys.learn(material)
         except WrongSecret:
