@@ -7,17 +7,20 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.faults.conftest import forks
-from tests.faults.conftest import own_platform as platform
 from tests.faults.platform import Platform
 from tests.faults.rows import Watch
 
-__all__ = ["forks", "platform"]
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    with Platform.started(tmp_path_factory.mktemp("sandbox")) as running:
+        yield running
 
 
 def scenario_of(out: Path) -> Path:

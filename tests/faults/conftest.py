@@ -1,37 +1,26 @@
-"""The table of planted faults, printed with the test output, and the one sandbox they are planted in."""
+"""The table of planted faults, printed with the test output, and the sandboxes they are planted in."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.faults.forks import Forks
+from tests.faults.lanes import lanes
 from tests.faults.platform import Platform
 
 ROWS = pytest.StashKey[list[tuple[str, ...]]]()
 
 
 @pytest.fixture(scope="package")
-def forks() -> Iterator[Forks]:
-    with Forks.started() as forks:
-        yield forks
-
-
-@pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Iterator[Platform]:
-    with Platform.started(tmp_path_factory.mktemp("sandbox"), forks=forks) as platform:
-        yield platform
+def platforms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Platform]]:
+    with lanes(tmp_path_factory.mktemp("lanes")) as running:
+        yield running
 
 
 @pytest.fixture
-def own_platform(tmp_path: Path, forks: Forks) -> Iterator[Platform]:
-    """For tests that end its processes: nothing of it outlives them."""
-    directory = tmp_path / "sandbox"
-    directory.mkdir()
-    with Platform.started(directory, forks=forks) as platform:
-        yield platform
+def platform(platforms: list[Platform]) -> Platform:
+    return platforms[0]
 
 
 @pytest.fixture

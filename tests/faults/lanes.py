@@ -7,16 +7,16 @@ import json
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from tests.faults.forks import Forks
 from tests.faults.platform import Platform, Ran
-from tests.faults.rows import Row, Watch
+from tests.faults.rows import Row
 
 LANES = 2
 TIMEOUT = 55.0  # s a row
@@ -31,18 +31,27 @@ class Result:
     broke: str = ""
 
 
-def run_rows(rows: Sequence[Row], directory: Path, environment: dict[str, str]) -> dict[str, Result]:
-    """Every row's result, by its words."""
-    found: dict[str, Result] = {}
-    together, alone = (_queue([row for row in rows if row.alone is kind]) for kind in (False, True))
-    with ExitStack() as stack, ThreadPoolExecutor(LANES) as threads:
+@contextmanager
+def lanes(directory: Path) -> Iterator[list[Platform]]:
+    """The sandboxes, each with its forking process."""
+    with ExitStack() as stack:
         platforms = []
         for number in range(LANES):
             (folder := directory / f"sandbox-{number}").mkdir()
             forks = stack.enter_context(Forks.started())
             platforms.append(stack.enter_context(Platform.started(folder, forks=forks)))
+        yield platforms
+
+
+def run_rows(
+    rows: Sequence[Row], platforms: Sequence[Platform], directory: Path, environment: Mapping[str, str]
+) -> dict[str, Result]:
+    """Every row's result, by its words."""
+    found: dict[str, Result] = {}
+    together, alone = (_queue([row for row in rows if row.alone is kind]) for kind in (False, True))
+    with ThreadPoolExecutor(len(platforms)) as threads:
         list(threads.map(lambda platform: _work(platform, together, directory, environment, found), platforms))
-        _work(platforms[0], alone, directory, environment, found)
+    _work(platforms[0], alone, directory, environment, found)
     return found
 
 
@@ -54,7 +63,7 @@ def _queue(rows: Sequence[Row]) -> SimpleQueue[Row]:
 
 
 def _work(
-    platform: Platform, rows: SimpleQueue[Row], directory: Path, environment: dict[str, str], found: dict[str, Result]
+    platform: Platform, rows: SimpleQueue[Row], directory: Path, environment: Mapping[str, str], found: dict[str, Result]
 ) -> None:
     while True:
         try:
@@ -69,22 +78,20 @@ def _work(
             found[str(row)] = Result(None, time.monotonic() - began, traceback.format_exc())
 
 
-def _run(platform: Platform, row: Row, out: Path, environment: dict[str, str]) -> Ran:
+def _run(platform: Platform, row: Row, out: Path, environment: Mapping[str, str]) -> Ran:
     out.mkdir()
-    more: tuple[str, ...] = ("--set", "journey.watch.wait=1s")
-    scenario = row.scenario
-    if isinstance(scenario, Watch):
-        (out / "watch.yaml").write_text(scenario.text())
-        scenario, more = out / "watch.yaml", ()
-    elif "watch:" not in scenario.read_text():
-        more = ()
+    if isinstance(row.scenario, Path):
+        scenario = row.scenario
+    else:
+        scenario = out / "scenario.yaml"
+        scenario.write_text(row.scenario.text())
     over = threading.Event()
     with ThreadPoolExecutor(1) as beside:
         try:
             if row.fault:
                 platform.admin("POST", "/admin/faults", {"fault": row.fault, **row.params})
             then = beside.submit(_plant_then, platform, row, out, over) if row.then else None
-            ran = platform.smoke(scenario, out, *more, env=environment, timeout=TIMEOUT)
+            ran = platform.smoke(scenario, out, *row.more, env=dict(environment), timeout=TIMEOUT)
             over.set()
             if then is not None:
                 then.result()

@@ -83,6 +83,8 @@ class Platform:
         return {
             "PLATFORM_URL": self.ready["url"],
             "RTMP_URL": self.ready["rtmp_url"],
+            "SANDBOX_ADMIN_URL": self.ready["admin_url"],
+            "SANDBOX_ADMIN_TOKEN": self.ready["admin_token"],
             "BROADCASTER_PASSWORD": accounts["probe"]["password"],
             "VIEWER_PASSWORD": accounts["viewer"]["password"],
         }

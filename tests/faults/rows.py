@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tests.faults.platform import HERE, Ran
 
@@ -38,13 +38,19 @@ class Watch:
         return text
 
 
+class Written(Protocol):
+    """A scenario that is written for a row."""
+
+    def text(self) -> str: ...
+
+
 @dataclass(frozen=True)
 class Row:
     """`who` (a step or a protocol) must be among the failures with `why` (phase/reason); nobody where `who` is empty, and then
     `why` must be in the cause's words. `then`: planted as well, once a session of `who` has started. `also` looks further."""
 
     fault: str
-    scenario: Path | Watch
+    scenario: Path | Written
     exit: int
     who: str
     why: str
@@ -53,6 +59,7 @@ class Row:
     then: dict[str, Any] | None = None
     also: Callable[[Ran], None] | None = None
     label: str = ""
+    more: tuple[str, ...] = ()  # further arguments
     alone: bool = False  # two of its kind at once are more than two cores can do
 
     def __str__(self) -> str:
@@ -121,6 +128,7 @@ def viewer(
     return Row(fault, Watch(via, stay, start, device=device), 1, via, why, params, within)
 
 
+SHORT = ("--set", "journey.watch.wait=1s")
 ROWS = [
     # the journey's services
     service("refuse", "login", "auth/http_401", service="auth", status=401),
@@ -210,7 +218,7 @@ ROWS = [
     Row("rendition_half_rate", Watch("ll-hls", "4s", "6s", device="small"), 0, "", "", also=nothing_is_lost),
     # the matrix: 2 ingests × 4 egresses, and what the failing cells share
     Row("edge_refuses", MATRIX, 1, "hls", "playlist/http_503", {"edge": "edge-b"}, 20,
-        also=the_cause_is(edge="edge-b"), alone=True),
+        also=the_cause_is(edge="edge-b"), more=SHORT, alone=True),
     Row("refuse", MATRIX, 1, "http-flv", "join/http_503", {"service": "http-flv"}, 20,
-        also=the_cause_is(protocol="http-flv"), alone=True),
+        also=the_cause_is(protocol="http-flv"), more=SHORT, alone=True),
 ]  # fmt: skip

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from tests.faults.lanes import Result, run_rows
 from tests.faults.platform import HERE, Platform, Ran
+from tests.faults.rows import Row
 
 SWITCH = '{http: "POST ${env.SANDBOX_ADMIN_URL}/admin/%s", as: admin, json: {%s}}'
 KINDS = {
@@ -20,11 +22,25 @@ KINDS = {
 }
 
 
-def run(platform: Platform, tmp_path: Path, kind: str) -> Ran:
-    text = (HERE / "cut.yaml").read_text().replace("{of: viewers, kind: KIND, for: 2s}", KINDS[kind])
-    (tmp_path / "cut.yaml").write_text(text)
-    env = {"SANDBOX_ADMIN_URL": platform.ready["admin_url"], "SANDBOX_ADMIN_TOKEN": platform.ready["admin_token"]}
-    ran = platform.smoke(tmp_path / "cut.yaml", tmp_path, env=env)
+@dataclass(frozen=True)
+class Cut:
+    """cut.yaml with one kind of cut."""
+
+    kind: str
+
+    def text(self) -> str:
+        return (HERE / "cut.yaml").read_text().replace("{of: viewers, kind: KIND, for: 2s}", KINDS[self.kind])
+
+
+@pytest.fixture(scope="module")
+def runs(platforms: list[Platform], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
+    rows = [Row("", Cut(kind), 0, "", "", label=kind) for kind in KINDS]
+    return run_rows(rows, platforms, tmp_path_factory.mktemp("cuts"), {})
+
+
+def run(runs: dict[str, Result], kind: str) -> Ran:
+    ran = runs[kind].ran
+    assert ran is not None, runs[kind].broke
     assert ran.exit == 0, f"{ran.verdict.get('cause')} {ran.failures()} {ran.verdict.get('probe')}\n{ran.stderr[-2000:]}"
     return ran
 
@@ -43,10 +59,8 @@ def back(ran: Ran, protocol: str) -> list[dict[str, Any]]:
 
 @pytest.mark.timing
 @pytest.mark.parametrize("kind", ["flap", "rebind"])
-def test_viewers_cut_off_come_back_as_new_sessions_and_the_buffered_one_as_a_player(
-    kind: str, platform: Platform, tmp_path: Path
-) -> None:
-    ran = run(platform, tmp_path, kind)
+def test_viewers_cut_off_come_back_as_new_sessions_and_the_buffered_one_as_a_player(kind: str, runs: dict[str, Result]) -> None:
+    ran = run(runs, kind)
     whep = back(ran, "whep")
     assert [cut["kind"] for cut in whep] == [kind, kind]
     held = 2.0 if kind == "flap" else 1.0
@@ -60,15 +74,15 @@ def test_viewers_cut_off_come_back_as_new_sessions_and_the_buffered_one_as_a_pla
 
 
 @pytest.mark.timing
-def test_a_flap_shorter_than_the_stall_timer_is_resumed_by_the_same_session(platform: Platform, tmp_path: Path) -> None:
-    for cut in back(run(platform, tmp_path, "short flap"), "whep"):
+def test_a_flap_shorter_than_the_stall_timer_is_resumed_by_the_same_session(runs: dict[str, Result]) -> None:
+    for cut in back(run(runs, "short flap"), "whep"):
         assert (cut["outcome"], cut["attempts"]) == ("resumed", 0)
         assert 0.6 <= cut["outage_seconds"] < 2
 
 
 @pytest.mark.timing
-def test_a_publisher_that_drops_takes_its_viewers_along_and_all_return(platform: Platform, tmp_path: Path) -> None:
-    ran = run(platform, tmp_path, "drop")
+def test_a_publisher_that_drops_takes_its_viewers_along_and_all_return(runs: dict[str, Result]) -> None:
+    ran = run(runs, "drop")
     (publisher,) = back(ran, "whip")
     assert publisher["outcome"] == "restarted"
     assert publisher["reconnect_seconds"] > 0
@@ -77,8 +91,8 @@ def test_a_publisher_that_drops_takes_its_viewers_along_and_all_return(platform:
 
 @pytest.mark.timing
 @pytest.mark.parametrize("kind", ["restart", "token_expiry"])
-def test_the_platforms_own_switch_gives_an_outage_and_no_reconnect(kind: str, own_platform: Platform, tmp_path: Path) -> None:
-    ran = run(own_platform, tmp_path, kind)
+def test_the_platforms_own_switch_gives_an_outage_and_no_reconnect(kind: str, runs: dict[str, Result]) -> None:
+    ran = run(runs, kind)
     for cut in back(ran, "whep"):
         assert cut["kind"] == kind
         assert cut["outcome"] == "restarted"

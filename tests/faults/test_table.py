@@ -58,12 +58,14 @@ def stranger() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
+def results(
+    request: pytest.FixtureRequest, platforms: list[Platform], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Result]:
     """Of the rows that are asked for, all run before the first is looked at."""
     items = [item for item in request.session.items if isinstance(item, pytest.Function) and item.path == request.path]
     asked = [cast(Row, item.callspec.params["row"]) for item in items if "row" in item.fixturenames]
     with stranger() as url:
-        return run_rows(asked, tmp_path_factory.mktemp("rows"), {"STRANGE_FLV": url})
+        return run_rows(asked, platforms, tmp_path_factory.mktemp("rows"), {"STRANGE_FLV": url})
 
 
 @pytest.mark.timing
