@@ -4,7 +4,8 @@ Section 2 of the design: `outage` is the longest time without a new verified pic
 from the return of the path to the first verified picture whose bytes arrived after it, and exists only where that return
 was seen. A buffered player that fetched media after the return without its picture having stopped was unaffected. A publisher's
 progress is what the receiver acknowledges, about once a second: it was affected where that stayed away for as long as its
-stall timer.
+stall timer. Where a publisher dropped out, its viewers have come through when they see what it published after its return: what
+a platform still had of the time before comes later than that return and says nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ NOTICEABLE = 500 * MS
 @dataclass(slots=True, kw_only=True)
 class Cutting:
     """`attempt` is the transport alive when the cut began; `last` the newest picture shown then; `noticeable` the shortest
-    gap between pictures (ns) that is one."""
+    gap between pictures (ns) that is one. `before`: the publish session whose pictures end nothing, where that is known."""
 
     kind: str
     step: str
@@ -32,6 +33,7 @@ class Cutting:
     restored: int | None = None
     observable: bool = True
     noticeable: int = NOTICEABLE
+    before: int | None = None
     _worst: int = 0
 
     def on_step(self, step: Step, attempt: int) -> Resumed | None:
@@ -39,7 +41,7 @@ class Cutting:
         if step.shown > self.began:
             self._worst = max(self._worst, step.shown - self.last)
         self.last = max(self.last, step.shown)
-        if self.restored is None or step.arrived <= self.restored:
+        if self.restored is None or step.arrived <= self.restored or (self.before is not None and step.publish == self.before):
             return None
         reconnect = step.decoded - self.restored if self.observable else None
         if attempt != self.attempt:
@@ -52,7 +54,7 @@ class Cutting:
 
     def on_refill(self, at: int, now: int, attempt: int) -> Resumed | None:
         """A buffered player fetched media; unaffected if that was after the return and its picture never stopped."""
-        if self.restored is None or at <= self.restored or attempt != self.attempt:
+        if self.restored is None or at <= self.restored or attempt != self.attempt or self.before is not None:
             return None
         if max(self._worst, now - self.last) >= self.noticeable:
             return None

@@ -45,6 +45,7 @@ from probe.run.watch import Watch
 
 _log = logging.getLogger(__name__)
 UNPLANNED = "unplanned"
+DROP = "drop"  # the cut in which the publisher leaves and returns
 _BACKOFF_FIRST, _BACKOFF_MAX = 0.1, 2.0
 _STEADY = 2 * NS  # progress must last this long before a session counts as back; a picture now and then is no recovery
 
@@ -73,6 +74,7 @@ class Stay:
     _attempt: int = 0
     _up: bool = False
     _last_shown: int = 0
+    _publish: int | None = None  # whose picture was shown last
     _lost_at: int | None = None  # when the picture was missed; None again once it has been back, steadily
     _back_at: int | None = None
     _ending: bool = False
@@ -143,6 +145,7 @@ class Stay:
             attempt=self._attempt,
             last=self._last_shown,
             noticeable=NOTICEABLE if self.began.role is Role.VIEWER else self.row.stall,
+            before=self._publish if kind == DROP else None,
         )
         self.settled.clear()
 
@@ -159,6 +162,8 @@ class Stay:
     def leave(self) -> None:
         """Drop out without ending the stay; `come_back` returns. What a publisher does whose network died."""
         if self._one is not None and self._up:
+            if self._cut is not None:
+                self._cut.before = None  # its own return is what ends it
             self._away = asyncio.Event()
             self._one.cancel()
 
@@ -374,6 +379,7 @@ class Stay:
             if step.shown - self._back_at >= _STEADY:
                 self._lost_at = None
         self._last_shown = max(self._last_shown, step.shown)
+        self._publish = step.publish
         return True
 
     def _came_up(self, timer: StageTimer, at: int) -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from probe.model.frames import PublishRecord, Record
+from probe.model.frames import FrameRecord, PublishRecord, Record
 from probe.model.observation import Freeze, Window
 from probe.model.outcome import Failed
 from probe.model.stage import Phase
@@ -15,11 +15,13 @@ from probe.wire.playback import Playback, Sight
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step forward. `arrived`: its bytes reached us; `decoded`: it was known to be good; `shown`: it was seen."""
+    """One step forward. `arrived`: its bytes reached us; `decoded`: it was known to be good; `shown`: it was seen. `publish`:
+    ordinal of the publish session it is of, None where nothing tells."""
 
     arrived: int
     decoded: int
     shown: int
+    publish: int | None = None
 
 
 class Watch(Protocol):
@@ -49,7 +51,8 @@ class ViewerWatch:
             return None, freezes
         self._at_progress = dict(self._playback.tally)
         self._undecodable_at_progress = self._playback.undecodable
-        return Step(after.arrived, getattr(record, "decoded", after.shown), after.shown), freezes
+        publish = record.code.publish if isinstance(record, FrameRecord) and record.code is not None else None
+        return Step(after.arrived, getattr(record, "decoded", after.shown), after.shown, publish), freezes
 
     def interrupted(self) -> None:
         self._playback.interrupted()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from probe.model.clock import MS
 from probe.model.observation import CutOutcome
 from probe.model.outcome import Failed
@@ -88,3 +90,25 @@ def test_a_publisher_acknowledged_once_a_second_was_not_affected_by_a_second_wit
     end = cut.on_step(step(1700), attempt=0)
     assert end is not None
     assert (end.outcome, end.outage) == (CutOutcome.UNAFFECTED, None)
+
+
+def test_what_was_published_before_the_drop_ends_nothing_however_late_it_comes() -> None:
+    """A playlist's last segment of the old session came after the publisher's return: it was once called unaffected, and the
+    picture stood a second later."""
+    cut = Cutting(kind="drop", step="cut", began=1000 * MS, attempt=0, last=990 * MS, before=1)
+    cut.restored = 3000 * MS
+    for ms in range(1000, 4000, 33):
+        assert cut.on_step(replace(step(ms), publish=1), attempt=0) is None
+    assert cut.on_refill(3200 * MS, 3210 * MS, attempt=0) is None
+    end = cut.on_step(replace(step(5500), publish=2), attempt=0)
+    assert end is not None and cut.before == 1
+    assert (end.outcome, end.outage, end.reconnect) == (CutOutcome.RESUMED, 1530 * MS, 2500 * MS)
+
+
+def test_a_buffer_that_reaches_the_new_session_bridged_the_drop() -> None:
+    cut = Cutting(kind="drop", step="cut", began=1000 * MS, attempt=0, last=990 * MS, before=1)
+    cut.restored = 3000 * MS
+    for ms in range(1000, 4000, 33):
+        assert cut.on_step(replace(step(ms), publish=1), attempt=0) is None
+    end = cut.on_step(replace(step(4010), publish=2), attempt=0)
+    assert end is not None and end.outcome is CutOutcome.UNAFFECTED
