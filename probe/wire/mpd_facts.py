@@ -2,12 +2,14 @@
 
 Media time is counted in a representation's own ticks, as `tfdt` counts it; a segment's place on the wall clock is
 availabilityStartTime + Period@start + (its ticks − presentationTimeOffset). Nothing is listed out: a timeline of a million
-segments is a few runs, and which of them is next is division.
+segments is a few runs, and which of them is next is a search and a division: real archives list tens of thousands of runs.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from itertools import accumulate
 
 from probe.model.clock import NS
 
@@ -48,6 +50,13 @@ class Template:
     spans: tuple[Span, ...] | None = None
     early: float = 0.0
     whole: bool = True
+    before: tuple[int, ...] = field(init=False, compare=False, repr=False)  # segments of the spans before each
+    longest_span: int = field(init=False, compare=False, repr=False)  # ticks
+
+    def __post_init__(self) -> None:
+        counts = accumulate((span.count for span in self.spans or ()), initial=0)
+        object.__setattr__(self, "before", tuple(counts))
+        object.__setattr__(self, "longest_span", max((span.duration for span in self.spans or ()), default=0))
 
     @property
     def chunked(self) -> bool:
@@ -62,27 +71,33 @@ class Template:
         if self.duration is not None:
             index = max(0, -((self.offset - ticks) // self.duration))
             return Spot(self.start_number + index, self.offset + index * self.duration, self.duration)
-        number = self.start_number
-        for span in self.spans or ():
-            index = max(0, -((span.time - ticks) // span.duration))
-            if index < span.count:
-                return Spot(number + index, span.time + index * span.duration, span.duration)
-            number += span.count
-        return None
+        at = self._begun(ticks)
+        if at >= 0 and (index := -((self._spans[at].time - ticks) // self._spans[at].duration)) < self._spans[at].count:
+            return self._spot(at, index)
+        return self._spot(at + 1, 0) if at + 1 < len(self._spans) else None
 
     def at_or_before(self, ticks: int) -> Spot | None:
         """The last segment that begins at `ticks` or earlier; None where none does."""
         if self.duration is not None:
             index = (ticks - self.offset) // self.duration
             return None if index < 0 else Spot(self.start_number + index, self.offset + index * self.duration, self.duration)
-        number, found = self.start_number, None
-        for span in self.spans or ():
-            if span.time > ticks:
-                break
-            index = min(span.count - 1, (ticks - span.time) // span.duration)
-            found = Spot(number + index, span.time + index * span.duration, span.duration)
-            number += span.count
-        return found
+        at = self._begun(ticks)
+        if at < 0:
+            return None
+        span = self._spans[at]
+        return self._spot(at, min(span.count - 1, (ticks - span.time) // span.duration))
+
+    @property
+    def _spans(self) -> tuple[Span, ...]:
+        return self.spans or ()
+
+    def _begun(self, ticks: int) -> int:
+        """Place of the last span that begins at `ticks` or earlier; -1 where none does."""
+        return bisect_right(self._spans, ticks, key=lambda span: span.time) - 1
+
+    def _spot(self, at: int, index: int) -> Spot:
+        span = self._spans[at]
+        return Spot(self.start_number + self.before[at] + index, span.time + index * span.duration, span.duration)
 
     @property
     def first(self) -> int | None:
@@ -97,8 +112,7 @@ class Template:
     @property
     def longest(self) -> float:
         """The longest segment's seconds."""
-        ticks = self.duration or max((span.duration for span in self.spans or ()), default=0)
-        return ticks / self.timescale
+        return (self.duration or self.longest_span) / self.timescale
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

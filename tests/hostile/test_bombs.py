@@ -11,12 +11,13 @@ import pytest
 
 from probe.drivers.streamed import Streamed
 from probe.errors import Failure
-from probe.model.clock import MS
+from probe.model.clock import MS, NS
 from probe.model.stage import Phase
 from probe.net.body import Decoder
 from probe.wire import amf, mpd
 from probe.wire.amf import Broken
 from probe.wire.flv_tags import VIDEO, Tag, TagReader
+from probe.wire.mpd_follow import Follower
 from probe.wire.packet import EncodedPacket
 from probe.wire.playlist_values import absolute
 from probe.wire.rtmp_chunks import ChunkReader
@@ -200,3 +201,26 @@ def _packet(kind: str, codec: str, extradata: bytes = b"") -> EncodedPacket:
         kind=kind, codec=codec, extradata=extradata, data=b"\0\0\0\1\x65\x88", pts=0.0, duration=None, keyframe=True, size=6,
         rate=48_000, channels=2,
     )  # fmt: skip
+
+
+def test_a_list_of_very_many_segments_is_searched_not_walked() -> None:
+    """An archive of hours whose every segment has its own entry: asked for its next one many times a segment."""
+    body = MPD % (b'<S d="90000"/><S d="90001"/>' * 12_000, b'<Representation codecs="avc1.42e01e"/>')
+    manifest = mpd.parse(body.replace(b"<SegmentTemplate ", b'<SegmentTemplate timescale="90000" '), "http://a/b")
+    template = manifest.periods[0].representations[0].template
+    walked = [(span.time, number) for number, span in enumerate(template.spans or (), 1)]
+    for time_, number in walked[::977]:
+        for ticks, after, before in ((time_, number, number), (time_ + 1, number + 1, number), (time_ - 1, number, number - 1)):
+            found, last = template.at_or_after(ticks), template.at_or_before(ticks)
+            assert (found and found.number, (last and last.number) or 0) == (after, before)
+
+    follower = Follower(lambda period: period.of("video")[0])
+    now = (manifest.availability_start or 0) + 24_000 * NS
+    follower.update(manifest, now)
+
+    def follow() -> None:
+        for _ in range(100):
+            assert follower.next(now) is not None
+            follower.far_behind(now)
+
+    assert cost(follow) < SECONDS / 4
