@@ -30,7 +30,8 @@ from probe.wire.packet import EncodedPacket
 from probe.wire.player import Player
 from probe.wire.playlist_values import LONGEST
 
-AHEAD = 80 * MS  # how much before its instant a packet is decoded: longer than a busy machine makes us wait
+AHEAD = 60 * MS  # how much before its instant a packet is decoded at least: longer than a busy machine makes us wait
+TOGETHER = 50 * MS  # what is due so soon after it goes along: a timer for each packet costs more than handing it over
 _MAX_SECONDS = 30.0  # hls.js: maxBufferLength
 _MAX_BYTES = 32 << 20
 _MAX_UNITS = 20_000
@@ -226,7 +227,7 @@ class Screen:
             return
         now = self._io.clock.now()
         for queue in (self._units, self._sounds):
-            while queue and self.player.due(queue[0].at) - AHEAD <= now:
+            while queue and self.player.due(queue[0].at) - AHEAD - TOGETHER <= now:
                 self._decode(queue.popleft())
 
     def _decode(self, unit: _Unit) -> None:

@@ -10,6 +10,7 @@ import math
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from urllib.parse import urljoin, urlsplit
 
 from probe.errors import Failure
@@ -44,6 +45,7 @@ def attributes(line: str) -> dict[str, str]:
     return {name: value.strip('"') for name, value in _ATTRIBUTE.findall(line.partition(":")[2])}
 
 
+@lru_cache(maxsize=1024)  # a playlist is read again and again, most of it as before
 def absolute(base: str, uri: str) -> str:
     try:
         joined = urljoin(base, uri)
