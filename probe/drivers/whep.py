@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from probe.drivers.base import SessionIO, Spec
 from probe.drivers.ice import peer_for
@@ -16,7 +17,7 @@ from probe.drivers.webrtc import connected
 from probe.media.decoder import DecoderThread
 from probe.media.feed import Feed
 from probe.model.clock import Clock
-from probe.model.frames import Record, Undecodable
+from probe.model.frames import Chirp, Record, Undecodable
 from probe.model.stage import Stage
 from probe.rtc.assembly import AccessUnit
 from probe.rtc.peer import prefer
@@ -116,7 +117,8 @@ class _Player:
 
 
 class _Tap(Feed):
-    """The feed as decoders see it: what they refuse is also told to the receiver, which asks for a keyframe."""
+    """The feed as decoders see it: what they refuse is also told to the receiver, which asks for a keyframe. RTP's clocks of
+    sound and picture have nothing in common (RFC 3550 section 5.1), so a sound mark has no place in the picture's stream."""
 
     def __init__(self, feed: Feed, clock: Clock, refused: Callable[[], None]) -> None:
         super().__init__(clock, 1)
@@ -124,7 +126,7 @@ class _Tap(Feed):
         self._home = asyncio.get_running_loop()
 
     def post(self, record: Record) -> None:
-        self._feed.post(record)
+        self._feed.post(replace(record, media_time=None) if isinstance(record, Chirp) else record)
         if isinstance(record, Undecodable):
             try:
                 self._home.call_soon_threadsafe(self._refused)

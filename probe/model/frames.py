@@ -64,7 +64,8 @@ class Undecodable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chirp:
-    """A sound mark heard. `shown` is when a player would sound its onset; `media_time` its place in the stream."""
+    """A sound mark heard. `shown` is when a player would sound its onset; `media_time` its place in the stream, None where the
+    picture's is told by another clock."""
 
     shown: int
     media_time: float | None

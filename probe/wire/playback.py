@@ -26,6 +26,7 @@ STAMP_ERROR = 0.001  # seconds: the stamp in the picture counts whole millisecon
 _FIXED_FREEZE = 500 * MS
 _LEARN = 6  # deltas seen before a rendition's step is believed
 _CHIRP_SCORE = 0.6
+_TOGETHER = 2.0  # seconds between sound and picture beyond which their clock has begun anew
 
 
 class Sight(StrEnum):
@@ -87,6 +88,8 @@ class Playback:
         self._counted = ""  # the rendition the deltas are of
         self._gaps: deque[int] = deque(maxlen=30)
         self._video_delay: float | None = None
+        # Of the newest verified picture: its media time, and that less its stamp.
+        self._video_place: tuple[float, float] | None = None
         self._resync = False
         self.progress: Progress | None = None
         self.tally: Counter[Sight] = Counter()
@@ -109,7 +112,7 @@ class Playback:
 
     def interrupted(self) -> None:
         """A new transport begins: media time starts anew; neither loss nor the freeze rule counts the gap it made."""
-        self._media_time = None
+        self._media_time = self._video_place = None
         self._gaps.clear()
         self._resync = True
 
@@ -193,6 +196,9 @@ class Playback:
             return Sight.REORDERED
         self._newest = code
         self._video_delay = (record.shown + self._offset) / NS - code.stamp_ms / 1000
+        self._video_place = None
+        if record.media_time is not None:
+            self._video_place = record.media_time, record.media_time - code.stamp_ms / 1000
         self._tell_latency(latency / NS)
         return Sight.VERIFIED
 
@@ -258,14 +264,21 @@ class Playback:
         return freezes
 
     def _on_chirp(self, chirp: Chirp) -> None:
-        """Chirps sound at whole seconds of the stamp clock; against the picture's own delay that leaves the skew, modulo 1 s."""
+        """Chirps sound at whole seconds of the stamp clock; against the picture's own delay that leaves the skew, modulo 1 s.
+
+        By the stream's own clock where sound and picture share one, for by it a player puts them together again, however far
+        apart they came; else by when they were here."""
         if chirp.score < _CHIRP_SCORE:
             return
         self._counts["sounds"] += 1
         if self._video_delay is None:
             return
-        sound_delay = ((chirp.shown + self._offset) % NS) / NS
-        self._skews.append((sound_delay - self._video_delay + 0.5) % 1.0 - 0.5)
+        sound, picture = ((chirp.shown + self._offset) % NS) / NS, self._video_delay
+        if chirp.media_time is not None and self._video_place is not None:
+            place, late = self._video_place
+            if abs(chirp.media_time - place) <= _TOGETHER:
+                sound, picture = chirp.media_time, late
+        self._skews.append((sound - picture + 0.5) % 1.0 - 0.5)
 
 
 _COUNTS = (

@@ -265,6 +265,19 @@ def test_a_second_of_two_renditions_has_no_media_seconds_to_take_a_rate_from() -
             assert (window.media_seconds > 0) is (n // 30 != 1)
 
 
+def test_sound_that_came_late_beside_the_right_time_is_not_out_of_step() -> None:
+    """FLV's sound came 60 ms after its picture and said when it belonged: no player shows that; it was once told as skew."""
+    machine = playback()
+    machine.on_record(frame(1000, 1, age_ms=100, media_time=20.0))  # stamped at 0.9 s
+    machine.on_record(Chirp(shown=1160 * MS, media_time=20.1, score=0.9))  # sounds the whole second
+    machine.on_record(Chirp(shown=1160 * MS, media_time=20.13, score=0.9))
+    machine.on_record(Chirp(shown=1160 * MS, media_time=500.0, score=0.9))  # of another clock: by when it was here
+    machine.on_record(Chirp(shown=1160 * MS, media_time=None, score=0.9))
+    window = machine.tick(2 * NS)
+    assert window is not None
+    assert window.skews == pytest.approx((0.0, 0.030, 0.060, 0.060), abs=0.001)
+
+
 def test_media_seconds_add_up_from_the_streams_own_time() -> None:
     machine = playback()
     steady(machine, 31)
