@@ -20,7 +20,7 @@ test: $(VENV)/.dev system peers  ## Linters, every test, coverage of the pure fo
 lint: $(VENV)/.dev  ## Linters, types and layers only.
 	$(BIN)/python -m tests.suite --lint
 
-bench: $(VENV)/.dev  ## Costs and latencies, as ratios of one machine.
+bench: $(VENV)/.dev system  ## Costs and latencies, as ratios of one machine.
 	$(BIN)/python -m tests.bench
 
 soak: $(VENV)/.dev system  ## Repetition: many healthy runs, and runs on a starved machine.

@@ -14,13 +14,13 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.bench import bench_code
-from tests.bench.runs import Measured, run, scenario, starts, stock, watched
+from tests.bench import bench_code, egress, matrix, publishing
+from tests.bench.runs import run, scenario, starts, stock, watched
 from tests.faults.platform import Platform, Ran
 
 PROBE_SHARE_MS = 15.0  # of a WHEP start, at the median
 A_RUN = 3  # viewers of each protocol in one run of the latency table
-FEW, MANY = 2, 6  # viewers, for the slope
+FEW, MANY = 2, 6  # viewers of aiortc's, for the slope
 Row = tuple[str, ...]
 
 
@@ -69,15 +69,9 @@ async def latency(platform: Platform, folder: Path, count: int) -> tuple[str, li
 
 
 async def cost(platform: Platform, folder: Path, seconds: float) -> str:
-    """CPU-seconds per second and MiB: the probe's parts, and the sandbox's."""
-
-    async def measure(name: str, views: dict[str, int], *, publish: bool = True) -> Measured:
-        return await watched(platform, folder / name, scenario(views, publish=publish, watch=seconds))
-
-    idle = await measure("idle", {}, publish=False)
-    live = await measure("live", {})
-    ends = {p: (await measure(f"{p}-few", {p: FEW}), await measure(f"{p}-many", {p: MANY})) for p in ("whep", "hls")}
-
+    """CPU-seconds per second and MiB: a whole run's process and the sandbox's; and viewers as aiortc makes them."""
+    idle = await watched(platform, folder / "idle", scenario({}, publish=False, watch=seconds))
+    live = await watched(platform, folder / "live", scenario({}, watch=seconds))
     stocks = [await stock(platform, folder / f"stock-{n}", n, seconds) for n in (FEW, MANY)]
 
     def line(name: str, probe: tuple[float, float], sandbox: tuple[float, float]) -> Row:
@@ -86,24 +80,21 @@ async def cost(platform: Platform, folder: Path, seconds: float) -> str:
     def less(a: tuple[float, float], b: tuple[float, float], by: int = 1) -> tuple[float, float]:
         return (a[0] - b[0]) / by, (a[1] - b[1]) / by
 
-    rows: list[Row] = [("", "probe CPU-s/s", "probe MiB", "sandbox CPU-s/s", "sandbox MiB")]
-    rows.append(line("idle (a run that waits)", idle.probe, idle.sandbox))
-    rows.append(line("+ a WHIP publisher, 360p30, encoded live", less(live.probe, idle.probe), less(live.sandbox, idle.sandbox)))
-    for protocol, (few, many) in ends.items():
-        name = f"+ a {protocol.upper()} viewer, everything decoded (slope {FEW}→{MANY})"
-        by = MANY - FEW
-        rows.append(line(name, less(many.probe, few.probe, by), less(many.sandbox, few.sandbox, by)))
     each = less(stocks[1], stocks[0], MANY - FEW)
-    rows.append(
-        (f"aiortc's own WHEP viewer, everything decoded (slope {FEW}→{MANY})", f"{each[0]:.4f}", f"{each[1]:.1f}", "", "")
-    )
-    return table(f"cost, over {seconds:g} s each", rows)
+    rows: list[Row] = [
+        ("", "probe CPU-s/s", "probe MiB", "sandbox CPU-s/s", "sandbox MiB"),
+        line("idle (a run that waits)", idle.probe, idle.sandbox),
+        line("+ a WHIP publisher, 360p30", less(live.probe, idle.probe), less(live.sandbox, idle.sandbox)),
+        (f"aiortc's own WHEP viewer, everything decoded (slope {FEW}→{MANY})", f"{each[0]:.4f}", f"{each[1]:.1f}", "", ""),
+    ]
+    return table(f"a run, over {seconds:g} s each", rows)
 
 
 async def bench(starts_wanted: int, seconds: float) -> int:
     """Print the tables; the exit code."""
     costs = bench_code.measure_all()
     print("frame code, no codec running\n" + bench_code.table(costs) + "\n", flush=True)
+    print(table("looking at one viewer's stream for a second, 360p30, no codec running", bench_code.shares()), flush=True)
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
         (folder / "sandbox").mkdir()
@@ -111,6 +102,15 @@ async def bench(starts_wanted: int, seconds: float) -> int:
             text, shares, tainted = await latency(platform, folder, starts_wanted)
             print(text, flush=True)
             print(await cost(platform, folder, seconds), flush=True)
+            watching = await egress.costs(folder, platform, seconds)
+            print(
+                table(f"watching one broadcast, 360p30: of {egress.MANY} viewers each, over {seconds:g} s", egress.rows(watching))
+            )
+            sending = await publishing.measure(folder, platform, seconds)
+            title = f"publishing with a live code: the whole process, over {seconds:g} s"
+            print(table(title, publishing.rows(sending)), flush=True)
+        whole = await matrix.measure(folder)
+        print(table("a whole matrix, everything decoded", matrix.rows(whole)), flush=True)
     at_360p = costs[0]
     held = {
         f"drawing at 360p ≤ {bench_code.BOUND_US:g} µs: {at_360p.draw_us:.1f}": at_360p.draw_us <= bench_code.BOUND_US,
@@ -119,6 +119,7 @@ async def bench(starts_wanted: int, seconds: float) -> int:
     if shares:
         median = statistics.median(shares)
         held[f"probe's share of a WHEP start ≤ {PROBE_SHARE_MS:g} ms at the median: {median:.1f}"] = median <= PROBE_SHARE_MS
+    held |= egress.targets(watching) | publishing.targets(sending) | matrix.targets(whole)
     for target, ok in held.items():
         print(f"{'held  ' if ok else 'MISSED'}  {target}")
     if tainted:
@@ -129,7 +130,7 @@ async def bench(starts_wanted: int, seconds: float) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Costs and latencies, as ratios of one machine.")
     parser.add_argument("--starts", type=int, default=30, metavar="N", help="starts of each protocol (default: 30)")
-    parser.add_argument("--seconds", type=float, default=8.0, help="how long each cost is watched (default: 8)")
+    parser.add_argument("--seconds", type=float, default=6.0, help="how long each cost is watched (default: 6)")
     options = parser.parse_args()
     return asyncio.run(bench(options.starts, options.seconds))
 

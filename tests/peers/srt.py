@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.tools import Child, free_port, missing, requires, spawn
+from tests.tools import Child, free_port, missing, requires, spawn, wait_until
 
 _LATENCY = 120
 
@@ -43,6 +43,17 @@ async def relaying(
         await child.says(f"127.0.0.1:{ports[1]} ...")
         await child.says("listen...")
         yield Relay(child, *ports)
+
+
+@contextlib.asynccontextmanager
+async def sinking(folder: Path) -> AsyncIterator[int]:
+    """A listener that takes what a caller sends and throws it away; its port."""
+    port = free_port(socket.SOCK_DGRAM)
+    command = [requires("srt-live-transmit", package="srt-tools"), "-v", "-loglevel:note"]
+    source = f"srt://127.0.0.1:{port}?mode=listener&latency={_LATENCY}"
+    with spawn([*command, source, "file://con"], folder / f"sinking-{port}.ts") as child:
+        await wait_until(lambda: b"listen" in child.output.read_bytes(), 10, "a listener")
+        yield port
 
 
 @contextlib.contextmanager
