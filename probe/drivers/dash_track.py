@@ -18,6 +18,7 @@ from probe.errors import Failure
 from probe.wire.mpd_follow import Due, Follower
 
 Sink = Callable[[Piece, Due, bool], Awaitable[None]]
+_MOST_HELD = 200  # pieces; each that comes has all of them looked at again
 _ALONE = frozenset({"none", "empty"})  # what a chunk is of no use for without others
 
 
@@ -35,6 +36,7 @@ class Track:
         self._source, self._sink, self._buffered = source, sink, buffered
         self._under_way: AsyncGenerator[tuple[Piece, int], None] | None = None
         self._held: tuple[Piece, int, Failure] | None = None
+        self._useless = 0  # pieces in a row that were of no use yet
 
     def begin(self, due: Due) -> None:
         """`due` is fetched next."""
@@ -45,7 +47,7 @@ class Track:
         with what was not handed on yet."""
         if self._under_way is None:
             assert self.due is not None
-            self._held = None
+            self._held, self._useless = None, 0
             self._under_way = self._pieces(self.due)
         try:
             piece, count = await anext(self._under_way)
@@ -85,7 +87,8 @@ class Track:
         try:
             await self._sink(piece, self.due, self.due.anew and not self.shown)
         except Failure as failure:
-            if self.due.representation.template.chunked and failure.reason in _ALONE:
+            self._useless += 1
+            if self.due.representation.template.chunked and failure.reason in _ALONE and self._useless <= _MOST_HELD:
                 self._held = piece, count, failure
                 return
             await self.leave()
@@ -93,6 +96,6 @@ class Track:
         except BaseException:
             await self.leave()
             raise
-        self._held = None
+        self._held, self._useless = None, 0
         self.shown += count
         self.last = piece.arrived

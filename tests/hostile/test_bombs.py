@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 
 import pytest
 
+from probe.drivers.dash_track import Track
+from probe.drivers.hls_source import Piece
 from probe.drivers.streamed import Streamed
 from probe.errors import Failure
 from probe.model.clock import MS, NS
@@ -17,7 +19,8 @@ from probe.net.body import Decoder
 from probe.wire import amf, mpd
 from probe.wire.amf import Broken
 from probe.wire.flv_tags import VIDEO, Tag, TagReader
-from probe.wire.mpd_follow import Follower
+from probe.wire.mpd_facts import Period, Representation, Spot, Template
+from probe.wire.mpd_follow import Due, Follower
 from probe.wire.packet import EncodedPacket
 from probe.wire.playlist_values import absolute
 from probe.wire.rtmp_chunks import ChunkReader
@@ -224,3 +227,29 @@ def test_a_list_of_very_many_segments_is_searched_not_walked() -> None:
             follower.far_behind(now)
 
     assert cost(follow) < SECONDS / 4
+
+
+async def test_chunks_without_a_picture_are_not_held_for_ever() -> None:
+    """Each that comes is looked at together with all before it."""
+    looked: list[int] = []
+
+    async def sink(piece: Piece, due: Due, anew: bool) -> None:
+        looked.append(len(piece.data))
+        raise Failure(Phase.KEYFRAME, "none")
+
+    class Chunks:
+        async def chunks(self, due: Due, known: int, *, buffered: float | None) -> AsyncGenerator[tuple[Piece, int], None]:
+            for n in range(10_000):
+                yield Piece(b"x" * 100, None, n), 1
+
+    track = Track("video", Chunks(), sink, lambda: None)  # type: ignore[arg-type]
+    template = Template(media="$Number$", initialization="", duration=1, whole=False, early=1.0)
+    of = Representation(
+        id="", kind="video", codecs="", bandwidth=None, width=None, height=None, frame_rate=None, rate=None, base="",
+        template=template,
+    )  # fmt: skip
+    track.begin(Due(Period(id="", start=0.0, duration=None, representations=(of,)), of, Spot(1, 0, 1), 0, True))
+    with pytest.raises(Failure, match="none"):
+        while await track.go_on():
+            pass
+    assert len(looked) <= 300
