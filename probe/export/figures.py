@@ -25,7 +25,7 @@ FRAME_KINDS = (
     "decoded", "verified", "lost", "duplicate", "reordered", "corrupt", "broken", "uncoded", "foreign", "stale",
     "undecodable",
 )  # fmt: skip
-MEDIA_PURPOSES = frozenset({"playlist", "init", "segment", "part"})
+MEDIA_PURPOSES = frozenset({"playlist", "init", "segment", "part", "http-flv", "http-ts"})  # media, or what leads to it
 OWN_CUTS = frozenset({"flap", "rebind"})  # what our own link/ inflicts
 UNPLANNED = "unplanned"  # an interruption that nobody made
 W3C, FIXED, REBUFFER = "w3c", "fixed_500ms", "rebuffer"

@@ -20,7 +20,7 @@ from probe.model.verdict import RunResult, SessionResult, StepResult
 from probe.scenario.indicators import INDICATORS, Unit
 
 NS = 1_000_000_000
-MEDIA = frozenset({"playlist", "init", "segment", "part"})
+MEDIA = frozenset({"playlist", "init", "segment", "part", "http-flv", "http-ts"})  # as export/figures counts them
 _SERVICES = frozenset({"auth", "room", "payment", "chat", "gift", "moderation"})
 _SESSION_KINDS = frozenset({"publish", "view"})
 
@@ -110,7 +110,7 @@ def events(result: RunResult, indicator: str, select: Select = EVERYTHING) -> li
         steps = [s for s in result.steps if s.service == indicator and s.kind not in _SESSION_KINDS and not s.taints]
         return [isinstance(s.outcome, Done) for s in steps if isinstance(s.outcome, Done | Failed)]
     if indicator == "edge_errors":
-        return [_edge_failed(r) for s in viewers(result, select) for r in edge_requests(s)]
+        return [_edge_failed(r) for s in viewers(result, select) for r in edge_requests(s) if r.purpose in MEDIA]
     if indicator == "reconnect":
         cuts = [cut for s in viewers(result, select) for cut in s.cuts if not cut.taints]
         return [back for cut in cuts if (back := came_back(cut)) is not None]

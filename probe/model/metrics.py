@@ -147,7 +147,11 @@ _ALL = (
         LATENCY_BUCKETS,
     ),
     _counter("manifest_events_total", (*MEDIA, "kind"), "Discontinuities, and media sequence numbers that went backwards."),
-    _counter("edge_requests_total", (*RUN, "protocol", "edge", "cache", "class"), "Playlist, init, segment and part requests."),
+    _counter(
+        "edge_requests_total",
+        (*RUN, "protocol", "edge", "cache", "class"),
+        "Requests for playlists, init sections, segments, parts and continuous bodies of media.",
+    ),
     _counter("steps_total", (*RUN, "step", "service", "kind", "outcome", "tainted"), "Journey steps by how they ended."),
     _histogram(
         "step_seconds", (*RUN, "step", "service", "kind"), "Duration of untainted journey steps that were done.", START_BUCKETS

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from probe.export.figures import MEDIA_PURPOSES
 from probe.judge import fold, judge, objective_runs
-from probe.judge.indicators import Select, measure, quantile, room_start
+from probe.judge.indicators import MEDIA, Select, measure, quantile, room_start
 from probe.model.clock import MS, NS, Wall
 from probe.model.observation import CutOutcome, Freeze, Observation, Role
 from probe.model.outcome import Aborted, Done, Failed, Skipped
@@ -148,6 +149,15 @@ def test_freezing_is_a_share_of_the_time_watched():
     assert frozen(buffered=True, rule="rebuffer") == 0.1
     assert value(Story().begin("a"), "freeze_ratio") is None
     assert value(Story().begin("a").start("a").window("a"), "freeze_ratio") == 0
+
+
+def test_an_edge_that_knows_no_delete_has_failed_no_media_request():
+    """A goodbye answered 405 through a CDN was once an edge error of WHEP; an FLV refused by one was in no metric."""
+    story = Story().begin("v").start("v").request("v", 405, purpose="whep end").request("v", 201, purpose="whep")
+    story.begin("f", "http-flv").request("f", 503, purpose="http-flv")
+    assert value(story, "edge_errors") == 1.0
+    assert value(story, "edge_errors", select=Select(protocol="whep")) is None
+    assert MEDIA == MEDIA_PURPOSES
 
 
 def test_edge_errors_are_of_media_requests_up_to_our_own_cut():
