@@ -5,7 +5,7 @@ from __future__ import annotations
 from probe.export import figures
 from probe.export.figures import Spread
 from probe.export.verdict_model import DeliveryDoc, RungDoc, SpreadDoc
-from probe.model.observation import Rung, Window
+from probe.model.observation import UNHEARD, Rung, Window
 from probe.model.verdict import SessionResult
 
 _LEAST = 1  # seconds of a rendition before its frame rate is told
@@ -68,5 +68,6 @@ def delivery(session: SessionResult) -> DeliveryDoc | None:
 
 
 def sounds(session: SessionResult) -> int | None:
-    """Sound marks heard; None where none were sent."""
-    return sum(w.sounds for w in figures.counted_windows(session)) if session.sound else None
+    """Sound marks heard; None where none were sent, or none could be heard by us."""
+    heard = sum(w.sounds for w in figures.counted_windows(session))
+    return heard if session.sound and (heard or UNHEARD not in session.facts) else None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from probe.export.quality import ladder
+from probe.export.quality import ladder, sounds
 from probe.judge.fold import fold
-from probe.model.observation import Ladder, Rung, Window
+from probe.model.observation import UNHEARD, Ladder, Rung, Window
 from probe.model.verdict import SessionResult
 from tests.judge.story import NS, Story
 
@@ -42,6 +44,13 @@ def test_a_second_in_which_renditions_changed_is_told_of_neither():
         ("180p", 15, 180),
     ]
     assert rungs[1].delivered_bitrate is not None and rungs[1].delivered_bitrate.max == pytest.approx(240_000)
+
+
+def test_sound_we_cannot_hear_is_not_nothing_heard():
+    silent = replace(watched(second("360p", 30, 1.0)), sound=True)
+    assert sounds(silent) == 0
+    assert sounds(replace(silent, facts={UNHEARD: "ac3"})) is None
+    assert sounds(replace(silent, sound=False)) is None
 
 
 def test_what_never_came_has_no_figures_and_no_zeros():
