@@ -18,6 +18,8 @@ from probe.scenario.template import BUILTIN, references
 from probe.scenario.text import Path
 
 _URLS = frozenset({"http", "url", "socket", "websocket"})
+# Protocols that are not spoken over the web, and how their addresses look.
+_OWN = {"rtmp": ("rtmp://host/app", ("rtmp", "rtmps")), "srt": ("srt://host:port", ("srt",))}
 _QUERIES = frozenset({"keep", "until", "once"})  # jmespaths: no templates in them
 
 
@@ -60,6 +62,7 @@ def findings(data: Mapping[str, Any], entries: list[Entry], words: Vocabulary, m
         yield from scope.step(entry)
         yield from _accounts(entry, entries, scope, _mapping(data, "platform", "accounts"))
         yield from _views(entry, data, scope)
+        yield from _addresses(entry)
         yield from _order(entry, entries)
         scope.kept.update(dict.fromkeys(entry.kept, entry.name))
         scope.streams = scope.streams or (isinstance(entry.model, Publish) and bool(entry.model.stream))
@@ -108,6 +111,8 @@ def _regions(data: Mapping[str, Any], words: Vocabulary) -> Iterator[Finding]:
         for protocol in _mapping(data, *(str(p) for p in path)):
             if protocol not in words.view:
                 yield Finding((*path, protocol), f"{protocol!r} is not one of {', '.join(words.view)}", key=True)
+            elif message := _misfit(protocol, _mapping(data, *(str(p) for p in path))[protocol]):
+                yield Finding((*path, protocol), message)
     for protocol in _mapping(data, "deadlines", "start"):
         if protocol not in (known_protocols := (*words.publish, *words.view)):
             message = f"{protocol!r} is not one of {', '.join(known_protocols)}"
@@ -232,6 +237,28 @@ def _views(entry: Entry, data: Mapping[str, Any], scope: _Scope) -> Iterator[Fin
             for reference in references(template) if isinstance(template, str) else ():
                 if message := scope.problem(reference.name, reference.written, entry):
                     yield Finding(path, f"its address is {template} (platform.views): {message}")
+
+
+def _addresses(entry: Entry) -> Iterator[Finding]:
+    """An address must be one of its protocol's."""
+    if isinstance(entry.model, Publish) and (message := _misfit(entry.model.publish, entry.model.url)):
+        yield Finding((*entry.path, "url"), message)
+    for i, view in enumerate(entry.model.view if isinstance(entry.model, View) else ()):
+        if message := _misfit(view.via, view.url):
+            yield Finding((*_view_path(entry, i), "url"), message)
+
+
+def _misfit(protocol: str, url: Any) -> str | None:
+    """What is wrong with the address of a protocol, as far as it is written out."""
+    if not isinstance(url, str) or url.startswith("${"):
+        return None
+    scheme = url.partition("://")[0].lower() if "://" in url else ""
+    shape, own = _OWN.get(protocol, ("", ()))
+    if own and scheme not in own:
+        return f"{protocol} has addresses of its own; write {shape}"
+    if not own and any(scheme in schemes for _, schemes in _OWN.values()):
+        return f"{protocol} is spoken over http; write a path such as /rooms, or http://…"
+    return None
 
 
 def _view_path(entry: Entry, index: int) -> Path:

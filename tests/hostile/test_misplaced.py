@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from probe.cli.scenarios import vocabulary
+from probe.errors import ConfigError
 from probe.model.outcome import Aborted
+from probe.scenario import loads
 from tests.hostile.engine import Run, run
 from tests.net.servers import serving
 
@@ -36,3 +39,21 @@ async def test_a_passphrase_is_not_sent_where_a_server_says(url: str, tmp_path: 
     assert isinstance(outcome, Aborted) or url == "x", said
     assert "secret srt" in said or url == "x"
     assert "Error" not in said and PASSPHRASE not in said
+
+
+@pytest.mark.parametrize(
+    ("step", "remedy"),
+    [
+        ("publish: rtmp, url: /live", "6:29 p.url: rtmp has addresses of its own; write rtmp://host/app"),
+        ("publish: srt, url: 'https://h/a'", "6:28 p.url: srt has addresses of its own; write srt://host:port"),
+        ("publish: whip, url: 'rtmps://h/a'", "6:29 p.url: whip is spoken over http; write a path"),
+        ("view: {via: dash, url: 'srt://h:1'}", "6:32 p.view.url: dash is spoken over http"),
+        ("view: [{via: hls, url: /a}, {via: rtmp, url: '//h/a'}]", "6:54 p.view[1].url: rtmp has addresses"),
+    ],
+)
+def test_an_address_of_another_protocol_is_told_with_place_and_remedy(step: str, remedy: str) -> None:
+    text = "scenario: x\nowner: t\nplatform:\n  url: http://127.0.0.1:1\njourney:\n  - p: {%s}\n"
+    with pytest.raises(ConfigError) as caught:
+        loads(text % step, env={}, words=vocabulary())
+    assert remedy in str(caught.value)
+    loads(text % "publish: rtmp, url: '${env.X:-rtmp://h/a}'", env={}, words=vocabulary())

@@ -241,7 +241,7 @@ def test_rooms_that_are_not_ours_expect_nobodys_code():
 
 def test_what_opens_a_way_in_stays_a_reference():
     made = plan(
-        '  - publish: {via: whip, url: "rtmp://in.example/live", key: "${run.tag}", latency: 200ms, streamid: "publish:x"}\n'
+        '  - publish: {via: whip, url: "https://in.example/live", key: "${run.tag}", latency: 200ms, streamid: "publish:x"}\n'
     )
     (step,) = made.journey
     assert isinstance(step, PublishStep)
