@@ -219,7 +219,8 @@ class Sessions:
     async def _scout(self, view: ViewSpec) -> None:
         """Wait until a first viewer of this protocol could start, and say how long that took; a viewer in mid-stream is not
         to be charged for a playlist that did not exist yet. If it never comes, the viewers will say so themselves. Where nobody
-        looked until it had long been there, since when is not known and not told."""
+        looked until it had long been there, since when is not known and not told. A look at a playlist is a moment; at a
+        continuous stream it is a wait, which sees the first picture come however long that takes."""
         row = self._row(Role.VIEWER, view.protocol)
         broadcast = next(iter(self._on_air.started(view)), None) if view.verify == "code" else None
         if row.scout is None or view.join == "at_go_live" or broadcast is None or broadcast.started_at is None:
@@ -238,12 +239,12 @@ class Sessions:
                     there = await row.scout(spec, io)
                 if there:
                     now = self.ctx.clock.now()
-                    if now - not_yet <= _AVAILABLE_WITHIN:
+                    if (now if row.buffered else looked) - not_yet <= _AVAILABLE_WITHIN:
                         self.ctx.emit(Available(protocol=view.protocol, took=now - published_at, ingest=broadcast.step.protocol))
                     return
             except (Failure, TimeoutError):
                 pass  # not yet: what it is worth is told by the viewers
-            not_yet = looked
+            not_yet = looked if row.buffered else self.ctx.clock.now()
             await asyncio.sleep(_SCOUT_PAUSE)
 
     def _row(self, role: Role, protocol: str) -> SessionRow:

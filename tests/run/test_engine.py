@@ -60,7 +60,7 @@ from probe.plan import (
     WebsocketStep,
 )
 from probe.run import engine as module
-from probe.run import leftovers
+from probe.run import leftovers, sessions
 from probe.run.engine import Engine
 from tests.tools import wait_until
 
@@ -616,6 +616,20 @@ async def test_availability_is_told_where_somebody_looked_in_time(world: World) 
     await world.engine(PUBLISH, view(2)).run()
     (available,) = world.all(Available)
     assert NS // 2 <= available.took < 2 * NS
+
+
+async def test_a_wait_for_the_first_picture_of_a_stream_tells_its_length(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what came within a second was once told of RTMP and FLV, and a slow platform's availability was nobody's figure."""
+    monkeypatch.setattr(sessions, "_AVAILABLE_WITHIN", NS // 4)
+
+    async def scout(spec: Spec, io: SessionIO) -> bool:
+        await asyncio.sleep(0.5)
+        return True
+
+    world.scout = scout
+    await world.engine(PUBLISH, view(1)).run()
+    (available,) = world.all(Available)
+    assert NS // 2 <= available.took < NS
 
 
 async def test_a_look_for_what_is_not_there_yet_is_no_request_of_a_viewer_to_an_edge(world: World) -> None:
