@@ -129,8 +129,8 @@ async def bench(starts_wanted: int, seconds: float) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Costs and latencies, as ratios of one machine.")
-    parser.add_argument("--starts", type=int, default=30, metavar="N", help="starts of each protocol (default: 30)")
-    parser.add_argument("--seconds", type=float, default=6.0, help="how long each cost is watched (default: 6)")
+    parser.add_argument("--starts", type=int, default=21, metavar="N", help="starts of each protocol (default: 21)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="how long each cost is watched (default: 5)")
     options = parser.parse_args()
     return asyncio.run(bench(options.starts, options.seconds))
 
