@@ -32,6 +32,7 @@ _MAX_PIXELS = 4096 * 2304  # a hostile stream may name any size
 _SILENT = 32  # units inside the codec before the oldest counts as swallowed; H.264 reorders at most 16
 _TOGETHER = 8  # units of sound decoded at a time, a sixth of a second: waking a thread costs more than decoding one
 _TICK = Fraction(1, 1000)
+_MOST_NALS = 4096  # of a picture: FFmpeg takes seconds over a million of them, and nobody else is decoded meanwhile
 _JOIN = 2.0
 
 
@@ -163,6 +164,8 @@ class DecoderThread:
     def _decode(self, unit: _Unit) -> None:
         if not unit.data:  # FFmpeg takes an empty packet for the end of the stream
             raise ValueError("an empty unit")
+        if self._context.name == "h264" and (count := unit.data.count(b"\0\0\1")) > _MOST_NALS:
+            raise ValueError(f"a picture of {count} NAL units")
         self._count += 1
         self._inside[self._count] = unit
         packet = av.Packet(unit.data)

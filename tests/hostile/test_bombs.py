@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 import zlib
@@ -9,11 +10,15 @@ from collections.abc import AsyncGenerator, Callable
 
 import pytest
 
+from probe.clock import SystemClock
 from probe.drivers.dash_track import Track
 from probe.drivers.hls_source import Piece
 from probe.drivers.streamed import Streamed
 from probe.errors import Failure
+from probe.media.decoder import DecoderThread
+from probe.media.feed import Feed
 from probe.model.clock import MS, NS
+from probe.model.frames import FrameRecord, Undecodable
 from probe.model.stage import Phase
 from probe.net.body import Decoder
 from probe.wire import amf, mpd
@@ -30,6 +35,7 @@ from probe.wire.srt.keys import Keys
 from probe.wire.srt.packets import Extension, Kind
 from probe.wire.srt.sending import Sender
 from probe.wire.ts import TsReader
+from tests.drivers.hls_origin import clip
 from tests.drivers.rtc_session import session
 from tests.wire.srt_listener import Listener
 
@@ -253,3 +259,23 @@ async def test_chunks_without_a_picture_are_not_held_for_ever() -> None:
         while await track.go_on():
             pass
     assert len(looked) <= 300
+
+
+@pytest.mark.parametrize("unit", [b"\0\0\1\x65", b"\0\0\1\x41", b"\0\0\1\x06"], ids=["idr", "slice", "sei"])
+async def test_a_picture_of_millions_of_nal_units_is_not_decoded(unit: bytes) -> None:
+    """Whatever container brought it. Another viewer's pictures, and leaving, do not wait for it."""
+    clock = SystemClock()
+    feed, other = Feed(clock), Feed(clock)
+    decoder, beside = DecoderThread("h264", feed, clock), DecoderThread("h264", other, clock)
+    data, _ = clip().units[0]
+    for _ in range(3):
+        decoder.submit(unit * (2 << 20), 0.0, clock.now(), 1, True)
+    beside.submit(data, 0.0, clock.now(), len(data), True)
+    async with asyncio.timeout(3):
+        assert isinstance(await other.get(), FrameRecord)
+        said = await feed.get()
+    assert isinstance(said, Undecodable) and said.detail == f"a picture of {2 << 20} NAL units"
+    began = time.monotonic()
+    decoder.close()
+    beside.close()
+    assert time.monotonic() - began < 1
