@@ -178,7 +178,7 @@ ROWS = [
     broadcast("rtmp_hangs", "handshake/timeout", {"at": "handshake"}),
     broadcast("rtmp_hangs", "signal/timeout", {"at": "connect"}),
     broadcast("rtmp_hangs", "join/timeout", {"at": "publish"}),
-    broadcast("rtmp_ends", "playing/ended", {"seconds": 2}, stay="7s", then={"fault": "rtmp_refuses", "at": "publish"}),
+    broadcast("rtmp_ends", "playing/ended", {"seconds": 2}, stay="5s", then={"fault": "rtmp_refuses", "at": "publish"}),
     # HTTP-FLV
     viewer("http-flv", "refuse", "join/http_404", service="http-flv", status=404),
     viewer("http-flv", "hang", "join/timeout", service="http-flv"),
