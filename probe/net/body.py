@@ -1,7 +1,8 @@
 """Reading a body that may be endless, slow, or a bomb.
 
-The probe asks for `identity`. A server that compresses all the same is read too, piece by piece, and it is the
-decompressed size that is limited, and how much larger it may be than what was sent, for some bodies have no end; encodings we did not ask for and cannot undo piecewise are a breach of RFC 9110 §12.5.3.
+The probe asks for `identity`. A server that compresses all the same is read too, piece by piece. It is the decompressed size
+that is limited, and how much larger it may be than what was sent, for some bodies have no end. Encodings we did not ask for and
+cannot undo piecewise are a breach of RFC 9110 §12.5.3.
 """
 
 from __future__ import annotations
