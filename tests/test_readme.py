@@ -155,7 +155,8 @@ SCENARIOS = sorted(file for file in (ROOT / "scenarios").glob("*.yaml") if file.
 
 @pytest.mark.parametrize("file", SCENARIOS, ids=lambda p: p.name)
 def test_every_shipped_scenario_loads(file: Path) -> None:
-    env = dict.fromkeys(re.findall(r"\$\{env\.(\w+)\}", file.read_text()), "http://127.0.0.1:1")
+    found = re.findall(r"\$\{env\.(\w+)\}", file.read_text())
+    env = {name: "rtmp://127.0.0.1/live" if name == "RTMP_URL" else "http://127.0.0.1:1" for name in found}
     assert load(file, env=env, words=vocabulary()).name == file.stem
 
 
