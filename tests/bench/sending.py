@@ -1,6 +1,6 @@
 """One publisher, and what its whole process spends on it: programme, splicing, packets, encryption, sockets.
 
-python -m tests.bench.sending JSON — {"protocol", "url", "key", "token", "programme", "bitrate", "warm", "seconds"}. Says
+python -m tests.bench.sending JSON — {"protocol", "url", "key", "token", "programme", "bitrate", "audio", "warm", "seconds"}. Says
 `on air` when media is acknowledged, measures `seconds` after `warm` and prints the CPU-seconds of a stream's second as JSON;
 then it goes on until its standard input ends. `protocol` whip-aiortc: aiortc's own peer and encoder, with the programme's
 pictures painted one by one.
@@ -82,6 +82,7 @@ async def ours(order: dict[str, Any]) -> AsyncIterator[None]:
     spec = Spec(
         role=Role.PUBLISHER, protocol=order["protocol"], url=order["url"], key=order["key"], credential=credential,
         run_number=RUN, trace_low=TRACE, publish=PUBLISH, programme=order["programme"], bitrate=order["bitrate"],
+        audio=order["audio"],
     )  # fmt: skip
     assert (await prepared(spec.programme, spec.bitrate)).spliced
     async with AsyncExitStack() as stack:

@@ -132,8 +132,8 @@ async def on_air(folder: Path, platform: Platform) -> AsyncIterator[dict[str, Wa
 @contextlib.contextmanager
 def publishing(folder: Path, **what: Any) -> Iterator[Child]:
     """A publisher of ours in a process of its own; see tests/bench/sending.py."""
-    what = {"programme": "360p30", "bitrate": 800_000, "key": "", "token": "", "warm": 2.0, "seconds": 1.0, **what}
-    name = f"{what['protocol']}-{what['programme']}.log"
+    what = {"programme": "360p30", "bitrate": 800_000, "key": "", "token": "", "audio": True, "warm": 2.0, "seconds": 1.0, **what}
+    name = f"{what['protocol']}-{what['programme']}-{what['audio']}.log"
     with spawn(order("sending", **what), folder / name, cwd=ROOT, pipe=True) as child:
         yield child
 
