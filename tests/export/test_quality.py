@@ -8,9 +8,10 @@ import pytest
 
 from probe.export.quality import ladder, sounds
 from probe.judge.fold import fold
+from probe.model.clock import NS
 from probe.model.observation import UNHEARD, Ladder, Rung, Window
 from probe.model.verdict import SessionResult
-from tests.judge.story import NS, Story
+from tests.judge.story import Story
 
 
 def watched(*windows: Window) -> SessionResult:
