@@ -44,7 +44,7 @@ async def _answered(spec: Spec, io: SessionIO, streamed: Streamed) -> AsyncItera
 async def _packets(answer: Streaming, streamed: Streamed) -> AsyncGenerator[tuple[EncodedPacket, int], None]:
     reader = FlvReader()
     try:
-        async with aclosing(answer.chunks()) as chunks:  # type: ignore[type-var]
+        async with aclosing(answer.chunks()) as chunks:
             async for data, arrived in chunks:
                 for packet in reader.feed(data):
                     yield packet, arrived

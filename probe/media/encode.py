@@ -95,22 +95,13 @@ class OpusEncoder:
     look-ahead) before the block's own, so that sound stays in step without priming metadata."""
 
     def __init__(self, channels: int, bitrate: int) -> None:
-        context = av.CodecContext.create("libopus", "w")
-        assert isinstance(context, av.AudioCodecContext)
-        context.sample_rate = AUDIO_CLOCK
-        self._layout = "stereo" if channels == 2 else "mono"
+        options = {"application": "audio", "frame_duration": "20", "compression_level": "5"}
+        self._context = _sound("libopus", "flt", channels, bitrate, options)
         self._channels = channels
-        context.layout = self._layout
-        context.format = "flt"
-        context.bit_rate = bitrate
-        context.time_base = Fraction(1, AUDIO_CLOCK)
-        context.options = {"application": "audio", "frame_duration": "20", "compression_level": "5"}
-        context.open()
-        self._context = context
 
     def encode(self, block: Samples, pts: int) -> tuple[bytes, int]:
         """The packet and its own pts, both in samples."""
-        frame = av.AudioFrame.from_ndarray(np.repeat(block, self._channels)[None], format="flt", layout=self._layout)
+        frame = av.AudioFrame.from_ndarray(np.repeat(block, self._channels)[None], format="flt", layout=_layout(self._channels))
         frame.sample_rate, frame.pts, frame.time_base = AUDIO_CLOCK, pts, self._context.time_base
         (packet,) = self._context.encode(frame)
         assert packet.pts is not None
@@ -124,28 +115,37 @@ class AacEncoder:
     BLOCK = 1024
 
     def __init__(self, channels: int, bitrate: int) -> None:
-        context = av.CodecContext.create("aac", "w")
-        assert isinstance(context, av.AudioCodecContext)
-        context.sample_rate = AUDIO_CLOCK
-        self._layout = "stereo" if channels == 2 else "mono"
-        self._channels = channels
-        context.layout = self._layout
-        context.format = "fltp"
-        context.bit_rate = bitrate
-        context.time_base = Fraction(1, AUDIO_CLOCK)
         # The default coder costs several times what the whole picture does; a hiss and a chirp need no search.
-        context.options = {"aac_coder": "fast", "aac_tns": "0", "aac_ms": "0", "aac_is": "0", "aac_pns": "0"}
-        context.open()
-        self._context = context
+        options = {"aac_coder": "fast", "aac_tns": "0", "aac_ms": "0", "aac_is": "0", "aac_pns": "0"}
+        self._context = _sound("aac", "fltp", channels, bitrate, options)
+        self._channels = channels
 
     def encode(self, block: Samples, pts: int) -> tuple[bytes, int] | None:
         """The packet that is ready now and its own pts, both in samples; None after the first block."""
-        frame = av.AudioFrame.from_ndarray(np.tile(block, (self._channels, 1)), format="fltp", layout=self._layout)
+        frame = av.AudioFrame.from_ndarray(np.tile(block, (self._channels, 1)), format="fltp", layout=_layout(self._channels))
         frame.sample_rate, frame.pts, frame.time_base = AUDIO_CLOCK, pts, self._context.time_base
         for packet in self._context.encode(frame):
             assert packet.pts is not None
             return bytes(packet), packet.pts
         return None
+
+
+def _layout(channels: int) -> str:
+    return "stereo" if channels == 2 else "mono"
+
+
+def _sound(codec: str, form: str, channels: int, bitrate: int, options: dict[str, str]) -> av.AudioCodecContext:
+    """An opened encoder at 48 kHz."""
+    context = av.CodecContext.create(codec, "w")
+    assert isinstance(context, av.AudioCodecContext)
+    context.sample_rate = AUDIO_CLOCK
+    context.layout = _layout(channels)
+    context.format = form
+    context.bit_rate = bitrate
+    context.time_base = Fraction(1, AUDIO_CLOCK)
+    context.options = options
+    context.open()
+    return context
 
 
 def aac_config(channels: int) -> bytes:

@@ -9,6 +9,7 @@ All sound is 48 kHz stereo. Not attempted: B frames going out, HE-AAC going out,
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from fractions import Fraction
@@ -32,8 +33,8 @@ _NEAR = RATE // 100  # a pts this near to where the sound before it ended follow
 _FILLED = RATE  # a gap up to this long is filled with silence; beyond, the sound begins anew
 
 
-class _Worker:
-    """A thread and what waits for it. `work` handles one item; what it raises of FFmpeg's is counted and passed over."""
+class _Worker(ABC):
+    """A thread and what waits for it. `_work` handles one item; what it raises of FFmpeg's is counted and passed over."""
 
     def __init__(self, name: str) -> None:
         self.dropped = 0
@@ -78,8 +79,8 @@ class _Worker:
             except (av.error.FFmpegError, ValueError):
                 self.refused += 1
 
-    def _work(self, *item: Any) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _work(self, *item: Any) -> None: ...
 
 
 class SoundTranscoder(_Worker):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -121,7 +121,7 @@ class Streaming:
         self._response, self._exchange, self._clock, self._phase, self._deadline = response, exchange, clock, phase, deadline
         self._limit = limit
 
-    async def chunks(self) -> AsyncIterator[tuple[bytes, int]]:
+    async def chunks(self) -> AsyncGenerator[tuple[bytes, int], None]:
         """(bytes, monotonic ns of their arrival). Raises Failure: timeout, closed, reset, too_large, protocol."""
         try:
             decoder = Decoder(self.headers.get("Content-Encoding", ""), self._limit, self._phase)

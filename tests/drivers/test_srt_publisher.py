@@ -93,7 +93,7 @@ async def ends(io: Session, server: Platform) -> tuple[Phase, str]:
 
 async def test_a_server_that_says_goodbye_ends_it():
     async def leave(guest: Guest) -> None:
-        await asyncio.sleep(0.5)
+        await wait_until(lambda: len(guest.listener.got) > 60, 8, "media, by then acknowledged")
         guest.say(Kind.SHUTDOWN)
 
     async with platform(leave) as server, session("127.0.0.1") as io:
@@ -102,7 +102,7 @@ async def test_a_server_that_says_goodbye_ends_it():
 
 async def test_a_server_that_dies_is_noticed_by_its_closed_port():
     async def die(guest: Guest) -> None:
-        await asyncio.sleep(0.5)
+        await wait_until(lambda: len(guest.listener.got) > 60, 8, "media, by then acknowledged")
         guest.platform.vanish()
 
     async with platform(die) as server, session("127.0.0.1") as io:
