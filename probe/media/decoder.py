@@ -24,7 +24,7 @@ from probe.media.inspect import Inspector
 from probe.media.picture import Painter
 from probe.media.workers import workers
 from probe.model.clock import NS, Clock
-from probe.model.frames import FrameCode, Undecodable
+from probe.model.frames import FrameCode, Record, Undecodable
 
 _UNITS = 1024
 _BYTES = 32 << 20
@@ -33,7 +33,6 @@ _SILENT = 32  # units inside the codec before the oldest counts as swallowed; H.
 _TOGETHER = 8  # units of sound decoded at a time, a sixth of a second: waking a thread costs more than decoding one
 _TICK = Fraction(1, 1000)
 _MOST_NALS = 4096  # of a picture: FFmpeg takes seconds over a million of them, and nobody else is decoded meanwhile
-_JOIN = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +70,9 @@ class DecoderThread:
         self._bytes = 0
         self._lock = threading.RLock()
         self._enlisted = False
-        self._done = threading.Event()  # after the stop: nobody decodes any more
         self._together = 1 if isinstance(self._context, av.VideoCodecContext) else _TOGETHER
         self._busy: int | None = None  # arrival of the unit being decoded
+        self._by: threading.Thread | None = None  # who decodes it
         self._stop = False
         self._resync = True
         self._inside: dict[int, _Unit] = {}
@@ -115,15 +114,18 @@ class DecoderThread:
         return 0.0 if oldest is None else max(0.0, (self._clock.now() - oldest) / NS)
 
     def close(self) -> None:
-        """Drop what waits, stop, join: within one unit's decoding as a rule, two seconds at worst. Safe to call twice."""
+        """Drop what waits, and stop; never waits, for the loop is not to stand still for a codec that does not come back. A worker
+        that is decoding for us is given up; what comes of it is nobody's. Safe to call twice."""
         with self._lock:
-            first, self._stop = not self._stop, True
+            if self._stop:
+                return
+            self._stop = True
             self._units.clear()
-            if not self._enlisted:
-                self._done.set()
-        self._done.wait(_JOIN)
-        if first:
-            workers.leave(_JOIN)
+            self._bytes = 0
+            by = self._by
+        if by is not None:
+            workers.give_up(by)
+        workers.leave()
 
     def _ring(self) -> None:
         """Called with the lock held: there is something to do."""
@@ -147,19 +149,22 @@ class DecoderThread:
             unit = self._units.popleft() if self._units else None
             if unit is not None:
                 self._bytes -= len(unit.data)
-                self._busy = unit.arrived
+                self._busy, self._by = unit.arrived, threading.current_thread()
         if unit is not None:
             try:
                 self._decode(unit)
             except (av.error.FFmpegError, ValueError) as error:
                 self._inside.pop(self._count, None)
-                self._feed.post(Undecodable(at=self._clock.now(), detail=_line(error)))
+                self._tell(Undecodable(at=self._clock.now(), detail=_line(error)))
         with self._lock:
-            self._busy = None
-            if self._stop:
-                self._done.set()
+            self._busy = self._by = None
             self._enlisted = bool(self._units) and not self._stop
             return self._enlisted
+
+    def _tell(self, record: Record) -> None:
+        with self._lock:
+            if not self._stop:
+                self._feed.post(record)
 
     def _decode(self, unit: _Unit) -> None:
         if not unit.data:  # FFmpeg takes an empty packet for the end of the stream
@@ -179,7 +184,7 @@ class DecoderThread:
                 self._sound(frame, whose)
         if len(self._inside) > _SILENT:
             del self._inside[next(iter(self._inside))]
-            self._feed.post(Undecodable(at=self._clock.now(), detail="no picture came of it"))
+            self._tell(Undecodable(at=self._clock.now(), detail="no picture came of it"))
 
     def _show(self, frame: av.VideoFrame, unit: _Unit) -> None:
         record = self._inspector.picture(
@@ -191,12 +196,12 @@ class DecoderThread:
             media_time=unit.pts,
             rendition=unit.rendition,
         )
-        self._feed.post(record)
+        self._tell(record)
 
     def _sound(self, frame: av.AudioFrame, unit: _Unit) -> None:
         shown = unit.handed if unit.due is None else max(unit.handed, unit.due)  # not when we come to listen to it
         for chirp in self._inspector.sound(frame, shown=shown, media_time=unit.pts):
-            self._feed.post(chirp)
+            self._tell(chirp)
 
 
 def _open(codec: str, extradata: bytes | None, sample_rate: int, channels: int) -> av.VideoCodecContext | av.AudioCodecContext:

@@ -36,23 +36,36 @@ class Workers:
         with self._lock:
             self._attending += 1
 
-    def leave(self, within: float) -> None:
-        """The last to leave ends the threads, and waits so many seconds for them."""
+    def leave(self) -> None:
+        """When the last has left the threads end, each after what it is doing; nobody waits for them."""
         with self._lock:
             self._attending -= 1
             if self._attending:
                 return
-            threads, self._threads = self._threads, []
+            self._threads = []
+            self._waiting.clear()
             for bell in self._idle:
                 bell.release()
             self._idle = []
-        for thread in threads:
-            if thread is not threading.current_thread():
-                thread.join(within)
+
+    def give_up(self, thread: threading.Thread) -> None:
+        """It may never come back from what it is doing, and ends if it does: another does what waits."""
+        with self._lock:
+            if thread not in self._threads:
+                return
+            self._threads.remove(thread)
+        self._rouse()
 
     def enlist(self, job: Job) -> None:
         with self._lock:
             self._waiting.append(job)
+        self._rouse()
+
+    def _rouse(self) -> None:
+        """See to it that as many are awake as what waits is worth."""
+        with self._lock:
+            if not self._waiting:
+                return
             awake = len(self._threads) - len(self._idle)
             if awake and len(self._waiting) <= _EACH * awake:
                 return

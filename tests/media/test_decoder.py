@@ -221,7 +221,64 @@ async def test_closing_with_much_undone_is_quick_and_leaves_no_thread(feed, cloc
     decoder.close()
     assert clock.now() - began < NS
     decoder.submit(b"late", 0.0, clock.now(), 4, True)
-    assert set(threading.enumerate()) == before
+    await until(lambda: set(threading.enumerate()) == before, 2)
+
+
+class Hanging:
+    """A codec that does not come back from a unit until it is let."""
+
+    name = "h264"
+
+    def __init__(self) -> None:
+        self.hangs, self.let = threading.Event(), threading.Event()
+
+    def decode(self, packet: av.Packet) -> list[av.VideoFrame]:
+        self.hangs.set()
+        self.let.wait(20)
+        return []
+
+
+async def test_a_codec_that_hangs_holds_up_neither_who_leaves_nor_who_comes_after(feed, clock):
+    """As many hang as there are threads for everybody."""
+    other = Feed(clock)
+    ((data, keyframe),) = units(1)
+    stays = DecoderThread("h264", other, clock)
+    codecs = [Hanging() for _ in os.sched_getaffinity(0)]
+    try:
+        for codec in codecs:
+            hung = DecoderThread("h264", feed, clock)
+            hung._context = codec  # type: ignore[assignment]
+            hung.submit(data, 0.0, clock.now(), len(data), True)
+            if codec is codecs[-1]:
+                stays.submit(data, 0.0, clock.now(), len(data), keyframe)
+            await until(codec.hangs.is_set, 2)
+            began = clock.now()
+            hung.close()
+            assert clock.now() - began < NS // 4
+        async with asyncio.timeout(5):
+            assert isinstance(await other.get(), FrameRecord)
+    finally:
+        for codec in codecs:
+            codec.let.set()
+        stays.close()
+
+
+async def test_what_comes_out_after_the_close_is_nobodys(feed, clock):
+    class Late(Hanging):
+        def decode(self, packet: av.Packet) -> list[av.VideoFrame]:
+            super().decode(packet)
+            raise ValueError("late")
+
+    decoder, codec = DecoderThread("h264", feed, clock), Late()
+    decoder._context = codec  # type: ignore[assignment]
+    before = set(threading.enumerate())
+    decoder.submit(b"x", 0.0, clock.now(), 1, True)
+    await until(codec.hangs.is_set, 2)
+    decoder.close()
+    codec.let.set()
+    await until(lambda: set(threading.enumerate()) == before, 2)
+    feed.close()
+    assert await feed.get() is None
 
 
 def test_warming_up_needs_no_loop_and_leaves_nothing(clock):
