@@ -114,8 +114,8 @@ class DecoderThread:
         return 0.0 if oldest is None else max(0.0, (self._clock.now() - oldest) / NS)
 
     def close(self) -> None:
-        """Drop what waits, and stop; never waits, for the loop is not to stand still for a codec that does not come back. A worker
-        that is decoding for us is given up; what comes of it is nobody's. Safe to call twice."""
+        """Drop what waits, and stop; never waits, for the loop is not to stand still for a codec that does not come back. A
+        worker that is decoding for us is given up; what comes of it is nobody's. Safe to call twice."""
         with self._lock:
             if self._stop:
                 return
