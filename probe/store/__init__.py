@@ -1,0 +1,1 @@
+"""The append-only records of runs, requests and events: SQLite by default, PostgreSQL by URL."""
