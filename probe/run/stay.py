@@ -5,8 +5,7 @@ as many attempts as it takes to come back after the picture stopped. A driver's 
 ending, or by our stall timer; why it stopped is kept, and if nothing comes back within the reconnect deadline the
 session has crashed and that is the reason it carries.
 
-The reconnect deadline runs from the moment the picture was missed, or, under a cut of our own, from the return of the
-path: while we hold the path cut nobody can come back, and trying costs nothing but is what a real player does.
+While we hold the path cut nobody can come back; trying costs nothing but is what a real player does.
 """
 
 from __future__ import annotations
@@ -41,13 +40,13 @@ from probe.run.attempt import at_deadline, of_group
 from probe.run.attempt_io import AttemptIO
 from probe.run.context import Context
 from probe.run.cutting import NOTICEABLE, Cutting
+from probe.run.missing import Missing
 from probe.run.watch import Watch
 
 _log = logging.getLogger(__name__)
 UNPLANNED = "unplanned"
 DROP = "drop"  # the cut in which the publisher leaves and returns
 _BACKOFF_FIRST, _BACKOFF_MAX = 0.1, 2.0
-_STEADY = 2 * NS  # progress must last this long before a session counts as back; a picture now and then is no recovery
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,16 +74,16 @@ class Stay:
     _up: bool = False
     _last_shown: int = 0
     _publish: int | None = None  # whose picture was shown last
-    _lost_at: int | None = None  # when the picture was missed; None again once it has been back, steadily
-    _back_at: int | None = None
+    _missing: Missing = field(init=False)
     _ending: bool = False
     _away: asyncio.Event | None = None
     _cut: Cutting | None = None
     _task: asyncio.Task[None] | None = None
     _attempts: asyncio.TaskGroup = field(default_factory=asyncio.TaskGroup)
     _one: asyncio.Task[None] | None = None  # the attempt under way
-    _why: Failed = field(default_factory=lambda: Failed(Phase.PLAYING, "ended"))
-    _tries: int = 0
+
+    def __post_init__(self) -> None:
+        self._missing = Missing(deadline=self.reconnect_deadline)
 
     @property
     def session(self) -> str:
@@ -156,8 +155,7 @@ class Stay:
         self._cut.restored, self._cut.observable = at, observable
         if observable:
             self.ctx.emit(Restored(at=at, kind=self._cut.kind, step=self._cut.step), self.session)
-        if self._lost_at is not None:
-            self._lost_at = max(self._lost_at, at)
+        self._missing.path_returned(at)
 
     def leave(self) -> None:
         """Drop out without ending the stay; `come_back` returns. What a publisher does whose network died."""
@@ -197,54 +195,28 @@ class Stay:
             why = end if isinstance(end, Failed) else Failed(Phase.PLAYING, "ended", "the server ended it")
             if self._up:
                 self._up = False
-                self._missed(why)
-            if self._too_late():
+                self.watch.interrupted()
+                self._missing.missed(why, self.ctx.clock.now())
+            if self._missing.too_late(self.ctx.clock.now(), held=self._held):
                 return self._crash(why)
             if isinstance(end, Failed) and end.phase is Phase.AUTH and self.refresh is not None:
                 await self._refresh()
             await self._pause()
             self._attempt += 1
-            self._tries += 1
+            self._missing.tries += 1
 
-    def _missed(self, why: Failed) -> None:
-        """The picture stopped. The deadline runs on from the last time it did if it has not been steady since."""
-        self.watch.interrupted()
-        self._back_at = None
-        if self._lost_at is None:
-            self._lost_at = self.ctx.clock.now()
-            if self._cut is not None and self._cut.restored is not None:
-                self._lost_at = max(self._lost_at, self._cut.restored)
-            self._why, self._tries = why, 0
-
-    def _too_late(self) -> bool:
-        if self._lost_at is None or (self._cut is not None and self._cut.restored is None):
-            return False
-        return self.ctx.clock.now() - self._lost_at > self.reconnect_deadline
-
-    def _limit(self) -> int:
-        """How long an attempt may take to come up: the start's deadline, and a reconnect no more than is left."""
-        if self._lost_at is None or (self._cut is not None and self._cut.restored is None):
-            return self.start_deadline
-        left = self.reconnect_deadline - (self.ctx.clock.now() - self._lost_at)
-        return min(self.start_deadline, max(left, NS // 2))
+    @property
+    def _held(self) -> bool:
+        return self._cut is not None and self._cut.restored is None
 
     def _crash(self, last: Failed) -> Failed:
-        reason = (
-            last.reason
-            if last.reason in ("timeout", "refused", "reset", "closed") or last.reason.startswith("http_")
-            else "timeout"
-        )
-        failure = Failed(
-            Phase.RECONNECTING,
-            reason,
-            f"not back within {self.reconnect_deadline / NS:g} s; last try: {last.phase}/{last.reason}",
-        )
-        self._resolve(
-            self._cut.failed(failure, self._attempt)
-            if self._cut is not None
-            else Resumed(kind=UNPLANNED, step="", outcome=CutOutcome.FAILED, attempts=self._tries, failure=failure)
-        )
-        return self._why if self._cut is None else failure
+        """What ends the session: why its picture stopped, or, where a cut of the journey took it, that it is not back."""
+        failure = self._missing.failure(last)
+        if self._cut is not None:
+            self._resolve(self._cut.failed(failure, self._attempt))
+            return failure
+        self._resolve(Resumed(kind=UNPLANNED, step="", outcome=CutOutcome.FAILED, attempts=self._missing.tries, failure=failure))
+        return self._missing.why
 
     async def _refresh(self) -> None:
         assert self.refresh is not None
@@ -256,8 +228,8 @@ class Stay:
 
     async def _pause(self) -> None:
         """Backoff with full jitter; none before the first try."""
-        if self._tries:
-            ceiling = min(_BACKOFF_MAX, _BACKOFF_FIRST * 2**self._tries)
+        if tries := self._missing.tries:
+            ceiling = min(_BACKOFF_MAX, _BACKOFF_FIRST * 2**tries)
             await asyncio.sleep(self.ctx.rng.uniform(ceiling / 4, ceiling))
 
     async def _one_attempt(self) -> Outcome:
@@ -274,7 +246,7 @@ class Stay:
     async def _attempt_until(self, ended: asyncio.Future[Outcome]) -> None:
         timer = StageTimer(self.ctx.clock.now())
         self.feed = feed = Feed(self.ctx.clock)
-        limit = self._limit() / NS
+        limit = self._missing.limit(self.start_deadline, self.ctx.clock.now(), held=self._held) / NS
         http: Client | None = None
         families: set[str] = set()
 
@@ -361,9 +333,10 @@ class Stay:
             return False
         if not timer.ended:
             self._came_up(timer, step.decoded)
+        first = self._missing.seen(step.shown)
         if self._cut is not None:
             self._resolve(self._cut.on_step(step, self._attempt))
-        elif self._lost_at is not None and self._back_at is None:
+        elif first:
             self._resolve(
                 Resumed(
                     at=step.shown,
@@ -371,13 +344,9 @@ class Stay:
                     step="",
                     outcome=CutOutcome.RESTARTED,
                     outage=step.shown - self._last_shown,
-                    attempts=self._tries,
+                    attempts=self._missing.tries,
                 )
             )
-        if self._lost_at is not None:
-            self._back_at = self._back_at or step.shown
-            if step.shown - self._back_at >= _STEADY:
-                self._lost_at = None
         self._last_shown = max(self._last_shown, step.shown)
         self._publish = step.publish
         return True
