@@ -7,7 +7,7 @@ that a new driver needs no new schema.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import (
     BaseModel,
@@ -44,6 +44,8 @@ DEFAULT_VOCABULARY = Vocabulary()
 
 class Model(BaseModel):
     """Base of the schema: nothing unknown, nothing changed after loading."""
+
+    KEY: ClassVar[str] = ""  # the field that is, in the file, not within the mapping but its key
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 

@@ -65,6 +65,8 @@ class StepModel(Model):
     """What every step has."""
 
     KIND: ClassVar[str] = ""
+    KEY: ClassVar[str] = "name"
+
     name: Name = Field(description="The step's name, unique in the scenario; in the file it is the key of the step.")
     optional: bool = Field(False, description="Its failure does not fail the run.", examples=[True])
     within: PositiveDuration | None = Field(None, description="Deadline of the step.", examples=["2s"])
