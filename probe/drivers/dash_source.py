@@ -22,6 +22,7 @@ from probe.errors import Failure, Unsupported
 from probe.model.clock import NS, Clock
 from probe.model.observation import UNHEARD, Rung
 from probe.model.stage import Phase, Stage, StageTimer
+from probe.model.text import quoted
 from probe.net.client import Answer, Client
 from probe.plan import Device
 from probe.wire import mpd
@@ -84,7 +85,7 @@ class Source:
         chosen = choose(period, kind, self.spec.device)
         if chosen is None:
             if kind == "audio" and (offered := period.of("audio")):
-                self.facts[UNHEARD] = offered[0].codecs[:80] or "encrypted"
+                self.facts[UNHEARD] = quoted(offered[0].codecs, 80) or "encrypted"
             return None
         self._names[chosen[1].id] = chosen[0]
         return chosen[1]
@@ -187,8 +188,8 @@ def ladder(period: Period) -> list[tuple[Rung, Representation]]:
             name = f"{name} {'' if r.bandwidth is None else f'{r.bandwidth // 1000}k'}".strip() or "unnamed"
         names[name] += 1
         rung = Rung(
-            name=name if names[name] == 1 else f"{name} {names[name]}", codecs=r.codecs[:80], width=r.width, height=r.height,
-            bandwidth=r.bandwidth, frame_rate=r.frame_rate,
+            name=name if names[name] == 1 else f"{name} {names[name]}", codecs=quoted(r.codecs, 80),
+            width=r.width, height=r.height, bandwidth=r.bandwidth, frame_rate=r.frame_rate,
         )  # fmt: skip
         rungs.append((rung, r))
     return rungs
@@ -225,7 +226,7 @@ def describe(representation: Representation) -> str:
     """`640x360 avc1.42e01e 800000 bit/s`, as far as it is known."""
     size = f"{representation.width}x{representation.height}" if representation.width and representation.height else ""
     bits = "" if representation.bandwidth is None else f"{representation.bandwidth} bit/s"
-    return " ".join(filter(None, (size, representation.codecs[:80], bits)))
+    return " ".join(filter(None, (size, quoted(representation.codecs, 80), bits)))
 
 
 def _side(representation: Representation) -> str:

@@ -14,6 +14,7 @@ from probe.drivers.hls_source import Source
 from probe.errors import Failure, Unsupported
 from probe.model.observation import Ladder, Rung
 from probe.model.stage import Phase
+from probe.model.text import quoted
 from probe.net.client import Client
 from probe.wire.abr import Switcher, pictured, playable
 from probe.wire.cmcd import Cmcd, Format, Kind
@@ -63,7 +64,7 @@ class Renditions:
         if sound is not None and not self._scouting:
             self.source.kind = Kind.VIDEO
             self.sound = replace(self.source, url=sound.uri, kind=Kind.AUDIO, rendition="", bandwidth=None, stages=None)
-            self._io.facts["sound"] = f"of its own: {sound.name or sound.group}"[:80]
+            self._io.facts["sound"] = quoted(f"of its own: {sound.name or sound.group}", 80)
 
     def of(self, rung: Rung) -> Source:
         """The source of a rung of the ladder."""
@@ -88,7 +89,7 @@ def ladder(master: Master) -> list[Rung]:
         rungs.append(
             Rung(
                 name=name if names[name] == 1 else f"{name} {names[name]}",
-                codecs=",".join(variant.codecs)[:80],
+                codecs=quoted(",".join(variant.codecs), 80),
                 width=variant.resolution[0] if variant.resolution else None,
                 height=variant.resolution[1] if variant.resolution else None,
                 bandwidth=variant.bandwidth,
@@ -116,7 +117,7 @@ def describe(variant: Variant) -> str:
     """`640x360 avc1.42e01e,opus 800000 bit/s`, as far as it is known."""
     size = "x".join(map(str, variant.resolution)) if variant.resolution else ""
     bits = "" if variant.bandwidth is None else f"{variant.bandwidth} bit/s"
-    return " ".join(filter(None, (size, ",".join(variant.codecs)[:80], bits)))
+    return " ".join(filter(None, (size, quoted(",".join(variant.codecs), 80), bits)))
 
 
 def _height(variant: Variant) -> str:

@@ -20,6 +20,7 @@ from probe.drivers.service import Deadline, phase_of, reason_of
 from probe.errors import DriverBug, Failure
 from probe.model.outcome import Done, Outcome, Skipped
 from probe.model.stage import Phase
+from probe.model.text import quoted
 from probe.net.client import Answer
 from probe.plan import HttpStep, Step
 
@@ -175,7 +176,7 @@ def _equal(value: Any, expected: Any) -> bool:
 def _shown(path: str, value: Any) -> str:
     """A value for people: short, and nothing that may be a secret."""
     if isinstance(value, bool | int | float) or value is None:
-        return str(value)[:_SHOWN]
+        return quoted(str(value), _SHOWN)
     if (
         isinstance(value, str)
         and len(value) <= _SHOWN

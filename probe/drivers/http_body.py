@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 
 from probe.drivers.base import SessionIO, Spec
 from probe.model.stage import Phase, Stage
+from probe.model.text import quoted
 from probe.net.client import Streaming
 
 _ENDLESS = 1 << 62  # bytes: it is decoded as it comes, and nothing of it kept
@@ -38,7 +39,7 @@ async def answered(spec: Spec, io: SessionIO) -> AsyncIterator[Streaming]:
         ) as answer:
             io.stages.enter(Stage.FIRST_PACKET, io.clock.now())
             if server := answer.headers.get("Server", ""):
-                io.facts["server"] = server[:60]
+                io.facts["server"] = quoted(server, 60)
             yield answer
     finally:
         await http.close()

@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from probe.drivers.base import SessionIO, Spec
 from probe.errors import Failure
 from probe.model.stage import Phase, Stage
+from probe.model.text import quoted
 from probe.net.client import Answer
 from probe.net.link_header import IceServer, ice_server, ice_servers
 from probe.net.lookup import family_of
@@ -53,7 +54,7 @@ async def gather(peer: Peer, spec: Spec, io: SessionIO) -> None:
     answered = asyncio.Event()
 
     async def ask(number: int, server: IceServer) -> None:
-        failures[number] = Failure(Phase.ICE, "timeout", f"no answer from {server.host[:100]} while others could be used")
+        failures[number] = Failure(Phase.ICE, "timeout", f"no answer from {quoted(server.host, 100)} while others could be used")
         try:
             await _ask(peer, server, io)
         except Failure as failure:

@@ -17,6 +17,7 @@ from probe.drivers.base import SessionIO, Spec
 from probe.errors import Failure, Unsupported
 from probe.model.clock import MS
 from probe.model.stage import Phase, Stage
+from probe.model.text import quoted
 from probe.net.datagram import Endpoint
 from probe.wire.srt.caller import LATENCY, Caller, Connected, Ended, Event
 
@@ -52,7 +53,7 @@ class Target:
         if parts.scheme != "srt" or not host or not port:
             raise Failure(Phase.RESOLVE, "failed", "an SRT address is srt://host:port")
         if values.get("mode", "caller") != "caller":
-            raise Unsupported(f"SRT mode {values['mode'][:20]}")
+            raise Unsupported(f"SRT mode {quoted(values['mode'], 20)}")
         return cls(
             host, port, spec.streamid or values.get("streamid", ""), spec.passphrase or values.get("passphrase", ""),
             spec.latency if spec.latency is not None else latency,

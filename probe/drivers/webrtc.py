@@ -17,6 +17,7 @@ from probe.drivers import ice
 from probe.drivers.base import SessionIO, Spec
 from probe.errors import Failure
 from probe.model.stage import Phase, Stage
+from probe.model.text import quoted
 from probe.net.client import Answer, Client
 from probe.net.link_header import IceServer
 from probe.rtc.answer import MAX_BYTES, Accepted, read_answer
@@ -93,7 +94,7 @@ async def _post(client: Client, spec: Spec, io: SessionIO, offer: str) -> Answer
         io.note("the server answered 200 where 201 is due")
     server = answer.headers.get("Server", "")
     if server:
-        io.facts["server"] = server[:60]
+        io.facts["server"] = quoted(server, 60)
     return answer
 
 

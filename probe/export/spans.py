@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from probe.model.text import quoted
+
 Attribute = str | bool | int | float
 MAX_FOREIGN = 10_000
 _MAX_ATTRIBUTES = 64
@@ -80,13 +82,13 @@ def _foreign(plain: Mapping[str, Any], trace_id: str) -> Span | None:
         trace_id=trace_id,
         span_id=str(identity),
         parent=str(parent),
-        name=str(plain.get("name", ""))[:_MAX_TEXT] or "unnamed",
+        name=quoted(str(plain.get("name", "")), _MAX_TEXT) or "unnamed",
         start=start,
         end=end,
         kind=kind if kind in _KINDS else "internal",
         attributes=_attributes(attributes) if isinstance(attributes, Mapping) else {},
         error="error" if plain.get("error") else None,
-        service=str(plain.get("service.name") or "unknown")[:_MAX_TEXT],
+        service=quoted(str(plain.get("service.name") or "unknown"), _MAX_TEXT),
     )
 
 
@@ -100,11 +102,11 @@ def _attributes(given: Mapping[Any, Any]) -> dict[str, Attribute]:
         if len(out) >= _MAX_ATTRIBUTES:
             break
         if isinstance(value, str):
-            out[str(name)[:_MAX_TEXT]] = value[:_MAX_TEXT]
+            out[quoted(str(name), _MAX_TEXT)] = quoted(value, _MAX_TEXT)
         elif (isinstance(value, bool | int) and -(1 << 63) <= value < 1 << 63) or (
             isinstance(value, float) and math.isfinite(value)
         ):
-            out[str(name)[:_MAX_TEXT]] = value
+            out[quoted(str(name), _MAX_TEXT)] = value
     return out
 
 

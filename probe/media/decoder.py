@@ -25,6 +25,7 @@ from probe.media.picture import Painter
 from probe.media.workers import workers
 from probe.model.clock import NS, Clock
 from probe.model.frames import FrameCode, Record, Undecodable
+from probe.model.text import quoted
 
 _UNITS = 1024
 _BYTES = 32 << 20
@@ -223,7 +224,7 @@ def _open(codec: str, extradata: bytes | None, sample_rate: int, channels: int) 
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+    return quoted(" ".join(str(error).split()), 200)
 
 
 def warm_up(clock: Clock) -> None:

@@ -16,6 +16,7 @@ from av.bitstream import BitStreamFilterContext
 
 from probe.errors import Failure
 from probe.model.stage import Phase
+from probe.model.text import beginning, quoted
 from probe.wire.packet import EncodedPacket
 
 _PACKETS = 20_000  # per segment
@@ -43,7 +44,7 @@ class Demuxer:
             return self._demux(segment, "mpegts", {"correct_ts_overflow": "0"})
         if segment[4:8] in _BOXES:
             return self._demux(self._init + segment, "mp4", {})
-        raise Failure(Phase.SEGMENT, "malformed", f"neither MPEG-TS nor fMP4: begins {segment[:8].hex()}")
+        raise Failure(Phase.SEGMENT, "malformed", f"neither MPEG-TS nor fMP4: begins {beginning(segment)}")
 
     async def feed_async(self, init: bytes | None, segment: bytes) -> list[EncodedPacket]:
         """The same in a worker thread; one call at a time."""
@@ -54,7 +55,7 @@ class Demuxer:
             with av.open(io.BytesIO(data), "r", format=form, options={**_NOTHING_OPENS, **options}) as container:
                 packets = list(self._packets(container, form))
         except (av.error.FFmpegError, ValueError) as error:
-            raise Failure(Phase.SEGMENT, "malformed", f"{form}: {getattr(error, 'strerror', error)}"[:200]) from error
+            raise Failure(Phase.SEGMENT, "malformed", quoted(f"{form}: {getattr(error, 'strerror', error)}", 200)) from error
         if not packets:
             raise Failure(Phase.SEGMENT, "empty", f"{len(data)} bytes of {form} without a packet")
         return packets

@@ -20,6 +20,7 @@ from probe.model.ids import traceparent
 from probe.model.observation import RequestDone
 from probe.model.outcome import http_reason
 from probe.model.stage import Phase, Stage, StageTimer
+from probe.model.text import CUT, quoted
 from probe.net import errors, redirects
 from probe.net.connector import Opening, opening
 from probe.net.exchange import Exchange, recorded
@@ -33,7 +34,7 @@ _PING_SECONDS = 10.0
 _ERROR_BODY = 8 * 1024
 _ERROR_BODY_SECONDS = 1.0
 _SHORTEST_TOKEN = 8
-_QUOTED = 160  # of it, for people; cut when its secrets are out, for half a one would not be known any more
+_QUOTED = 160  # of it, for people
 _SPACE = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 _BROKEN = re.compile(r"[\x00-\x20\x7f]")  # no control character in a header: it would begin another
 
@@ -166,10 +167,11 @@ class Call:
                 while len(body) < _ERROR_BODY and (piece := await response.content.read(_ERROR_BODY - len(body))):
                     body += piece
         exchange.size = len(body)
+        whole, kind = response.content.at_eof(), response.headers.get("Content-Type", "")
         response.release()
-        said = "" if "Content-Encoding" in response.headers else _said(body, response.headers.get("Content-Type", ""))
+        said = "" if "Content-Encoding" in response.headers else _said(body, whole, kind)
         said = Redactor(*_in_query(response.url)).redact(self.redactor.redact(said))
-        return self._refusal(response.status, response.headers, said[:_QUOTED])
+        return self._refusal(response.status, response.headers, quoted(said, _QUOTED))
 
     def _refusal(self, status: int, headers: Mapping[str, str], said: str) -> Failure:
         if status in (401, 403):
@@ -190,10 +192,12 @@ def _wanted(status: int, ok: Collection[int] | None) -> bool:
     return 200 <= status < 300 if ok is None else status in ok
 
 
-def _said(body: bytes, content_type: str) -> str:
+def _said(body: bytes, whole: bool, content_type: str) -> str:
     """One line of what an error body says: a problem's title (RFC 9457), a usual member of JSON, or a line of plain text."""
     kind = content_type.partition(";")[0].strip().lower()
     text = body.decode("utf-8", "replace")
+    if not whole:
+        text = text.rstrip("\ufffd") + CUT
     if kind.endswith("json"):
         try:
             data: Any = json.loads(text)

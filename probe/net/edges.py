@@ -20,6 +20,8 @@ from typing import NamedTuple
 
 from multidict import MultiMapping
 
+from probe.model.text import quoted
+
 
 class Which(Enum):
     """Which member of a header's comma-separated list, all its lines joined, a row looks at."""
@@ -179,7 +181,7 @@ _COMPILED = {row.pattern: re.compile(row.pattern, re.IGNORECASE) for cdn in CDNS
 
 
 def attribute(headers: Mapping[str, str]) -> tuple[str, str]:
-    """(edge, cache): cache is hit, miss, stale, bypass or empty; edge at most 64 letters, digits and `._-`, or empty."""
+    """(edge, cache): cache is hit, miss, stale, bypass or empty; edge at most 64 letters, digits, `._-` and a cut's mark."""
     for name, cdn in CDNS.items():
         edge = next(filter(None, map(_label, _read(cdn.edges, headers))), "")
         if edge or not name:
@@ -207,7 +209,7 @@ def _members(headers: Mapping[str, str], row: Row) -> list[str]:
 
 
 def _label(value: str) -> str:
-    return _LABEL.sub("-", value)[:64].strip("-")
+    return quoted(_LABEL.sub("-", value), 64).strip("-")
 
 
 def _state(word: str) -> str:

@@ -20,6 +20,7 @@ from probe.model.clock import Clock
 from probe.model.observation import RequestDone
 from probe.model.outcome import Failed
 from probe.model.stage import Phase
+from probe.model.text import quoted
 from probe.net import edges, errors
 from probe.net.body import Decoder
 from probe.net.redact import Redactor
@@ -29,7 +30,7 @@ _LONGEST_RECORDED = 300
 
 def recorded(url: URL, redactor: Redactor) -> str:
     """A URL as records may show it: no userinfo, query or fragment, no token, and short."""
-    return redactor.redact(str(url.with_user(None).with_query(None).with_fragment(None)))[:_LONGEST_RECORDED]
+    return quoted(redactor.redact(str(url.with_user(None).with_query(None).with_fragment(None))), _LONGEST_RECORDED)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -97,7 +98,7 @@ class Answer:
         try:
             return json.loads(self.body, parse_constant=_refuse)
         except (ValueError, RecursionError) as error:
-            kind = self.headers.get("Content-Type", "").partition(";")[0].strip()[:60]
+            kind = quoted(self.headers.get("Content-Type", "").partition(";")[0].strip(), 60)
             raise Failure(self.phase, "malformed", f"{kind or 'a body without a type'} where JSON was expected") from error
 
 
@@ -123,12 +124,22 @@ class Streaming:
 
     async def chunks(self) -> AsyncGenerator[tuple[bytes, int], None]:
         """(bytes, monotonic ns of their arrival). Raises Failure: timeout, closed, reset, too_large, protocol."""
+        content = self._response.content
+        # One timer for the body, not one for each read: a live stream is read fifty times a second.
+        late = asyncio.get_running_loop().call_at(self._deadline, content.set_exception, TimeoutError())
         try:
             decoder = Decoder(self.headers.get("Content-Encoding", ""), self._limit, self._phase)
             declared = self._response.content_length
             if declared is not None and declared > self._limit and self._exchange.method != "HEAD":
                 raise Failure(self._phase, "too_large", f"declares {declared} bytes, more than {self._limit}")
-            while data := await self._next():
+            while True:
+                try:
+                    data = await content.readany()
+                except Exception as error:
+                    with errors.mapped(self._phase):
+                        raise error
+                if not data:
+                    break
                 arrived = self._clock.now()
                 self._exchange.size += len(data)
                 for piece in decoder.feed(data):
@@ -138,11 +149,8 @@ class Streaming:
         except Failure as failure:
             self._exchange.failure = failure.outcome
             raise
-
-    async def _next(self) -> bytes:
-        with errors.mapped(self._phase):
-            async with asyncio.timeout_at(self._deadline):
-                return await self._response.content.readany()
+        finally:
+            late.cancel()
 
     async def read(self) -> bytes:
         """The whole body."""

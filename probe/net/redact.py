@@ -1,9 +1,9 @@
 """Takes known secrets out of text, in every form they take on their way into it.
 
-A token shows up raw, percent-encoded in a URL, escaped in JSON, inside base64 (whose letters depend on where in the encoded
-text it began, hence three alignments), or cut off at the end of a text that was quoted to some length. Overlapping finds are
-merged before anything is replaced, so that the longest leaves no tail. It is the last net, not the first: code does not put
-secrets into text.
+A token shows up raw, percent-encoded in a URL, escaped in JSON, in hexadecimal digits, inside base64 (whose letters depend on
+where in the encoded text it began, hence three alignments), or cut off where a text was quoted to some length: at a cut's mark
+(`model/text`) wherever that stands, and at the end of a text that others cut. Overlapping finds are merged before anything is
+replaced, so that the longest leaves no tail. It is the last net, not the first: code does not put secrets into text.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ import base64
 import functools
 import json
 import re
+from collections.abc import Iterator
 from urllib.parse import quote, quote_plus
 
 MARK = "[redacted]"
 _SHORTEST_ENCODED = 4  # a shorter secret's base64 or escapes would match anything
-_SHORTEST_CUT = 8  # what is left of one must be so long to be known by
+_SHORTEST_CUT = 8  # what is left of one must be so long to be known by, where nothing says that it was cut
+_SHORTEST_MARKED = 4  # and where a mark says it
+_MARKS = ("…", "\\u2026")  # the second: in JSON that is ASCII
 _NO_LABEL = re.compile(r"[^A-Za-z0-9._-]+")
 _CLOSING = "'\"…) "
 
@@ -34,6 +37,7 @@ def _forms(secret: str) -> frozenset[str]:
     for ascii_only in (True, False):
         text = json.dumps(secret, ensure_ascii=ascii_only)[1:-1]
         forms |= {text, text.replace("/", "\\/")}
+    forms |= {raw.hex(), raw.hex().upper()}
     for shift in range(3):
         # Characters that hold bits of the neighbours as well are left out: 8 × shift bits in front, the rest behind.
         encoded = base64.b64encode(b"\0" * shift + raw).rstrip(b"=")
@@ -78,6 +82,11 @@ class Redactor:
             while at >= 0:
                 spans.append((at, at + len(form)))
                 at = text.find(form, at + 1)
+        for mark in _MARKS:
+            at = text.find(mark)
+            while at >= 0:
+                spans += self._cut_at(text, at)
+                at = text.find(mark, at + 1)
         if not spans:
             return text
         out: list[str] = []
@@ -91,3 +100,15 @@ class Redactor:
                 out.append(text[done:begin])
             end = max(end, stop)
         return "".join([*out, MARK, text[end:]])
+
+    def _cut_at(self, text: str, end: int) -> Iterator[tuple[int, int]]:
+        """What lies before `end` and begins like a secret."""
+        for form in self._forms:
+            # Of an address that is a secret, what makes it one comes after the host.
+            least = _SHORTEST_MARKED if "://" not in form else form.find("/", form.index("://") + 3) + 1 or len(form)
+            begin = text.find(form[:least], max(0, end - len(form)), end)
+            while begin >= 0:
+                if form.startswith(text[begin:end]):
+                    yield begin, end
+                    break
+                begin = text.find(form[:least], begin + 1, end)

@@ -21,6 +21,7 @@ from aiortc.sdp import SessionDescription
 
 from probe.errors import Failure, Unsupported
 from probe.model.stage import Phase
+from probe.model.text import quoted
 
 MAX_BYTES = 64 * 1024
 MAX_LINES = 2000
@@ -148,7 +149,7 @@ def read_answer(
 
 
 def _parse(body: bytes, content_type: str) -> Sdp:
-    kind = content_type.partition(";")[0].strip().lower()[:60] or "no content type"
+    kind = quoted(content_type.partition(";")[0].strip().lower(), 60) or "no content type"
     try:
         if len(body) > MAX_BYTES:
             raise ValueError("too long")
@@ -165,7 +166,9 @@ def _check_video(video: Section, ours: Sdp, sending: bool) -> None:
         raise Unsupported(f"offered {', '.join(offered)}; the answer's video section has no codec")
     if video.port == "0" or video.direction in ("inactive", "sendonly" if sending else "recvonly"):
         what = "takes no video" if sending else "sends no video"
-        raise Failure(Phase.SIGNAL, "no_video", f"the server {what}: port {video.port}, {video.direction}")
+        raise Failure(
+            Phase.SIGNAL, "no_video", f"the server {what}: port {quoted(video.port, 20)}, {quoted(video.direction, 20)}"
+        )
 
 
 def _check_transport(section: Section, session: Section) -> None:
@@ -177,9 +180,8 @@ def _check_transport(section: Section, session: Section) -> None:
 
     setup = value("setup")
     if setup not in ("active", "passive"):
-        raise Failure(
-            Phase.SIGNAL, "sdp_rejected", f"setup:{setup or 'absent'} in an answer; RFC 5763 wants active or passive"[:120]
-        )
+        said = quoted(setup or "absent", 60)
+        raise Failure(Phase.SIGNAL, "sdp_rejected", f"setup:{said} in an answer; RFC 5763 wants active or passive")
     if not value("ice-ufrag") or not value("ice-pwd"):
         raise Failure(Phase.SIGNAL, "sdp_rejected", "the answer has no ICE credentials")
     if section.value("rtcp-mux") is None:
@@ -193,7 +195,7 @@ def _check_transport(section: Section, session: Section) -> None:
         if line.startswith("a=fingerprint:") and line.split(":", 1)[1].split()
     }
     if not algorithms & {"sha-256", "sha-384", "sha-512"}:
-        raise Unsupported(f"certificate fingerprints by {', '.join(sorted(algorithms))[:60]} only")
+        raise Unsupported(f"certificate fingerprints by {quoted(', '.join(sorted(algorithms)), 60)} only")
 
 
 def usable_candidates(sdp: Sdp, refusal: Callable[[str], str | None], notes: list[str]) -> list[str]:
@@ -253,13 +255,13 @@ def _negotiated(text: str, ours: Sdp) -> str:
         common = find_common_codecs(mine.media[index].rtp.codecs, media.rtp.codecs)
         if not common:
             offered, answered = (", ".join(map(_named, m.rtp.codecs)) or "nothing" for m in (mine.media[index], media))
-            raise Unsupported(f"{media.kind}: offered {offered}; answered {answered}"[:300])
+            raise Unsupported(quoted(f"{media.kind}: offered {offered}; answered {answered}", 300))
     at = next(i for i, media in enumerate(theirs.media) if media.kind == "video")
     return find_common_codecs(mine.media[at].rtp.codecs, theirs.media[at].rtp.codecs)[0].name.lower()
 
 
 def _codecs(section: Section | None) -> list[str]:
-    return [line.split(" ", 1)[-1][:40] for line in (section.lines if section else []) if line.startswith("a=rtpmap:")]
+    return [quoted(line.split(" ", 1)[-1], 40) for line in (section.lines if section else []) if line.startswith("a=rtpmap:")]
 
 
 def _named(codec: RTCRtpCodecParameters) -> str:

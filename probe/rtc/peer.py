@@ -29,6 +29,7 @@ from aiortc.rtcrtptransceiver import RTCRtpTransceiver
 
 from probe.errors import Failure, Unsupported
 from probe.model.stage import Phase
+from probe.model.text import quoted
 from probe.rtc import upstream
 from probe.rtc.dtls import Certificate, Secure
 from probe.rtc.ice import Reach, Selected, TurnServer
@@ -134,7 +135,7 @@ class Peer(RTCPeerConnection):
         except OperationError as error:
             raise Unsupported(str(error)) from error
         except (ValueError, InvalidStateError) as error:
-            raise Failure(Phase.SIGNAL, "sdp_rejected", str(error)[:200]) from error
+            raise Failure(Phase.SIGNAL, "sdp_rejected", quoted(str(error), 200)) from error
 
     async def createOffer(self) -> RTCSessionDescription:
         return without_remb(await super().createOffer())

@@ -29,6 +29,7 @@ from aioice.turn import TurnClientMixin, TurnClientTcpProtocol, TurnClientUdpPro
 
 from probe.errors import Failure
 from probe.model.stage import Phase
+from probe.model.text import quoted
 from probe.net import errors
 from probe.rtc.stun import Socket
 
@@ -55,7 +56,7 @@ class TurnServer:
     credential: str | None = field(repr=False)
 
     def __str__(self) -> str:
-        return f"the TURN server {self.host[:100]} ({self.transport})"
+        return f"the TURN server {quoted(self.host, 100)} ({self.transport})"
 
 
 class Relay(Socket):
@@ -234,4 +235,4 @@ def _said(error: TransactionFailed, server: TurnServer) -> str:
     code, phrase = error.response.attributes.get("ERROR-CODE", (0, ""))
     if server.credential and server.credential in phrase:
         phrase = ""
-    return f"{code} {''.join(c for c in phrase[:60] if c in _PLAIN)}".strip()
+    return f"{code} {quoted(''.join(c for c in phrase if c in _PLAIN), 60)}".strip()

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from probe.errors import Failure, Unsupported
 from probe.model.stage import Phase
+from probe.model.text import beginning
 from probe.wire.amf import Broken, Value
 from probe.wire.flv_tags import Tag, TagReader
 from probe.wire.packet import EncodedPacket
@@ -92,7 +93,7 @@ class FlvReader:
         """Its length with the size after it; 0 while it is not all there."""
         buffer = self._buffer
         if buffer[:3] != b"FLV"[: len(buffer)]:
-            raise Broken(f"not FLV: begins {bytes(buffer[:8]).hex()}")
+            raise Broken(f"not FLV: begins {beginning(buffer)}")
         if len(buffer) < 9:
             return 0
         offset = int.from_bytes(buffer[5:9], "big")

@@ -21,6 +21,7 @@ from defusedxml.ElementTree import DefusedXMLParser
 
 from probe.errors import Failure, Unsupported
 from probe.model.stage import Phase
+from probe.model.text import quoted
 from probe.wire.mpd_facts import Manifest, Period, Representation, Span, Spot, Template
 from probe.wire.playlist_values import LONGEST, absolute, malformed
 
@@ -54,7 +55,7 @@ def parse(body: bytes, url: str) -> Manifest:
     if not any(period.representations for period in periods):
         skipped = [reason for period in periods for reason in period.skipped]
         if skipped:
-            raise Unsupported("; ".join(dict.fromkeys(skipped))[:300])
+            raise Unsupported(quoted("; ".join(dict.fromkeys(skipped)), 300))
         raise Failure(Phase.PLAYLIST, "empty", "no Period with video or audio")
     dynamic = root.get("type", "static") == "dynamic"
     start = _moment(root.get("availabilityStartTime"))
@@ -73,7 +74,9 @@ def parse(body: bytes, url: str) -> Manifest:
         delay=_duration(root.get("suggestedPresentationDelay")),
         buffer=_duration(root.get("minBufferTime")),
         latency=None if target is None or (ms := _whole(target, "target")) is None else ms / 1000,
-        clocks=tuple((e.get("schemeIdUri", "")[:200], e.get("value", "")[:2000]) for e in root.findall("{*}UTCTiming")[:8]),
+        clocks=tuple(
+            (quoted(e.get("schemeIdUri", ""), 200), quoted(e.get("value", ""), 2000)) for e in root.findall("{*}UTCTiming")[:8]
+        ),
         location=absolute(url, location) if location else "",
     )
 
@@ -133,11 +136,11 @@ def _tree(body: bytes) -> Element:
         raise
     except ParseError as error:
         reason = "malformed" if b"<MPD" in body[:4096] else "not_a_playlist"
-        raise Failure(Phase.PLAYLIST, reason, f"no XML: {str(error)[:100]}") from error
+        raise Failure(Phase.PLAYLIST, reason, f"no XML: {quoted(str(error), 100)}") from error
     except (DefusedXmlException, ValueError, LookupError) as error:
         raise malformed(f"{type(error).__name__} while reading its XML") from error
     if _name(root) != "MPD":
-        raise Failure(Phase.PLAYLIST, "not_a_playlist", f"its root is {_name(root)[:40]!r}")
+        raise Failure(Phase.PLAYLIST, "not_a_playlist", f"its root is {quoted(_name(root), 40)!r}")
     return root
 
 
@@ -188,7 +191,11 @@ def _periods(root: Element, base: str, length: float | None, room: _Room) -> tup
         found = tuple(_representations(element, _base(element, base), skipped, duration, room))
         out.append(
             Period(
-                id=element.get("id", "")[:200], start=start, duration=duration, representations=found, skipped=tuple(skipped[:8])
+                id=quoted(element.get("id", ""), 200),
+                start=start,
+                duration=duration,
+                representations=found,
+                skipped=tuple(skipped[:8]),
             )
         )
     return tuple(out)
@@ -221,9 +228,9 @@ def _representation(group: Element, element: Element, kind: str, base: str, temp
     both = {**group.attrib, **element.attrib}
     protections = [*group.findall("{*}ContentProtection"), *element.findall("{*}ContentProtection")]
     return Representation(
-        id=element.get("id", "")[:200],
+        id=quoted(element.get("id", ""), 200),
         kind=kind,
-        codecs=both.get("codecs", "")[:200],
+        codecs=quoted(both.get("codecs", ""), 200),
         bandwidth=_whole(element, "bandwidth"),
         width=_number(both, "width", 65_536),
         height=_number(both, "height", 65_536),
@@ -231,7 +238,7 @@ def _representation(group: Element, element: Element, kind: str, base: str, temp
         rate=_number(both, "audioSamplingRate", 1_000_000),
         base=base,
         template=template,
-        protection=(protections[0].get("schemeIdUri", "") or "a scheme without a name")[:200] if protections else "",
+        protection=quoted(protections[0].get("schemeIdUri", "") or "a scheme without a name", 200) if protections else "",
     )
 
 
@@ -245,7 +252,7 @@ def _kind(group: Element, element: Element) -> str | None:
 
 def _essential(element: Element) -> str | None:
     found = element.find("{*}EssentialProperty")
-    return None if found is None else f"an essential property {found.get('schemeIdUri', '')[:100]!r}"
+    return None if found is None else f"an essential property {quoted(found.get('schemeIdUri', ''), 100)!r}"
 
 
 def _template(levels: Sequence[Element], length: float | None, room: _Room) -> Template | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from probe.errors import Failure
 from probe.model.stage import Phase
+from probe.model.text import beginning
 
 LARGEST = 32 << 20
 _NTP_EPOCH = 2_208_988_800  # seconds from 1900 to 1970
@@ -64,7 +65,7 @@ class Splitter:
                 return None
             (size,), header = struct.unpack_from(">Q", self._buffer, self._at + 8), 16
         if not kind.isascii() or not kind.decode("ascii").isprintable() or size < header:
-            raise Failure(Phase.SEGMENT, "malformed", f"no box: begins {bytes(self._buffer[self._at : self._at + 8]).hex()}")
+            raise Failure(Phase.SEGMENT, "malformed", f"no box: begins {beginning(self._buffer[self._at : self._at + 8])}")
         if self._at + size > LARGEST:
             raise Failure(Phase.SEGMENT, "too_large", f"a box of {size} bytes")
         return (kind, size, header) if there >= size else None

@@ -18,6 +18,7 @@ from m3u8.parser import parse as read_tags
 
 from probe.errors import Failure, Unsupported
 from probe.model.stage import Phase
+from probe.model.text import quoted
 from probe.wire.playlist_facts import Hint, Init, Master, Media, Part, Report, Segment, Sound, Variant
 from probe.wire.playlist_values import (
     LONGEST,
@@ -169,7 +170,7 @@ def _segments(data: Mapping[str, Any], url: str, sequence: int) -> Iterator[Segm
             continue
         method = (entry.get("key") or {}).get("method", "NONE")
         if method != "NONE":
-            raise Unsupported(f"encrypted segments (METHOD={method[:32]})")
+            raise Unsupported(f"encrypted segments (METHOD={quoted(method, 32)})")
         uri = absolute(url, entry["uri"])
         parts = tuple(_part(part, url, ends) for part in entry.get("parts", ()))
         window = byterange(entry.get("byterange"), ends.get(uri))

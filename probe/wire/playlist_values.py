@@ -15,6 +15,7 @@ from urllib.parse import urljoin, urlsplit
 
 from probe.errors import Failure
 from probe.model.stage import Phase
+from probe.model.text import quoted
 
 LONGEST = 3600.0  # seconds, of a segment or a target duration
 SEQUENCES = 1 << 63
@@ -54,7 +55,7 @@ def absolute(base: str, uri: str) -> str:
     except ValueError as error:
         raise malformed("a URI that is none") from error
     if parts.scheme not in ("http", "https"):
-        raise Failure(Phase.PLAYLIST, "address_refused", f"a URI of scheme {parts.scheme[:16]!r}")
+        raise Failure(Phase.PLAYLIST, "address_refused", f"a URI of scheme {quoted(parts.scheme, 16)!r}")
     if not host or parts.username is not None or parts.password is not None:
         raise Failure(Phase.PLAYLIST, "address_refused", "a URI without a host, or with a user")
     if not joined.isprintable():

@@ -20,6 +20,7 @@ from typing import NoReturn
 
 from probe.errors import Failure, Unsupported
 from probe.model.stage import Phase
+from probe.model.text import quoted
 from probe.wire.amf import Value
 from probe.wire.flv_tags import Tag
 from probe.wire.rtmp_peer import (
@@ -200,7 +201,7 @@ class Client(Peer):
             first = command.arguments[0] if command.arguments else None
             server = first.get("fmsVer") if isinstance(first, dict) else None
             self.phase = Phase.JOIN
-            yield Connected(server[:60] if isinstance(server, str) and server.isprintable() else "")
+            yield Connected(quoted(server, 60) if isinstance(server, str) and server.isprintable() else "")
             if self._publish:
                 self._set_chunk_size()
                 self.set_window(_WINDOW)
@@ -260,4 +261,4 @@ class Client(Peer):
         for secret in sorted(secrets, key=len, reverse=True):
             if len(secret) >= _SHORTEST_SECRET:
                 text = text.replace(secret, "…")
-        return "".join(c if c.isprintable() else " " for c in text)[:_QUOTED].strip()
+        return quoted("".join(c if c.isprintable() else " " for c in text), _QUOTED).strip()

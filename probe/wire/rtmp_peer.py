@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from probe.errors import Failure
 from probe.model.outcome import REASONS
 from probe.model.stage import Phase
+from probe.model.text import beginning
 from probe.wire import amf
 from probe.wire.amf import Broken, Value
 from probe.wire.flv_tags import AUDIO, SCRIPT, VIDEO, Tag
@@ -139,7 +140,7 @@ class Peer:
             if greeting[0] != VERSION:
                 known = greeting[0] in (6, 8)
                 reason = "unsupported" if known else "malformed"
-                raise Failure(Phase.HANDSHAKE, reason, "RTMPE" if known else f"not RTMP: begins {bytes(greeting[:8]).hex()}")
+                raise Failure(Phase.HANDSHAKE, reason, "RTMPE" if known else f"not RTMP: begins {beginning(greeting)}")
             if len(greeting) > SIGNATURE:
                 self._greet(bytes(greeting[1 : 1 + SIGNATURE]))
                 del greeting[: 1 + SIGNATURE]
