@@ -96,7 +96,7 @@ async def invoke(kind: str, files: Sequence[Path], options: Options, console: Co
                 runs=tuple(work.judged),
                 started=started,
                 evaluated=clock.wall().unix_ns,
-                cause=None if cause is None else Cause(words=cause.words, fields=cause.fields),
+                cause=None if cause is None else Cause(words=cause.words, fields=cause.fields, count=cause.count, of=cause.of),
                 release=options.release,
                 probe_version=VERSION,
             )

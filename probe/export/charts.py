@@ -130,7 +130,7 @@ def _life(session: SessionResult, end: int, stretch: Callable[..., Bar]) -> tupl
         cuts.append(stretch(cut.began, back, kind, f"{cut.kind} for {duration(back - cut.began)}: {how_it_came_back(cut)}"))
         if cut.outage is not None and cut.ended is not None and cut.ended > back:
             bars.append(stretch(back, cut.ended, "out", f"path restored, no new picture for {duration(cut.ended - back)}", 8.0))
-        if cut.outcome is CutOutcome.FAILED:
+        if cut.outcome in (CutOutcome.FAILED, CutOutcome.OPEN):
             bars.append(stretch(back, session.ended or end, "away", "no verified frame", 8.0))
     for freeze in session.freezes:
         if freeze.rule != figures.FIXED:
@@ -155,7 +155,7 @@ def _frames(session: SessionResult, end: int, stretch: Callable[..., Bar]) -> li
     if session.started is None:
         return []
     holes = [(cut.ended - cut.outage, cut.ended) for cut in session.cuts if cut.ended is not None and cut.outage is not None]
-    holes += [(cut.began, session.ended or end) for cut in session.cuts if cut.outcome is CutOutcome.FAILED]
+    holes += [(cut.began, session.ended or end) for cut in session.cuts if cut.outcome in (CutOutcome.FAILED, CutOutcome.OPEN)]
     seen = [(w, pieces(max(w.at - w.took, session.started), w.at, holes)) for w in session.windows]
     rated = [(w, parts, w.verified * NS / spent) for w, parts in seen if (spent := sum(b - a for a, b in parts)) > 0]
     whole = [w.verified * NS / w.took for w in session.windows if w.took >= NS // 2]

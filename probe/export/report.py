@@ -59,11 +59,20 @@ def report_html(evaluation: Evaluation, redact: Redact) -> str:
         decision=DECISION[evaluation.verdict],
         reason=reason_of(evaluation),
         tally=tally(evaluation),
-        cause=dict(evaluation.cause.fields) if evaluation.cause else {},
+        cause=_cause(evaluation),
         regions=[(name, regional(runs), len(runs)) for name, runs in evaluation.regions().items()],
         runs=[_Page(run) for run in evaluation.runs],
         when=_when,
     )
+
+
+def _cause(evaluation: Evaluation) -> dict[str, str]:
+    """The common factor's fields, and how many share it."""
+    cause = evaluation.cause
+    if cause is None:
+        return {}
+    shared = {} if cause.of is None else {"attempts": f"{cause.count} of {cause.of}"}
+    return {**cause.fields, **shared}
 
 
 def _environment(redact: Redact) -> Environment:
@@ -148,7 +157,7 @@ class _Page:
         viewers = [s for s in self.result.sessions if s.role is Role.VIEWER]
         started = [s for s in viewers if s.started is not None]
         cuts = [cut for s in self.result.sessions for cut in s.cuts if cut.outcome is not None]
-        back = [cut for cut in cuts if cut.outcome is not CutOutcome.FAILED]
+        back = [cut for cut in cuts if cut.outcome not in (CutOutcome.FAILED, CutOutcome.OPEN)]
         outage = max((cut.outage for cut in cuts if cut.outage is not None), default=None)
         frozen = sum(f.took for s in viewers for f in figures.counted_freezes(s, figures.W3C))
         watched = sum(figures.watched(s) for s in viewers)

@@ -13,10 +13,13 @@ from probe.model.verdict import Check, MatrixCell, RunResult, Verdict, worst
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
-    """The common factor of what went wrong, in words and as fields (`region`, `protocol`, `edge`, `phase`, …)."""
+    """The common factor of what went wrong, in words and as fields (`region`, `protocol`, `edge`, `phase`, …); `count` of the
+    `of` attempts that share it went wrong. None: it is none of attempts."""
 
     words: str
     fields: Mapping[str, str] = field(default_factory=dict)
+    count: int | None = None
+    of: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,10 +53,11 @@ _OBEYED = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")  # wh
 
 def verdict_document(evaluation: Evaluation, redact: Redact) -> dict[str, Any]:
     """The document as plain JSON values, redacted; it validates against the published schema."""
+    cause = evaluation.cause
     document = VerdictDoc(
         kind=evaluation.kind,
         result=evaluation.verdict.value,
-        cause=CauseDoc(words=evaluation.cause.words, fields=dict(evaluation.cause.fields)) if evaluation.cause else None,
+        cause=None if cause is None else CauseDoc(words=cause.words, fields=dict(cause.fields), count=cause.count, of=cause.of),
         started_at=rfc3339(evaluation.started),
         evaluated_at=rfc3339(evaluation.evaluated),
         expires_at=None if evaluation.expires is None else rfc3339(evaluation.expires),
@@ -166,7 +167,7 @@ def _cell(cell: MatrixCell) -> CellDoc:
 
 def noteworthy(session: SessionResult) -> bool:
     """A failure is listed however many sessions there are."""
-    came_back = all(cut.outcome is not CutOutcome.FAILED for cut in session.cuts)
+    came_back = all(cut.outcome not in (CutOutcome.FAILED, CutOutcome.OPEN) for cut in session.cuts)
     return not isinstance(session.outcome, Done) or session.ending == "crashed" or not came_back
 
 
@@ -293,6 +294,7 @@ def _reconnect(cut: CutResult) -> ReconnectDoc:
         outcome=cut.outcome.value if cut.outcome else None,
         outage_seconds=seconds(cut.outage),
         reconnect_seconds=seconds(cut.reconnect),
+        so_far_seconds=seconds(cut.so_far),
         attempts=cut.attempts,
         phase=phase or None,
         reason=reason or None,

@@ -27,6 +27,8 @@ class CauseDoc(_Part):
 
     words: str
     fields: dict[str, str] = {}
+    count: Count | None = Field(default=None, description="attempts that share it and went wrong")
+    of: Count | None = Field(default=None, description="attempts that share it")
 
 
 class ClockDoc(_Part):
@@ -148,9 +150,12 @@ class SkewDoc(_Part):
 class ReconnectDoc(_Part):
     step: str
     kind: str
-    outcome: Literal["unaffected", "resumed", "restarted", "failed"] | None = None
+    outcome: Literal["unaffected", "resumed", "restarted", "failed", "open"] | None = None
     outage_seconds: Seconds | None = None
     reconnect_seconds: Seconds | None = None
+    so_far_seconds: Seconds | None = Field(
+        default=None, description="the picture had been away for so long when the stay was ended; no outage, for it was not over"
+    )
     attempts: Count
     phase: str | None = None
     reason: str | None = None

@@ -63,6 +63,8 @@ def how_it_came_back(cut: CutResult) -> str:
         return "not told"
     if cut.outcome is CutOutcome.FAILED and cut.failure:
         return f"failed: {cut.failure.phase.value}/{cut.failure.reason}"
+    if cut.outcome is CutOutcome.OPEN:
+        return f"still away after {duration(cut.so_far)}"
     return cut.outcome.value
 
 
@@ -85,9 +87,10 @@ def why(check: Check) -> str:
 
 
 def reason_of(evaluation: Evaluation) -> str:
-    """Why the verdict is what it is, in one sentence."""
-    if evaluation.cause is not None:
-        return evaluation.cause.words
+    """Why the verdict is what it is, in one sentence, with how many of how many attempts say so."""
+    if (cause := evaluation.cause) is not None:
+        share = f"{cause.count} of {cause.of}"
+        return cause.words if cause.of is None or share in cause.words else f"{cause.words} ({share} attempts)"
     if evaluation.verdict is Verdict.PASS:
         return f"every check passed ({len(evaluation.checks)} of {len(evaluation.checks)})"
     bad = [check for check in evaluation.checks if check.result is evaluation.verdict]
@@ -99,7 +102,7 @@ def reason_of(evaluation: Evaluation) -> str:
 
 def well(session: SessionResult) -> bool:
     """It started, came back from every cut, and did not crash."""
-    lost = any(cut.outcome is CutOutcome.FAILED for cut in session.cuts)
+    lost = any(cut.outcome in (CutOutcome.FAILED, CutOutcome.OPEN) for cut in session.cuts)
     return session.outcome is not None and session.outcome.kind == "done" and session.ending != "crashed" and not lost
 
 

@@ -1,10 +1,12 @@
 """The common factor of what failed, in words and as fields.
 
-Every attempt is a cell with attributes (role, protocol, region, edge, service, cut). Among the attributes that *all* failing
-cells share, those are chosen, one after another, that leave out most of what went well, until leaving out more is not
-possible: "of WHEP viewers all 3 failed, HLS was fine" names whep; when everything failed nothing needs naming. Phase
-and reason are told where they are the same for all, else the most frequent are. Where failing cells share nothing that
-sets them apart the largest kind of failure is told, with its count: no cleverness beyond that.
+A cell is an attempt, a cut of it or its crash, with attributes (role, protocol, region, edge, service, cut). Among the
+attributes that *all* failing cells share, those are chosen, one after another, that leave out most of what went well, until
+leaving out more is not possible: "of WHEP viewers all 3 failed, HLS was fine" names whep; when everything failed nothing needs
+naming. Phase and reason are told where they are the same for all, else the most frequent are. Where failing cells share nothing
+that sets them apart the largest kind of failure is told, with its count: no cleverness beyond that.
+"3 of 5" counts attempts: a
+viewer that started well and crashed later is two cells and one viewer.
 """
 
 from __future__ import annotations
@@ -27,10 +29,13 @@ _SILENCE = Failed(Phase.PLAYING, "frozen", "no sound")  # only that it is one co
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """`fields`: some of region, edge, protocol, ingest, role, device, service, cut, phase, reason, taint, sound."""
+    """`fields`: some of region, edge, protocol, ingest, role, device, service, cut, phase, reason, taint, sound. Of the `of`
+    attempts that share what sets the bad ones apart `count` were bad; None: it is no common factor of attempts."""
 
     words: str
     fields: dict[str, str] = field(default_factory=dict)
+    count: int | None = None
+    of: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,7 @@ class Cell:
     attributes: dict[str, frozenset[str]]
     failure: Failed | None
     optional: bool = False
+    who: tuple[str, str] = ("", "")  # the attempt it is of: run, session or step
 
     def has(self, name: str, value: str) -> bool:
         return value in self.attributes.get(name, ())
@@ -56,26 +62,32 @@ def cells(result: RunResult) -> list[Cell]:
             or (failure is None and (step.outcome is None or step.outcome.kind != "done"))
         ):
             continue
-        out.append(Cell(_known(region=result.began.region, service=step.service, cut=""), failure, step.optional))
+        out.append(
+            Cell(_known(region=result.began.region, service=step.service, cut=""), failure, step.optional, _who(result, step))
+        )
     for session in result.sessions:
         out.extend(_of_session(result, session))
     return out
 
 
 def _of_session(result: RunResult, session: SessionResult) -> list[Cell]:
-    about = _about(session)
+    about, who = _about(session), _who(result, session)
     out = []
     failure = failure_of(session.outcome)
     if session.started is not None or (failure is not None and not session.taints):
-        out.append(Cell({**about, "edge": _edges(session, failed=failure is not None)}, failure, session.optional))
+        out.append(Cell({**about, "edge": _edges(session, failed=failure is not None)}, failure, session.optional, who))
     for cut in session.cuts:
         if cut.kind != UNPLANNED and cut.outcome is not None and not cut.taints:
             failed = cut.failure if cut.outcome is CutOutcome.FAILED else None
-            out.append(Cell({**about, "cut": frozenset({cut.kind})}, failed, session.optional))
+            out.append(Cell({**about, "cut": frozenset({cut.kind})}, failed, session.optional, who))
     if ended_unplanned(session) and session.ended_by is not None and not crash_taints(result, session):
         edge = _edges(session, failed=True)
-        out.append(Cell({**about, "edge": edge}, session.ended_by, session.optional))
+        out.append(Cell({**about, "edge": edge}, session.ended_by, session.optional, who))
     return out
+
+
+def _who(result: RunResult, what: SessionResult | StepResult) -> tuple[str, str]:
+    return result.began.run, what.session if isinstance(what, SessionResult) else f"step {what.step}"
 
 
 def _about(session: SessionResult) -> dict[str, frozenset[str]]:
@@ -105,7 +117,8 @@ def common_cause(results: Sequence[RunResult], *, optional: bool = False) -> Cau
     phases = Counter(c.failure.phase.value for c in failing if c.failure is not None)
     pairs = Counter((c.failure.phase.value, c.failure.reason) for c in failing if c.failure is not None)
     (phase, reason), most = max(pairs.items(), key=lambda item: item[1])
-    words = f"{len(failing)} of {_matching(everything, fields)} {_subject(fields)} failed"
+    count, of = _attempts(failing), _attempts(_matching(everything, fields))
+    words = f"{count} of {of} {_subject(fields)} failed"
     if len(pairs) == 1:
         fields |= {"phase": phase, "reason": reason}
         words += f": {phase}/{reason}"
@@ -116,19 +129,24 @@ def common_cause(results: Sequence[RunResult], *, optional: bool = False) -> Cau
         if len(phases) == 1:
             fields["phase"] = phase
         words += f", most often ({most}) {phase}/{reason}"
-    return Cause(words, fields)
+    return Cause(words, fields, count, of)
 
 
 def silent_cause(results: Sequence[RunResult]) -> Cause | None:
-    """What the viewers that saw but did not hear have in common; None where everybody heard."""
-    told = [(s, heard) for result in results for s in result.sessions if (heard := heard_sound(result, s)) is not None]
-    everything = [Cell({**_about(s), "edge": _edges(s, failed=False)}, None if heard else _SILENCE) for s, heard in told]
+    """What the viewers that saw but did not hear have in common; None where everybody heard. Of optional ones nobody asks."""
+    everything = [
+        Cell({**_about(s), "edge": _edges(s, failed=False)}, None if heard else _SILENCE, who=_who(result, s))
+        for result in results
+        for s in result.sessions
+        if not s.optional and (heard := heard_sound(result, s)) is not None
+    ]
     failing = [cell for cell in everything if cell.failure is not None]
     if not failing:
         return None
     fields = _common(everything, failing)
-    words = f"{len(failing)} of {_matching(everything, fields)} {_subject(fields)} saw the picture and heard no sound"
-    return Cause(words, {**fields, "sound": "none"})
+    count, of = _attempts(failing), _attempts(_matching(everything, fields))
+    words = f"{count} of {of} {_subject(fields)} saw the picture and heard no sound"
+    return Cause(words, {**fields, "sound": "none"}, count, of)
 
 
 def _common(everything: list[Cell], failing: list[Cell]) -> dict[str, str]:
@@ -140,8 +158,12 @@ def _common(everything: list[Cell], failing: list[Cell]) -> dict[str, str]:
     return fields | {name: next(iter(shared[name])) for name in named if name in shared}
 
 
-def _matching(everything: list[Cell], fields: dict[str, str]) -> int:
-    return sum(all(c.has(k, v) for k, v in fields.items()) for c in everything)
+def _matching(everything: list[Cell], fields: dict[str, str]) -> list[Cell]:
+    return [c for c in everything if all(c.has(k, v) for k, v in fields.items())]
+
+
+def _attempts(cells: list[Cell]) -> int:
+    return len({c.who for c in cells})
 
 
 def _shared(failing: list[Cell], name: str) -> frozenset[str]:

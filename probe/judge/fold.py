@@ -99,7 +99,8 @@ class _Session:
                 index = i
                 break
         else:
-            began = fact.at - fact.outage if fact.outage is not None else self._last_good(fact.at)
+            away = fact.outage if fact.outage is not None else fact.so_far
+            began = fact.at - away if away is not None else self._last_good(fact.at)
             self.cuts.append(_open(fact.step, fact.kind, began))
         self.cuts[index] = replace(
             self.cuts[index],
@@ -109,6 +110,7 @@ class _Session:
             reconnect=fact.reconnect,
             attempts=fact.attempts,
             failure=fact.failure,
+            so_far=fact.so_far,
         )
 
     def _last_good(self, before: int) -> int:
@@ -282,5 +284,5 @@ def _of_session(session: _Session, fact: Observation) -> None:
 
 
 def came_back(cut: CutResult) -> bool | None:
-    """Whether the session came back from a cut; None where the run ended before it could be told."""
-    return None if cut.outcome is None else cut.outcome is not CutOutcome.FAILED
+    """Whether the session came back from a cut; None where the run or the stay ended before it could be told."""
+    return None if cut.outcome in (None, CutOutcome.OPEN) else cut.outcome is not CutOutcome.FAILED

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from probe.judge.fold import came_back
-from probe.judge.sums import crash_taints, ended_unplanned, heard_sound, interruptions, sums
+from probe.judge.sums import crash_taints, ended_unplanned, heard_sound, interruptions, left_open, sums
+from probe.model.clock import NS
 from probe.model.observation import Role
 from probe.model.outcome import Aborted, Cancelled, Done, Failed, Outcome, Skipped
-from probe.model.verdict import Check, RunResult, SessionResult, Verdict, worst
+from probe.model.verdict import Check, CutResult, RunResult, SessionResult, Verdict, worst
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,7 @@ def _stays(result: RunResult, group: Group) -> list[Check]:
     bad = [(s, crash_taints(result, s)) for s in started if ended_unplanned(s)]
     clean = [s for s, taints in bad if not taints]
     healed = [cut for s in started for cut in interruptions(s) if not cut.taints]
+    away = [cut for s in started for cut in left_open(s) if not cut.taints]
     n = sum(1 for s in started if s.ended is not None) - (len(bad) - len(clean))
     if clean:
         why = Counter(f"{s.ended_by.phase}/{s.ended_by.reason}" if s.ended_by else "ended" for s in clean).most_common(1)[0][0]
@@ -100,8 +102,12 @@ def _stays(result: RunResult, group: Group) -> list[Check]:
         reason = f"{len(bad)} of {len(started)} ended unplanned, while the probe was unwell ({taints})"
     elif any(s.ended is None for s in started):
         verdict, reason = Verdict.INCONCLUSIVE, "still playing when the record ends"
-    elif healed:
-        verdict, reason = Verdict.WARN, f"interrupted {len(healed)} times, and came back"
+    elif away or healed:
+        verdict = Verdict.WARN
+        reason = "; ".join(
+            [f"{len(away)} of {len(started)} were ended with the picture away, for {_longest(away):.3g} s by then"] * bool(away)
+            + [f"interrupted {len(healed)} times, and came back"] * bool(healed)
+        )
     else:
         verdict, reason = Verdict.PASS, ""
     return [
@@ -137,6 +143,10 @@ def _sound(result: RunResult, group: Group) -> list[Check]:
             reason=f"{silent} of {len(told)} saw the picture and heard no sound" if silent else "",
         )
     ]
+
+
+def _longest(cuts: Sequence[CutResult]) -> float:
+    return max((cut.so_far or 0 for cut in cuts), default=0) / NS
 
 
 def _phase(sessions: Sequence[SessionResult]) -> str:

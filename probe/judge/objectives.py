@@ -75,5 +75,7 @@ def _cut_good(cut: CutResult, indicator: str, within: int) -> bool | None:
         return False
     if cut.outcome is CutOutcome.UNAFFECTED:
         return True
+    if cut.outcome is CutOutcome.OPEN and indicator == "outage_seconds":
+        return False if cut.so_far is not None and cut.so_far > within else None  # it can only have become longer
     took = cut.reconnect if indicator == "reconnect_seconds" else cut.outage
     return None if took is None else took <= within

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from probe.judge.fold import taints_between
+from probe.judge.fold import came_back, taints_between
 from probe.model.observation import UNHEARD, CutOutcome, Role
 from probe.model.outcome import Done, Failed, Outcome
 from probe.model.verdict import CutResult, RunResult, SessionResult
@@ -79,13 +79,13 @@ def crash_taints(result: RunResult, session: SessionResult) -> frozenset[str]:
 
 def crashed(session: SessionResult) -> bool | None:
     """The indicator: whether a session that had a first frame ended unplanned. None where that is not known or not the
-    platform's: no first frame, still in flight, ended by the probe's own fault."""
+    platform's: no first frame, still in flight, its picture away at the end, ended by the probe's own fault."""
     if session.started is None or not isinstance(session.outcome, Done):
         return None
     until = counts_until(session)
     if until is not None and session.ended is not None and session.ended > until:
         return False
-    return None if session.ended is None else session.ending == "crashed"
+    return None if session.ended is None or left_open(session) else session.ending == "crashed"
 
 
 def ended_unplanned(session: SessionResult) -> bool:
@@ -112,7 +112,12 @@ def heard_sound(result: RunResult, session: SessionResult) -> bool | None:
 
 def interruptions(session: SessionResult) -> list[CutResult]:
     """What broke off by itself and came back by itself."""
-    return [cut for cut in session.cuts if cut.kind == UNPLANNED and cut.outcome not in (None, CutOutcome.FAILED)]
+    return [cut for cut in session.cuts if cut.kind == UNPLANNED and came_back(cut)]
+
+
+def left_open(session: SessionResult) -> list[CutResult]:
+    """What broke off by itself and was not back when the stay was ended, with time left."""
+    return [cut for cut in session.cuts if cut.outcome is CutOutcome.OPEN]
 
 
 def failure_of(outcome: Outcome | None) -> Failed | None:

@@ -3,7 +3,8 @@
 A run fails when a step that is not optional fails, or a session fails to start, to come back or to stay, untainted. What
 happened while the probe was unwell, what it could not support, what it broke itself and what was cut short is
 inconclusive: never pass, never fail. Each group of sessions (step × protocol) needs at least one untainted outcome. What
-is optional is at worst a warning, and so are an interruption that healed by itself and a picture without its sound.
+is optional is at worst a warning, and so are an interruption that healed by itself, or that was still open and young when the
+stay was ended, and a picture without its sound.
 Order: fail > inconclusive > warn > pass.
 """
 

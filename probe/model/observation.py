@@ -32,6 +32,7 @@ class CutOutcome(StrEnum):
     RESUMED = "resumed"  # the same session went on
     RESTARTED = "restarted"  # a new session took over
     FAILED = "failed"  # no verified frame within the reconnect deadline
+    OPEN = "open"  # the stay was ended while the picture was away, and time to come back was left
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,7 +239,8 @@ class Restored(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resumed(Fact):
-    """A cut's end as one session saw it. `outage` and `reconnect` in ns by section 2 of the design; absent is absent."""
+    """A cut's end as one session saw it. `outage` and `reconnect` in ns by section 2 of the design; absent is absent. `so_far`:
+    how long (ns) the picture had been away when the stay was ended before it was back; the outage would have been longer."""
 
     kind: str
     step: str
@@ -247,6 +249,7 @@ class Resumed(Fact):
     reconnect: int | None = None
     attempts: int = 0
     failure: Failed | None = None
+    so_far: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

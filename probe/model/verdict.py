@@ -55,6 +55,7 @@ class CutResult:
     attempts: int
     failure: Failed | None
     taints: frozenset[str] = frozenset()
+    so_far: int | None = None  # the picture was away for so long when the stay was ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,9 @@ ending, or by our stall timer; why it stopped is kept, and if nothing comes back
 session has crashed and that is the reason it carries.
 
 While we hold the path cut nobody can come back; trying costs nothing but is what a real player does.
+
+A stay that is ended while its picture is away says so: an interruption still open, or, where it has lasted longer than there
+is to come back, one that failed.
 """
 
 from __future__ import annotations
@@ -76,6 +79,7 @@ class Stay:
     _publish: int | None = None  # whose picture was shown last
     _missing: Missing = field(init=False)
     _ending: bool = False
+    _asked: int | None = None  # to end
     _away: asyncio.Event | None = None
     _cut: Cutting | None = None
     _task: asyncio.Task[None] | None = None
@@ -112,6 +116,7 @@ class Stay:
                     self.outcome = self.outcome or Cancelled()
                     if not self._ending:
                         raise
+                    ended_by = self._left_open()
         finally:
             self._close(ended_by)
 
@@ -124,6 +129,7 @@ class Stay:
     def end(self) -> None:
         """Ask for the planned end; `run` returns soon after."""
         self._ending = True
+        self._asked = self._asked or self.ctx.clock.now()
         if self._task is None:
             self.done.set()
         elif not self.over:
@@ -217,6 +223,32 @@ class Stay:
             return failure
         self._resolve(Resumed(kind=UNPLANNED, step="", outcome=CutOutcome.FAILED, attempts=self._missing.tries, failure=failure))
         return self._missing.why
+
+    def _left_open(self) -> Failed | None:
+        """The interruption under way when the end was asked for, if nobody made it; what the session crashed with, where it
+        has lasted too long already."""
+        now, since = self._asked, None
+        if now is None or self._cut is not None or not isinstance(self.outcome, Done):
+            return None
+        if self._missing.away:
+            since, why = self._last_shown, self._missing.why
+        elif self._up:
+            since, why = self.watch.standing(now), self.watch.stalled()
+        if since is None or since >= now:
+            return None
+        late = now - since > self.reconnect_deadline
+        self._resolve(
+            Resumed(
+                at=now,
+                kind=UNPLANNED,
+                step="",
+                outcome=CutOutcome.FAILED if late else CutOutcome.OPEN,
+                attempts=self._missing.tries if self._missing.away else 0,
+                failure=self._missing.failure(why) if late else why,
+                so_far=now - since,
+            )
+        )
+        return why if late else None
 
     async def _refresh(self) -> None:
         assert self.refresh is not None

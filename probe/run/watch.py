@@ -28,6 +28,7 @@ class Watch(Protocol):
     def on_record(self, record: Record) -> tuple[Step | None, list[Freeze]]: ...
     def interrupted(self) -> None: ...
     def stalled(self) -> Failed: ...
+    def standing(self, now: int) -> int | None: ...
     def window(self, now: int, *, force: bool = False) -> Window | None: ...
     @property
     def tally(self) -> Counter[Sight]: ...
@@ -73,6 +74,10 @@ class ViewerWatch:
             return Failed(Phase.PLAYING, "undecodable", f"{undecodable} pictures since the last verified one")
         return Failed(Phase.PLAYING, "frozen", "no new picture")
 
+    def standing(self, now: int) -> int | None:
+        """Since when (ns) the picture stands at `now`; None: it does not."""
+        return self._playback.standing(now)
+
     def window(self, now: int, *, force: bool = False) -> Window | None:
         return self._playback.tick(now, force=force)
 
@@ -108,6 +113,10 @@ class PublisherWatch:
 
     def stalled(self) -> Failed:
         return Failed(Phase.PLAYING, "frozen", "the receiver no longer acknowledges our media")
+
+    def standing(self, now: int) -> int | None:
+        """Acknowledgements come about once a second: that they no longer do only the stall timer can say."""
+        return None
 
     def window(self, now: int, *, force: bool = False) -> Window | None:
         return None

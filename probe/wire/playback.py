@@ -116,6 +116,13 @@ class Playback:
         self._gaps.clear()
         self._resync = True
 
+    def standing(self, now: int) -> int | None:
+        """Since when the picture stands, where it has done so for long enough to be a freeze by both rules; None: it does not."""
+        if self.progress is None:
+            return None
+        gap = now - self.progress.shown
+        return self.progress.shown if gap >= _FIXED_FREEZE and (len(self._gaps) < 2 or self._froze(gap)) else None
+
     def tick(self, now: int, *, force: bool = False) -> Window | None:
         """The window that ended, once a second has passed (or at once with `force`); None before."""
         took = now - self._window_began
@@ -254,14 +261,17 @@ class Playback:
         gap = record.shown - before.shown
         if gap <= 0:
             return freezes
-        if len(self._gaps) >= 2:
-            average = sum(self._gaps) / len(self._gaps)
-            if gap >= max(3 * average, average + 150 * MS):
-                freezes.append(Freeze(at=record.shown, began=before.shown, took=gap, rule="w3c"))
+        if len(self._gaps) >= 2 and self._froze(gap):
+            freezes.append(Freeze(at=record.shown, began=before.shown, took=gap, rule="w3c"))
         if gap >= _FIXED_FREEZE:
             freezes.append(Freeze(at=record.shown, began=before.shown, took=gap, rule="fixed_500ms"))
         self._gaps.append(gap)
         return freezes
+
+    def _froze(self, gap: int) -> bool:
+        """The W3C's rule."""
+        average = sum(self._gaps) / len(self._gaps)
+        return gap >= max(3 * average, average + 150 * MS)
 
     def _on_chirp(self, chirp: Chirp) -> None:
         """Chirps sound at whole seconds of the stamp clock; against the picture's own delay that leaves the skew, modulo 1 s.

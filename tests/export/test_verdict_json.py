@@ -14,12 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probe import export
+from probe.export.console import plain_lines, verdict_line
 from probe.export.figures import quantile, rfc3339, watched
 from probe.export.junit import junit_xml
-from probe.export.results import Evaluation, JudgedRun
+from probe.export.report import report_html
+from probe.export.results import Cause, Evaluation, JudgedRun
 from probe.export.verdict_json import MANY, verdict_document, verdict_json
 from probe.export.verdict_model import json_schema
-from probe.model.clock import NS
+from probe.model.clock import MS, NS
+from probe.model.observation import CutOutcome
 from probe.model.outcome import Aborted, Cancelled, Failed
 from probe.model.stage import Phase
 from probe.model.verdict import Check, Verdict
@@ -95,6 +98,18 @@ def test_the_contracts_fields_are_there() -> None:
     assert made["started_at"] == "2026-11-21T09:00:00.000Z"
 
 
+def test_the_common_factor_says_how_many_of_how_many_share_it() -> None:
+    words = "2 of 7 whep viewers failed: ice/timeout"
+    cause = Cause(words=words, fields={"protocol": "whep"}, count=2, of=7)
+    evaluation = replace(sample.failing(), cause=cause)
+    assert document(evaluation)["cause"] == {"words": words, "fields": {"protocol": "whep"}, "count": 2, "of": 7}
+    assert verdict_line(evaluation, plain).count("2 of 7") == 1
+    assert "<span>attempts</span>2 of 7" in report_html(evaluation, plain).replace("\u00a0", " ")
+    bare = replace(evaluation, cause=replace(cause, words="edge-a is down"))
+    assert "edge-a is down (2 of 7 attempts)" in verdict_line(bare, plain)
+    assert "of" not in document(replace(evaluation, cause=replace(cause, count=None, of=None)))["cause"]
+
+
 def test_stages_add_up_to_the_first_frame_within_a_millisecond() -> None:
     for s in document(sample.failing())["runs"][0]["sessions"]:
         if "first_frame_seconds" in s:
@@ -121,6 +136,29 @@ def test_a_reconnect_is_told_with_its_outage() -> None:
     assert bridged["outcome"] == "unaffected" and "outage_seconds" not in bridged
     (lost,) = session(made, "viewer-3")["reconnects"]
     assert (lost["outcome"], lost["phase"], lost["reason"]) == ("failed", "reconnecting", "timeout")
+
+
+def test_a_picture_away_at_the_end_is_told_by_how_long_so_far_and_is_no_outage() -> None:
+    evaluation = sample.healthy()
+    run = evaluation.runs[0]
+    viewer = next(s for s in run.result.sessions if s.name == "viewer-1")
+    failure = Failed(Phase.PLAYING, "frozen")
+    cut = replace(
+        viewer.cuts[0], kind="unplanned", step="", outcome=CutOutcome.OPEN, outage=None, reconnect=None, so_far=1500 * MS,
+        failure=failure,
+    )  # fmt: skip
+    sessions = tuple(replace(s, cuts=(cut,)) if s is viewer else s for s in run.result.sessions)
+    run = replace(run, result=replace(run.result, sessions=sessions))
+    made = document(evaluation_with(evaluation, run))
+    (told,) = session(made, "viewer-1")["reconnects"]
+    assert (told["outcome"], told["so_far_seconds"], told["reason"]) == ("open", 1.5, "frozen")
+    assert "outage_seconds" not in told
+    assert any("unplanned: still away after 1.50 s" in line for line in plain_lines(evaluation_with(evaluation, run), plain))
+    assert "still away after" in report_html(evaluation_with(evaluation, run), plain)
+
+
+def evaluation_with(evaluation: Evaluation, run: JudgedRun) -> Evaluation:
+    return replace(evaluation, runs=(run, *evaluation.runs[1:]))
 
 
 def test_seconds_before_the_first_picture_are_not_watched() -> None:

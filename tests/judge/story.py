@@ -187,6 +187,12 @@ class Story:
         )
         return self
 
+    def away(self, session: str, so_far: int = 3 * NS) -> Story:
+        """Its end was asked for while the picture was away by itself; then it ended as planned."""
+        failure = Failed(Phase.PLAYING, "frozen")
+        self._tell(Resumed(kind="unplanned", step="", outcome=CutOutcome.OPEN, failure=failure, so_far=so_far), session)
+        return self.end(session)
+
     def request(
         self, session: str, status: int = 200, *, edge: str = "edge-a", purpose: str = "segment", failure: Failed | None = None
     ) -> Story:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from probe.judge import Cause, fold, judge
-from probe.judge.cause import common_cause, why_inconclusive
+from probe.judge.cause import common_cause, silent_cause, why_inconclusive
 from probe.model.clock import NS, Wall
 from probe.model.observation import CutOutcome
 from probe.model.outcome import Aborted, Cancelled, Done, Failed, Outcome, Skipped
@@ -71,6 +71,14 @@ def test_a_cut_that_nobody_came_back_from_is_named():
 def test_a_crash_is_told_by_how_it_ended():
     found = cause(Story().begin("a").start("a").crash("a"))
     assert found.fields["reason"] == "frozen"
+    assert found.words.startswith("1 of 1 whep viewers failed"), "its start went well, and it is one viewer"
+
+
+def test_the_common_factor_tells_how_many_of_how_many_attempts_share_it():
+    found = cause(healthy().viewer("x", ICE).viewer("y", ICE))
+    assert (found.fields["protocol"], found.count, found.of) == ("whep", 2, 5)
+    assert found.words.startswith("2 of 5 whep viewers failed")
+    assert (inconclusive(healthy(), Cancelled()).count, inconclusive(healthy(), Cancelled()).of) == (None, None)
 
 
 def test_one_phase_with_several_reasons_is_told_with_the_most_frequent():
@@ -115,6 +123,19 @@ def test_an_optional_failure_is_told_of_a_warning():
 )
 def test_what_kept_an_answer_away_is_said(story, outcome, words):
     assert inconclusive(story, outcome).words == words
+
+
+def test_of_optional_viewers_nobody_asks_whether_they_heard():
+    def listened(story: Story, name: str, sounds: int, *, optional: bool = False) -> Story:
+        story.begin(name, sound=True, optional=optional).start(name)
+        for _ in range(4):
+            story.window(name, sounds=sounds)
+        return story.end(name)
+
+    story = listened(listened(Story().publisher(), "hears", 1), "deaf", 0, optional=True)
+    assert silent_cause([fold(story.facts)]) is None
+    found = silent_cause([fold(listened(story, "silent", 0).finish())])
+    assert (found.count, found.of, found.words[:6]) == (1, 2, "1 of 2")
 
 
 def test_a_cut_lost_while_unwell_is_blamed_on_the_probe():

@@ -119,6 +119,13 @@ def test_crash_free_counts_sessions_with_a_first_frame_up_to_our_own_cut():
     assert measure([fold(story.facts)], "crash_free").n == 3
 
 
+def test_of_a_picture_that_was_away_at_the_end_neither_crash_nor_return_nor_outage_is_known():
+    story = Story().viewer("fine").begin("x").start("x").wait(4 * NS).away("x", 3 * NS)
+    assert measure([fold(story.facts)], "crash_free").n == 1
+    assert measure([fold(story.facts)], "reconnect").n == 0
+    assert measure([fold(story.facts)], "outage_seconds", "max").n == 0
+
+
 def test_latencies_count_up_to_our_own_cut():
     story = Story().begin("a").start("a").window("a", 0.1, 0.2).cut("a").window("a", 9.0)
     assert value(story, "e2e_latency", "max") == 0.2
@@ -337,6 +344,11 @@ def test_latency_is_each_viewer_s_own_quantile():
 def test_outage_and_reconnect_have_their_own_thresholds(outcome, outage, reconnect, expected):
     facts = Story().begin("a").start("a").cut("a").resumed("a", outcome, outage=outage, reconnect=reconnect).facts
     assert (runs(facts, "outage_seconds", "2s")["whep"], runs(facts, "reconnect_seconds", "2s")["whep"]) == expected
+
+
+def test_a_picture_that_has_been_away_for_too_long_already_is_bad_and_one_that_has_not_is_not_known():
+    facts = Story().begin("a").start("a").wait(4 * NS).away("a", 3 * NS).facts
+    assert (runs(facts, "outage_seconds", "2s")["whep"], runs(facts, "outage_seconds", "4s")["whep"]) == ("bad", "none")
 
 
 def test_publishers_are_judged_by_their_protocol():

@@ -143,6 +143,22 @@ def test_a_session_that_crashed_after_it_had_come_back_is_its_own_failure():
     assert (stay.result, stay.reason) == (Verdict.FAIL, "1 of 4 ended unplanned: playing/frozen")
 
 
+def test_a_picture_that_was_away_when_its_stay_was_ended_is_a_warning_with_its_length():
+    facts = healthy().begin("x").start("x").wait(4 * NS).away("x", 3 * NS).finish()
+    stay = check(facts, "stay view/whep")
+    assert (stay.result, stay.value) == (Verdict.WARN, 1.0)
+    assert stay.reason == "1 of 4 were ended with the picture away, for 3 s by then"
+    cut = next(s for s in fold(facts).sessions if s.name == "x").cuts[0]
+    assert cut.ended is not None
+    assert (cut.ended - cut.began, cut.so_far, cut.outage) == (3 * NS, 3 * NS, None)
+    assert judge(fold(facts), (), NOW).result is Verdict.WARN
+
+
+def test_a_picture_that_was_away_at_the_end_while_the_probe_was_unwell_is_not_held_against_it():
+    facts = healthy().begin("x").start("x").wait(4 * NS).unwell(NS, "loop_lag").away("x", 3 * NS).finish()
+    assert check(facts, "stay view/whep").result is Verdict.PASS
+
+
 def test_optional_viewers_do_not_stand_in_for_those_that_are_not():
     story = Story().publisher().viewer("a", Skipped("unsupported")).viewer("b", optional=True)
     assert verdict(story) is Verdict.INCONCLUSIVE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -26,6 +26,7 @@ from probe.model.observation import (
 )
 from probe.model.outcome import Aborted, Cancelled, Done, Failed, Skipped
 from probe.model.stage import Phase, Stage
+from probe.run.stay import Stay
 from tests.run.scripted import Scripted, Source, make_stay
 from tests.tools import wait_until
 
@@ -389,3 +390,90 @@ async def test_the_goodbye_after_a_deadline_is_no_part_of_the_stage_it_found_ope
     stages = [f for f in facts if isinstance(f, StageDone)]
     assert [s.stage for s in stages] == [Stage.PROBE, Stage.ICE]
     assert sum(s.took for s in stages) == NS // 5
+
+
+async def ended_while(
+    script: Callable[[Source, SessionIO, int], Awaitable[None]], ready: Callable[[Stay, Source], bool], **more: int
+) -> list[Observation]:
+    """The facts of a stay that is asked to end once `ready`."""
+    source = Source()
+
+    async def scripted(io: SessionIO, n: int) -> None:
+        await script(source, io, n)
+
+    stay, facts = make_stay(Scripted(scripted), **more)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(stay.run())
+        await wait_until(lambda: ready(stay, source))
+        stay.end()
+    return facts
+
+
+async def five(source: Source, io: SessionIO, n: int) -> None:
+    if n == 0:
+        await source.play(io, frames=5)
+
+
+def stood(stay: Stay, source: Source, *, ns: int = 700 * MS) -> bool:
+    return bool(stay.watch.standing(stay.ctx.clock.now() - (ns - 500 * MS)))
+
+
+async def test_a_stay_that_is_ended_while_its_picture_stands_leaves_the_interruption_open() -> None:
+    facts = await ended_while(five, stood, stall=5 * NS, reconnect=5 * NS)
+    resumed, ended = only(facts, Resumed), only(facts, SessionEnded)
+    assert (resumed.kind, resumed.outcome, resumed.outage, resumed.attempts) == ("unplanned", CutOutcome.OPEN, None, 0)
+    assert resumed.failure is not None
+    assert (resumed.failure.phase, resumed.failure.reason) == (Phase.PLAYING, "frozen")
+    assert resumed.so_far is not None
+    assert 700 * MS <= resumed.so_far <= 3 * NS
+    assert (ended.outcome, ended.ending, ended.ended_by) == (Done(), "planned", None)
+
+
+async def test_a_stay_that_is_ended_while_it_reconnects_leaves_the_interruption_open() -> None:
+    facts = await ended_while(five, lambda stay, _: stay.outcome is not None and not stay.playing, reconnect=5 * NS)
+    resumed = only(facts, Resumed)
+    assert resumed.outcome is CutOutcome.OPEN
+    assert resumed.so_far is not None
+    assert resumed.so_far >= 250 * MS, "the stall timer's time is part of it"
+    assert only(facts, SessionEnded).ending == "planned"
+
+
+async def test_a_picture_that_stands_for_longer_than_there_is_to_come_back_has_not_come_back() -> None:
+    facts = await ended_while(five, stood, stall=5 * NS, reconnect=NS // 2)
+    resumed, ended = only(facts, Resumed), only(facts, SessionEnded)
+    assert resumed.outcome is CutOutcome.FAILED
+    assert resumed.failure is not None
+    assert (resumed.failure.phase, resumed.failure.reason) == (Phase.RECONNECTING, "timeout")
+    assert (ended.ending, ended.ended_by and ended.ended_by.reason) == ("crashed", "frozen")
+
+
+async def test_a_stay_that_is_ended_under_a_cut_of_the_journey_is_told_by_that_cut_alone() -> None:
+    source = Source()
+    stay, facts = make_stay(Scripted(lambda io, n: five(source, io, n)), stall=5 * NS)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(stay.run())
+        await stay.started.wait()
+        stay.cut_began("flap", "cut")
+        await wait_until(lambda: stood(stay, source))
+        stay.end()
+    assert not [f for f in facts if isinstance(f, Resumed)]
+    assert only(facts, SessionEnded).ending == "planned"
+
+
+async def test_a_stay_that_is_ended_while_it_plays_leaves_nothing_open() -> None:
+    facts = await ended_while(lambda source, io, n: source.play(io), lambda _, source: source.sequence > 20)
+    assert not [f for f in facts if isinstance(f, Resumed)]
+
+
+async def test_what_a_cut_of_the_journey_took_for_good_is_that_cuts_failure_and_the_sessions() -> None:
+    source = Source()
+    stay, facts = make_stay(Scripted(lambda io, n: five(source, io, n)), reconnect=NS // 2)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(stay.run())
+        await stay.started.wait()
+        stay.cut_began("flap", "cut")
+        await wait_until(lambda: not stay.playing)
+        stay.restored(at=stay.ctx.clock.now())
+    resumed, ended = only(facts, Resumed), only(facts, SessionEnded)
+    assert (resumed.kind, resumed.outcome) == ("flap", CutOutcome.FAILED)
+    assert ended.ended_by == resumed.failure

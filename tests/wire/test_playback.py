@@ -179,6 +179,23 @@ def test_w3c_freeze_needs_three_times_the_average_or_150_ms_more() -> None:
     assert freeze.took == pytest.approx(200 * MS, abs=MS)
 
 
+def test_a_picture_stands_once_it_has_done_so_for_half_a_second_and_three_of_its_gaps() -> None:
+    machine = playback()
+    assert machine.standing(99 * NS) is None
+    steady(machine, 30)
+    assert machine.progress is not None
+    last = machine.progress.shown
+    assert machine.standing(last + 499 * MS) is None
+    assert machine.standing(last + 500 * MS) == last
+    slow = playback()
+    for n in range(10):
+        slow.on_record(frame(sequence=n, at_ms=400 * n))
+    assert slow.progress is not None
+    last = slow.progress.shown
+    assert slow.standing(last + 540 * MS) is None, "two and a half pictures a second"
+    assert slow.standing(last + 1200 * MS) == last
+
+
 def test_latency_is_stamp_to_decode_and_carries_its_clock_error() -> None:
     machine = playback(clock_error=0.002)
     machine.on_record(frame(100, 1, age_ms=42))
