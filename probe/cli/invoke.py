@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from probe.cli import exits, logs
+from probe.cli import exits
 from probe.cli.live import Progress
 from probe.cli.options import Options
 from probe.cli.outputs import Outputs
@@ -37,6 +37,7 @@ from probe.model.outcome import Cancelled
 from probe.net.redact import Redactor
 from probe.plan import Plan
 from probe.rtc import warm
+from probe.run import logs
 from probe.run.engine import Engine
 from probe.sandbox.launch import Sandbox
 from probe.version import VERSION
