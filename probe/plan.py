@@ -208,7 +208,7 @@ Step = HttpStep | WebsocketStep | PublishStep | ViewStep | CutStep | WaitStep | 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretRef:
-    """Where a secret comes from, and the only origins it may be sent to. `source` is (kind, argument): env or file."""
+    """Where a secret comes from, and the only origins it may be sent to. `source` is (kind, argument): env, file or command."""
 
     name: str
     source: tuple[str, str]

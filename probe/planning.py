@@ -77,7 +77,10 @@ def make_plan(
             IceServer(url=s.url, username=s.username, credential=s.credential) for s in making.platform.ice_servers
         ),
         accounts=making.accounts,
-        secrets={name: _secret(name, s.env, s.file, s.origins) for name, s in scenario.platform.secrets.items()},
+        secrets={
+            name: SecretRef(name=name, source=secret.source, origins=secret.origins)
+            for name, secret in scenario.platform.secrets.items()
+        },
         journey=tuple(making.step(step, i) for i, step in enumerate(scenario.journey)),
         final=tuple(making.step(step, None) for step in scenario.final),
         run_deadline=scenario.deadlines.run,
@@ -85,10 +88,6 @@ def make_plan(
         gates=tuple(g if g.owner else g.model_copy(update={"owner": scenario.owner}) for g in scenario.gates),
         objectives=scenario.objectives,
     )
-
-
-def _secret(name: str, env: str | None, file: str | None, origins: tuple[str, ...]) -> SecretRef:
-    return SecretRef(name=name, source=("env", env) if env is not None else ("file", file or ""), origins=origins)
 
 
 def platform_in(platform: Platform, region: str) -> Platform:

@@ -12,21 +12,19 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from probe.errors import ConfigError, DriverBug, Located, ProbeError
 from probe.net.client import Credential, origin_of
 from probe.net.redact import Redactor
-from probe.plan import CutStep, HttpCall, HttpStep, Plan, PublishStep, SecretRef, ViewStep, WebsocketStep
+from probe.net.secret import named, read_secret
+from probe.plan import CutStep, HttpCall, HttpStep, Plan, PublishStep, ViewStep, WebsocketStep
 
 _REFERENCE = re.compile(r"\$\{([^{}]+)\}")
 _SECRET_NAME = re.compile(r"token|secret|password|passwd|credential|api_?key", re.IGNORECASE)
-_MAX_SECRET = 64 * 1024
 _MAX_VALUE = 16 * 1024
 _SHORTEST_SECRET = 4
 _SECRET_PART = 12
@@ -63,14 +61,13 @@ class Vars:
         missing: list[Located] = []
         for name, ref in self._plan.secrets.items():
             try:
-                self._secrets[name] = value = read_secret(ref)
+                self._secrets[name] = value = read_secret(ref.source)
                 self._redactor.add(value)
                 for part in _ADDRESS_PARTS.split(value) if _ABSOLUTE.match(value) else ():
                     if len(part) >= _SECRET_PART:  # of an address that is a secret, its paths are
                         self._redactor.add(part)
             except OSError as error:
-                kind, argument = ref.source
-                what = f"environment variable {argument} is not set" if kind == "env" else f"{argument}: {error.strerror}"
+                what = f"{named(ref.source)} {error.strerror}"
                 missing.append(Located(self._plan.scenario, 0, 0, f"platform.secrets.{name}", what))
         if missing:
             raise ConfigError(missing)
@@ -247,18 +244,3 @@ def _check_value(value: str | int | float | bool, *, in_url: bool) -> None:
         raise ValueError("half a character")
     if in_url and (not text or not text.isprintable() or _DOTS.search(text)):
         raise ValueError("nothing that may stand in an address")
-
-
-def read_secret(ref: SecretRef) -> str:
-    """The secret's value, trailing newline removed. Raises OSError where there is none."""
-    kind, argument = ref.source
-    if kind == "env":
-        value = os.environ.get(argument)
-        if not value:
-            raise OSError(0, "not set")
-        return value
-    with Path(argument).open(encoding="utf-8") as file:
-        try:
-            return file.read(_MAX_SECRET).rstrip("\n")
-        except UnicodeDecodeError:
-            raise OSError(0, "not a text in UTF-8") from None

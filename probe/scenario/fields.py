@@ -6,8 +6,9 @@ that a new driver needs no new schema.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
     BaseModel,
@@ -18,6 +19,7 @@ from pydantic import (
     GetJsonSchemaHandler,
     StringConstraints,
     ValidationInfo,
+    model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
@@ -115,6 +117,33 @@ Variable = Annotated[
 Request = Annotated[str, BeforeValidator(_http)]
 MediaUrl = Annotated[str, BeforeValidator(_media_url)]
 SocketUrl = Annotated[str, BeforeValidator(_socket_url)]
+
+
+class SecretSource(Model):
+    """Where a secret comes from: never the secret itself."""
+
+    env: str | None = Field(None, min_length=1, description="An environment variable.", examples=["BROADCASTER_PASSWORD"])
+    file: str | None = Field(
+        None, min_length=1, description="A file; its trailing newline is dropped.", examples=["/run/secrets/password"]
+    )
+    command: Annotated[tuple[str, ...], OneOrMany()] = Field(
+        (),
+        description="A command that prints it, run without a shell and within 10 s.",
+        examples=[["pass", "show", "live/broadcaster"]],
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.env is not None) + (self.file is not None) + bool(self.command) != 1:
+            raise ValueError("a secret comes from one place: give env, file or command")
+        return self
+
+    @property
+    def source(self) -> tuple[str, str]:
+        """(kind, argument), as a plan has it."""
+        if self.env is not None:
+            return "env", self.env
+        return ("file", self.file) if self.file is not None else ("command", shlex.join(self.command))
 
 
 class Call(Model):

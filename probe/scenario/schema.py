@@ -24,7 +24,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from probe.scenario.devices import Device
-from probe.scenario.fields import MediaUrl, Model, Name, OneOrMany, one_of
+from probe.scenario.fields import MediaUrl, Model, Name, OneOrMany, SecretSource, one_of
 from probe.scenario.gates import Expression, parse_gate
 from probe.scenario.indicators import INDICATORS, Unit
 from probe.scenario.steps import AnyStep, SecretText
@@ -101,13 +101,9 @@ class Account(Model):
     )
 
 
-class Secret(Model):
+class Secret(SecretSource):
     """Where a secret comes from, and where it may go."""
 
-    env: str | None = Field(None, min_length=1, description="An environment variable.", examples=["BROADCASTER_PASSWORD"])
-    file: str | None = Field(
-        None, min_length=1, description="A file; its trailing newline is dropped.", examples=["/run/secrets/password"]
-    )
     origins: Annotated[tuple[str, ...], OneOrMany()] = Field(
         ("${platform.url}",),
         alias="for",
@@ -115,12 +111,6 @@ class Secret(Model):
         examples=["${platform.url}", "https://auth.example.com"],
     )
     optional: bool = Field(False, description="Where it is missing, accounts that use it have no token.", examples=[True])
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Secret:
-        if (self.env is None) == (self.file is None):
-            raise ValueError("a secret comes from one place: give env or file")
-        return self
 
     @field_validator("origins")
     @classmethod
