@@ -134,6 +134,8 @@ class Link:
             facts["srt_retransmitted"], facts["srt_dropped"] = str(sent.resent), str(sent.dropped)
         if self.caller.strange:
             facts["srt_strange"] = str(self.caller.strange)
+        if self.caller.unreadable:
+            facts["srt_unreadable"] = str(self.caller.unreadable)
         if self._endpoint.lost:
             facts["srt_unsent"] = str(self._endpoint.lost)
 

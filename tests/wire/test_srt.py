@@ -296,6 +296,37 @@ def test_a_key_is_renewed_while_media_flows():
     assert net.received[-1] == b"under the new key"
 
 
+def test_data_in_the_clear_is_dropped_where_a_key_was_agreed():
+    net = Net(Listener(now=START, passphrase="correct horse"), passphrase="correct horse")
+    net.connect()
+    stream_down(net, 20)
+    taken = net.receiver.count.packets
+    for number in range(20, 60):
+        clear = Data(
+            net.caller._isn + number & p.SEQUENCES - 1, 1, (net.now - START) // 1000, net.caller._socket, b"not the platform's"
+        )
+        net.caller.receive(clear.encode(), net.now)
+    net.run(500)
+    assert (net.caller.unreadable, net.receiver.count.packets) == (40, taken)
+    stream_down(net, 80)  # and who slips in a datagram now and then ends nothing
+    assert net.received == [payload(number) for number in (*range(20), *range(80))]
+    assert not any(isinstance(event, Ended) for event in net.events)
+
+
+@pytest.mark.parametrize(
+    ("secret", "key", "why"),
+    [("correct horse", 0, "in the clear, though"), ("correct horse", ODD, "not told"), ("", EVEN, "though no key")],
+)
+def test_a_stream_that_cannot_be_read_comes_to_an_end(secret: str, key: int, why: str):
+    net = Net(Listener(now=START, passphrase=secret), passphrase=secret)
+    net.connect()
+    for number in range(101):
+        data = Data(net.caller._isn + number & p.SEQUENCES - 1, 1, (net.now - START) // 1000, net.caller._socket, b"what?", key)
+        net.caller.receive(data.encode(), net.now)
+    assert [(e.reason, why in e.detail) for e in net.caller.events() if isinstance(e, Ended)] == [("malformed", True)]
+    assert net.receiver.count.packets == 0
+
+
 @pytest.mark.parametrize("theirs", ["another horse", ""])
 def test_another_passphrase_or_none_is_a_matter_of_auth(theirs: str):
     net = Net(Listener(now=START, passphrase=theirs), passphrase="correct horse")

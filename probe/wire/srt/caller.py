@@ -8,8 +8,10 @@
 Why ours: no wheel brings libsrt with what a probe must see, which is the handshake as a stage of its own, why it was refused,
 what was lost, asked for again and given up. Both directions at once, as the protocol has it: whoever only views never calls
 `send`. What the other side says before the connection stands comes out as Failure (handshake, auth) or Unsupported; later as
-Ended. Datagrams that make no sense then are counted and are no sign of life. Not attempted: listening, rendezvous, bonding,
-version 4 of the handshake, messages of several packets, packet filters, AES-GCM.
+Ended. Datagrams that make no sense then are counted and are no sign of life. Where a key was agreed, data in the clear is
+nobody's we know and is dropped (libsrt takes it in counter mode, and has refused it in GCM since 1.5.3).
+
+Not attempted: listening, rendezvous, bonding, version 4 of the handshake, messages of several packets, packet filters, AES-GCM.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ CONNECT = 3 * NS  # libsrt's own patience
 _AGAIN = 250 * MS
 _IDLE = 5 * NS
 _ALIVE = NS
-_UNKNOWN_KEYS = 100  # packets under keys nobody told us
+_UNREADABLE = 100  # packets in a row in the clear where a key was agreed, or under keys nobody told us
 _RENEWED = 100 * MS  # between new keys: each costs a derivation from the passphrase
 
 
@@ -109,7 +111,8 @@ class Caller:
         self.receiver: Receiver | None = None
         self.sender: Sender | None = None
         self.strange = 0  # datagrams that made no sense
-        self._unknown_keys = 0
+        self.unreadable = 0  # data packets dropped: in the clear where a key was agreed, or under a key that we were not told
+        self._unreadable = 0  # since the last that could be read
         self._renew_at = now
         self._heard, self._said = now, now
         self._over = False
@@ -251,17 +254,19 @@ class Caller:
 
     def _data(self, packet: Data, now: int) -> None:
         assert self.receiver is not None
-        if packet.key:
-            keys = self._receiving_keys
-            if keys is None or not keys.knows(packet.key):
-                self._unknown_keys += 1
-                if self._unknown_keys > _UNKNOWN_KEYS:
-                    self._end("malformed", "encrypted with a key that we were not told")
+        keys = self._receiving_keys
+        if (not packet.key) if keys is not None else packet.key:
+            self._not_read("in the clear, though a key was agreed" if keys else "encrypted, though no key was agreed")
+            return
+        if keys is not None:
+            if not keys.knows(packet.key):
+                self._not_read("encrypted with a key that we were not told")
                 return
             payload = keys.crypt(packet.key, packet.sequence, packet.payload)
             packet = Data(
                 packet.sequence, packet.number, packet.timestamp, packet.destination, payload, packet.key, packet.again
             )  # fmt: skip
+        self._unreadable = 0
         if not self.receiver.count.packets:
             self._events.append(Arrived())
         gap = self.receiver.take(packet, now)
@@ -270,6 +275,12 @@ class Caller:
         light = self.receiver.light_ack()
         if light is not None:
             self._control(Kind.ACK, now, body=light.encode())
+
+    def _not_read(self, why: str) -> None:
+        self.unreadable += 1
+        self._unreadable += 1
+        if self._unreadable > _UNREADABLE:
+            self._end("malformed", f"what comes is {why}")
 
     def _acked(self, packet: Control, now: int) -> None:
         assert self.sender is not None
