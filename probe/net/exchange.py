@@ -136,8 +136,10 @@ class Streaming:
                 try:
                     data = await content.readany()
                 except Exception as error:
-                    with errors.mapped(self._phase):
-                        raise error
+                    failure = errors.of_exchange(error, self._phase)
+                    if failure is None:
+                        raise
+                    raise failure from errors.scrubbed(error)
                 if not data:
                     break
                 arrived = self._clock.now()

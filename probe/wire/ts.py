@@ -15,6 +15,7 @@ private tables, seeking.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 
 from probe.errors import Failure, Unsupported
@@ -27,6 +28,9 @@ from probe.wire.ts_tables import Programme, Sections, programmes, streams
 PACKET = 188
 SYNC = 0x47
 CLOCK = 90_000
+_HEADS = struct.Struct(">I184x")
+_PLAIN = SYNC << 20 | 1  # the upper 28 bits of a packet that holds payload only and begins nothing, its PID left out
+_BODY = PACKET - 4
 _WRAP = 1 << 33
 _NULL = 0x1FFF
 _MAX_PES = {"video": 8 << 20, "audio": 256 << 10}  # an intra picture of 2160p is a quarter of it
@@ -49,6 +53,7 @@ class TsReader:
         self._noise = 0
         self._clock = _Unwrap()
         self._pids: dict[int, _Pid] = {0: _Tables(self._pat)}
+        self._plain: dict[int, _Elementary] = {}  # by the upper 28 bits of their headers
         self._pmt_pid: int | None = None
 
     def feed(self, data: bytes) -> list[EncodedPacket]:
@@ -59,8 +64,7 @@ class TsReader:
         while end - at >= PACKET:
             if buffer[at] == SYNC:
                 self._noise = 0
-                self._packet(buffer, at, out)
-                at += PACKET
+                at = self._packets(buffer, at, out)
             else:
                 found = _sync(buffer, at)
                 self.resynced += not self._noise
@@ -70,6 +74,24 @@ class TsReader:
                     raise Failure(self.phase, "malformed", f"no MPEG-TS in {self._noise} bytes")
         self._rest = buffer[at:]
         return out
+
+    def _packets(self, buffer: bytes, at: int, out: list[EncodedPacket]) -> int:
+        """Read on from `at` for as long as packets begin where they should; where that ends. Nine of ten are the middle of a
+        unit: those are taken a run at a time."""
+        whole = (len(buffer) - at) // PACKET * PACKET
+        heads = [head for (head,) in _HEADS.iter_unpack(memoryview(buffer)[at : at + whole])]
+        i = 0
+        while i < len(heads):
+            pid = self._plain.get(heads[i] >> 4)
+            run = pid.run(heads, i, buffer, at) if pid is not None else 0
+            if not run:
+                if heads[i] >> 24 != SYNC:
+                    break
+                self._packet(buffer, at, out)
+                run = 1
+            i += run
+            at += run * PACKET
+        return at
 
     def _packet(self, buffer: bytes, at: int, out: list[EncodedPacket]) -> None:
         second, flags = buffer[at + 1], buffer[at + 3]
@@ -120,6 +142,7 @@ class TsReader:
         if pid is not None and pid != self._pmt_pid:
             self._pmt_pid = pid
             self._pids = {0: self._pids[0], pid: _Tables(self._pmt)}
+            self._plain = {}
 
     def _pmt(self, section: bytes) -> None:
         programme = streams(section)
@@ -139,6 +162,7 @@ class TsReader:
                 )
         if programme.pcr_pid in self._pids:
             self._pids[programme.pcr_pid].clock = True
+        self._plain = {_PLAIN | pid << 4: known for pid, known in self._pids.items() if isinstance(known, _Elementary)}
 
     def unwrap(self, stamp: int) -> float:
         """33 bits at 90 kHz → seconds that go on where they wrap."""
@@ -203,11 +227,29 @@ class _Elementary(_Pid):
         self.codec = codec
         self._reader, self._kind, self._channels = reader, kind, channels
         self._pes = bytearray()
+        self._whole = 0  # bytes that end the unit, or are too many for one; 0 while none is open
         self._open = False
         self._early = True  # stuffing ends a unit
         self._ended_early = False
         self._h264 = H264Units() if codec == "h264" else None
         self._splitter: Splitter | None = splitter_for(codec)
+
+    def run(self, heads: list[int], first: int, buffer: bytes, at: int) -> int:
+        """Take the packet of the `first` of `heads`, which begins at `at`, and those after it that go on with the same unit
+        and do not end it. How many; 0 where there is more to be seen to than that."""
+        head, most = heads[first], (self._whole - len(self._pes) - 1) // _BODY
+        if head & 15 != self.counter + 1 & 15 or most < 1:
+            return 0
+        count = 0
+        for found in heads[first : first + most]:
+            if found != head:
+                break
+            head = head + 1 if head & 15 < 15 else head - 15
+            count += 1
+        self.counter = head - 1 & 15
+        self.repeated = False
+        self._pes += b"".join([buffer[body : body + _BODY] for body in range(at + 4, at + count * PACKET, PACKET)])
+        return count
 
     def take(self, payload: bytes, begins: bool, stuffed: bool, out: list[EncodedPacket]) -> None:
         if begins:
@@ -227,15 +269,16 @@ class _Elementary(_Pid):
         if size < 6:
             return
         length = self._pes[4] << 8 | self._pes[5]
+        self._whole = length + 6 if length else _MAX_PES[self._kind]
         if length:
-            if size >= length + 6:
+            if size >= self._whole:
                 self._finish(out)
         elif stuffed and self._early:
             self._finish(out)
             self._ended_early = True
 
     def _finish(self, out: list[EncodedPacket]) -> None:
-        pes, self._pes, self._open = bytes(self._pes), bytearray(), False
+        pes, self._pes, self._open, self._whole = bytes(self._pes), bytearray(), False, 0
         if pes[:3] != b"\0\0\1" or len(pes) < 9 or pes[3] in _HEADERLESS or pes[6] & 0xC0 != 0x80:
             self._reader.broken += 1
             return

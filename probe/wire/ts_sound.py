@@ -7,7 +7,7 @@ PES; the others follow by their own length.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from probe.wire.packet import EncodedPacket
 
@@ -24,8 +24,7 @@ _MOST_CARRIED = 16 << 10
 _MOST_OPUS = 64  # packets in a PES
 
 
-@dataclass(frozen=True, slots=True)
-class _Frame:
+class _Frame(NamedTuple):
     codec: str
     size: int  # header and all
     skip: int  # header to leave out
