@@ -132,6 +132,13 @@ class SecretSource(Model):
         examples=[["pass", "show", "live/broadcaster"]],
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _reference(cls, value: Any) -> Any:
+        if not isinstance(value, dict | SecretSource):  # whatever it is, it may be the secret: not repeated
+            raise ValueError("never write a secret down; say where it is: {env: NAME}, {file: PATH} or {command: […]}")
+        return value
+
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.env is not None) + (self.file is not None) + bool(self.command) != 1:

@@ -16,6 +16,8 @@ _DURATION_UNITS = {"d": 86_400 * 10**9, "h": 3_600 * 10**9, "m": 60 * 10**9, "s"
 _RATE_UNITS = {"bps": 1, "kbps": 10**3, "mbps": 10**6, "gbps": 10**9}
 _PART = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ms|us|[dhms])", re.ASCII)
 _RATE = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)([kMGm]?bps)", re.ASCII)
+_SIZE_UNITS = {"kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+_SIZE = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)([kKMG]i?B)", re.ASCII)
 _RATIO = re.compile(r"(\d{1,3}(?:\.\d{1,9})?)%", re.ASCII)
 DURATION_PATTERN = r"^(\d+(\.\d+)?(d|h|ms|m|us|s))+$"
 
@@ -47,6 +49,14 @@ def parse_rate(text: str) -> int:
     if match is None:
         raise ValueError(f"{text!r} is not a bitrate; write for example 800kbps or 2.5Mbps")
     return int(Decimal(match[1]) * _RATE_UNITS[match[2].lower()])
+
+
+def parse_size(text: str) -> int:
+    """`256MB` → bytes. Units kB, MB, GB and KiB, MiB, GiB. Raises ValueError."""
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a size; write for example 256MB or 1GiB")
+    return int(Decimal(match[1]) * _SIZE_UNITS[match[2].lower()])
 
 
 def parse_ratio(text: str) -> float:
@@ -100,6 +110,13 @@ def _rate(value: Any) -> int:
     return rate
 
 
+def _size(value: Any) -> int:
+    _bare(value, "MB", "megabytes are meant")
+    if (size := parse_size(value)) <= 0:
+        raise ValueError(f"{value!r} must be more than nothing")
+    return size
+
+
 def _ratio(value: Any) -> float:
     _bare(value, "%", "percent are meant")
     return parse_ratio(value)
@@ -112,4 +129,5 @@ def _schema(pattern: str, *examples: str) -> WithJsonSchema:
 Duration = Annotated[int, BeforeValidator(_duration), _schema(DURATION_PATTERN, "0s", "1m30s")]
 PositiveDuration = Annotated[int, BeforeValidator(_positive), _schema(DURATION_PATTERN, "5s", "1m30s", "250ms")]
 Rate = Annotated[int, BeforeValidator(_rate), _schema(r"^\d+(\.\d+)?([kMG]?bps)$", "800kbps", "2.5Mbps")]
+Size = Annotated[int, BeforeValidator(_size), _schema(r"^\d+(\.\d+)?([kKMG]i?B)$", "256MB", "1GiB")]
 Ratio = Annotated[float, BeforeValidator(_ratio), _schema(r"^\d+(\.\d+)?%$", "99.5%")]

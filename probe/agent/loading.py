@@ -1,0 +1,152 @@
+"""agent.yaml with all it names, read: a configuration that can be run.
+
+Every mistake at once, each with its line. It is taken whole or not at all: the scenarios are loaded and planned here, so that
+what is wrong with one is found before it replaces what runs. Paths are relative to the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from probe.agent.config import Config, Scheduled
+from probe.agent.schedule import Entry
+from probe.errors import ConfigError, Located
+from probe.model.clock import NS
+from probe.model.ids import new_run_ids
+from probe.plan import Plan, PublishStep, ViewStep
+from probe.planning import make_plan
+from probe.scenario.fields import Vocabulary
+from probe.scenario.load import load
+from probe.scenario.located import dotted, read, validated, with_env
+from probe.scenario.schema import Scenario
+from probe.scenario.text import parse
+from probe.scenario.units import describe
+
+ENDING = 30 * NS  # what a run may take beyond its deadline: leaving, `finally` steps, undoing
+_UNCODED = 2_500_000  # bit/s that a viewer of a room that is not ours is reckoned with
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A schedule with its scenario read. `bandwidth` in bit/s, reckoned from the scenario; `deadline` ns for all of a run."""
+
+    settings: Scheduled
+    scenario: Scenario
+    entry: Entry
+    bandwidth: int
+    deadline: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration that can be run. `files` is what it was made of, by path, as digests: another digest, another one."""
+
+    config: Config
+    region: str
+    state: Path
+    web: Path | None
+    schedules: Mapping[str, Prepared]
+    files: Mapping[Path, str] = field(default_factory=dict)
+
+    def plan(self, name: str, unix_ns: int, rng: random.Random) -> Plan:
+        """The next run of a schedule."""
+        prepared = self.schedules[name]
+        ids = new_run_ids(unix_ns // 1_000_000, rng)
+        settings = prepared.settings
+        return make_plan(
+            prepared.scenario, self.region, rng.getrandbits(32), ids, mode=settings.mode, publish_region=settings.publish_region
+        )
+
+
+def load_config(path: Path, *, env: Mapping[str, str], words: Vocabulary, find: Callable[[Path], Path]) -> Loaded:
+    """Read agent.yaml and all it names. `words`: what the drivers can do; `find`: from a scenario's name to its file. Raises
+    ConfigError with all mistakes of all files."""
+    document = parse(read(path), str(path))
+    config = None
+    if isinstance(document.data, dict):
+        data = with_env(document, document.data, env)
+        config = validated(document, Config, data)
+    elif not document.mistakes:
+        document.mistakes.append(Located(str(path), 0, 0, "", f"is {describe(document.data)}, not a mapping with schedules:"))
+    if config is None or document.mistakes:
+        raise ConfigError(sorted(dict.fromkeys(document.mistakes), key=lambda m: (m.line, m.column)))
+    region = config.region or env.get("PROBE_REGION", "")
+    if not region:
+        document.mistake((), "say where this machine stands: region: …, or $PROBE_REGION", "region")
+    schedules: dict[str, Prepared] = {}
+    others: list[Located] = []
+    files = {path.resolve()}
+    for name, settings in config.schedules.items():
+        place: tuple[str | int, ...] = ("schedules", name, "scenario")
+        beside = path.parent / settings.scenario
+        file = beside if beside.exists() else find(Path(settings.scenario))
+        try:
+            scenario = load(file, env=env, sets={k: json.dumps(v) for k, v in settings.set.items()}, words=words)
+            files.add(Path(file).resolve())
+            prepared = _prepared(config, name, settings, scenario, region)
+            if config.budget.bandwidth is not None and prepared.bandwidth > config.budget.bandwidth:
+                needs = f"needs {prepared.bandwidth / 1e6:.1f} Mbps, more than budget.bandwidth; it would never run"
+                document.mistake(place, needs, dotted(place))
+            schedules[name] = prepared
+        except ConfigError as error:
+            for mistake in error.mistakes:
+                if mistake.line or mistake.file.startswith("--set"):
+                    others.append(mistake)
+                else:
+                    document.mistake(place, f"{mistake.where}: {mistake.message}".lstrip(": "), dotted(place))
+    if document.mistakes or others:
+        raise ConfigError([*sorted(dict.fromkeys(document.mistakes), key=lambda m: (m.line, m.column)), *dict.fromkeys(others)])
+    web = None if config.web is None else path.parent / config.web
+    return Loaded(config, region, _state(config, env), web, schedules, fingerprint([*files, *([web] if web else [])]))
+
+
+def fingerprint(paths: Sequence[Path]) -> dict[Path, str]:
+    """What stands in each file, as a digest; empty where it cannot be read."""
+    digests = {}
+    for path in paths:
+        try:
+            digests[path] = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError:
+            digests[path] = ""
+    return digests
+
+
+def _prepared(config: Config, name: str, settings: Scheduled, scenario: Scenario, region: str) -> Prepared:
+    plan = make_plan(
+        scenario, region, 0, new_run_ids(0, random.Random(0)), mode=settings.mode, publish_region=settings.publish_region
+    )
+    bandwidth = reckoned(plan)
+    entry = Entry(
+        name=name,
+        scenario=scenario.name,
+        when=settings.when,
+        jitter=settings.jitter,
+        bandwidth=bandwidth,
+        only=tuple(times.window for times in settings.only),
+        blackouts=tuple(times.window for times in config.blackouts),
+        run_on_start=settings.run_on_start,
+    )
+    return Prepared(settings, scenario, entry, bandwidth, plan.run_deadline + ENDING)
+
+
+def reckoned(plan: Plan) -> int:
+    """The bit rate of everything a run publishes and views at once, as its scenario says it."""
+    published = [step.bitrate for step in plan.journey if isinstance(step, PublishStep)]
+    highest = max(published, default=_UNCODED)
+    viewed = 0
+    for step in plan.journey:
+        for view in step.views if isinstance(step, ViewStep) else ():
+            rate = highest if view.of else _UNCODED
+            viewed += rate * view.count * (view.at_most if view.over else 1)
+    return sum(published) + viewed
+
+
+def _state(config: Config, env: Mapping[str, str]) -> Path:
+    if config.state is not None:
+        return Path(config.state)
+    return Path(env.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()) / "stream-probe" / "agent"
