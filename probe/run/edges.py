@@ -22,10 +22,10 @@ from probe.errors import ProbeError
 from probe.model.clock import NS
 from probe.model.stage import Phase, Stage
 from probe.net.client import Client
+from probe.scenario.size import MOST_ADDRESSES as MOST
 from probe.wire import mpd, playlist
 from probe.wire.playlist import Master
 
-MOST = 16  # addresses of one name
 _PLAYLISTS = 2  # master, media
 _SECONDS = 5.0
 _MARK = b"\xef\xbb\xbf"

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
+from probe.scenario.addresses import misfit, written_secret
 from probe.scenario.fields import Vocabulary
 from probe.scenario.schema import DEFAULT_VIEWS
+from probe.scenario.size import factors, too_many
 from probe.scenario.steps import Cut, Http, Publish, StepModel, View, Websocket
 from probe.scenario.template import BUILTIN, references
 from probe.scenario.text import Path
 
 _URLS = frozenset({"http", "url", "socket", "websocket"})
-# Protocols that are not spoken over the web, and how their addresses look.
-_OWN = {"rtmp": ("rtmp://host/app", ("rtmp", "rtmps")), "srt": ("srt://host:port", ("srt",))}
 _QUERIES = frozenset({"keep", "until", "once"})  # jmespaths: no templates in them
 
 
@@ -66,6 +66,7 @@ def findings(data: Mapping[str, Any], entries: list[Entry], words: Vocabulary, m
         yield from _order(entry, entries)
         scope.kept.update(dict.fromkeys(entry.kept, entry.name))
         scope.streams = scope.streams or (isinstance(entry.model, Publish) and bool(entry.model.stream))
+    yield from _size(data, entries)
     yield from _outside(data, scope)
 
 
@@ -111,7 +112,7 @@ def _regions(data: Mapping[str, Any], words: Vocabulary) -> Iterator[Finding]:
         for protocol in _mapping(data, *(str(p) for p in path)):
             if protocol not in words.view:
                 yield Finding((*path, protocol), f"{protocol!r} is not one of {', '.join(words.view)}", key=True)
-            elif message := _misfit(protocol, _mapping(data, *(str(p) for p in path))[protocol]):
+            elif message := _unfit(protocol, _mapping(data, *(str(p) for p in path))[protocol]):
                 yield Finding((*path, protocol), message)
     for protocol in _mapping(data, "deadlines", "start"):
         if protocol not in (known_protocols := (*words.publish, *words.view)):
@@ -240,25 +241,36 @@ def _views(entry: Entry, data: Mapping[str, Any], scope: _Scope) -> Iterator[Fin
 
 
 def _addresses(entry: Entry) -> Iterator[Finding]:
-    """An address must be one of its protocol's."""
-    if isinstance(entry.model, Publish) and (message := _misfit(entry.model.publish, entry.model.url)):
-        yield Finding((*entry.path, "url"), message)
+    """An address must be one of its protocol's, and hold no secret written out."""
+    if isinstance(publish := entry.model, Publish):
+        if message := _unfit(publish.publish, publish.url, publish=True):
+            yield Finding((*entry.path, "url"), message)
+        if message := written_secret(publish.key, key=True):
+            yield Finding((*entry.path, "key"), message)
     for i, view in enumerate(entry.model.view if isinstance(entry.model, View) else ()):
-        if message := _misfit(view.via, view.url):
+        if message := _unfit(view.via, view.url):
             yield Finding((*_view_path(entry, i), "url"), message)
 
 
-def _misfit(protocol: str, url: Any) -> str | None:
-    """What is wrong with the address of a protocol, as far as it is written out."""
-    if not isinstance(url, str) or url.startswith("${"):
-        return None
-    scheme = url.partition("://")[0].lower() if "://" in url else ""
-    shape, own = _OWN.get(protocol, ("", ()))
-    if own and scheme not in own:
-        return f"{protocol} has addresses of its own; write {shape}"
-    if not own and any(scheme in schemes for _, schemes in _OWN.values()):
-        return f"{protocol} is spoken over http; write a path such as /rooms, or http://…"
-    return None
+def _unfit(protocol: str, url: Any, *, publish: bool = False) -> str | None:
+    return misfit(protocol, url) or written_secret(url, key=publish and protocol == "rtmp")
+
+
+def _size(data: Mapping[str, Any], entries: list[Entry]) -> Iterator[Finding]:
+    """One mistake where the journey comes to more sessions than a run can have."""
+    platform = _mapping(data, "platform")
+    everywhere = [{}, *(_mapping(r, "views") for r in _mapping(platform, "regions").values())]
+    declared = max(({**_mapping(platform, "views"), **own} or DEFAULT_VIEWS for own in everywhere), key=len)
+    publishers = 0
+    views: list[dict[str, int]] = []
+    places: list[Path] = []
+    for entry in entries:
+        publishers += isinstance(entry.model, Publish)
+        for i, view in enumerate(entry.model.view if isinstance(entry.model, View) else ()):
+            views.append(factors(view, declared, publishers))
+            places.append(_view_path(entry, i))
+    if (found := too_many(views, publishers)) is not None:
+        yield Finding(places[found[0]], found[1])
 
 
 def _view_path(entry: Entry, index: int) -> Path:
