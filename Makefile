@@ -2,7 +2,7 @@
 # python3, root or not. Stamps in .venv make a repeat instant.
 
 .DEFAULT_GOAL := help
-.PHONY: help smoke test lint bench soak system peers clean
+.PHONY: help smoke test lint bench soak system peers pion node clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,7 +14,8 @@ help:  ## This list.
 smoke: $(VENV)/.run  ## The embedded platform, a room start, a verdict; files in out/smoke.
 	$(BIN)/probe smoke --out out/smoke
 
-test: $(VENV)/.dev system peers  ## Linters, every test, coverage of the pure folders.
+test:  ## Linters, every test, coverage of the pure folders.
+	@$(MAKE) --no-print-directory -j4 $(VENV)/.dev system peers
 	$(BIN)/python -m tests.suite
 
 lint: $(VENV)/.dev  ## Linters, types and layers only.
@@ -29,8 +30,12 @@ soak: $(VENV)/.dev system  ## Repetition: many healthy runs, and runs on a starv
 system:  ## Debian packages that tests use (as root; says what is missing otherwise).
 	@deploy/install-system-packages
 
-peers: $(VENV)/.dev  ## The foreign WebRTC peer, and the foreign servers that npm has.
+peers: pion node  ## The foreign WebRTC peer, and the foreign servers that npm has.
+
+pion: | $(VENV)/.made
 	@$(BIN)/python -m tests.peers.golang
+
+node: | $(VENV)/.made
 	@$(BIN)/python -m tests.peers.nodejs
 
 clean:  ## Everything the targets above made.

@@ -1,67 +1,127 @@
 """`make test` and `make lint`: the linters, then every test once, then what the figures say.
 
-Nothing stops at the first failure, so one run tells everything. The last line is the count, in words that CI reads.
+Most tests wait: for the next picture, for a deadline. Folders of such run two at a time, and beside them, at the lowest
+priority, what only computes: linters, and the tests of what does no IO. Tests marked `timing` come last: whole runs by twos,
+the rest with the machine to itself. Each job is a process, whose output is shown whole when it has ended. Nothing stops at the
+first failure, so one run tells everything. The last line is the count, in words that CI reads.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
+import os
 import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
-from collections import defaultdict
+from collections import defaultdict, deque
+from collections.abc import Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from tests.jobs import ROOT, Job, run
+
 BRANCHES = 0.95  # of the pure folders
 LINTERS = (
+    ("mypy",),
     ("ruff", "check", "."),
     ("ruff", "format", "--check", "."),
-    ("mypy",),
     ("lint-imports",),
 )
+COMPUTING = (
+    ("wire",),
+    ("export", "judge", "model", "plan", "scenario", "test_layers.py", "test_leftovers.py", "test_readme.py"),
+)
+PAIRS = "e2e/"  # of what is marked `timing`: whole runs, of which two at a time leave the machine room
+WAITING = ("drivers", "sandbox", "e2e", "media", "hostile", "run")  # the longest; the rest of tests/ is one job more
+NO_TESTS = 5  # pytest's exit code where nothing of a folder is asked for
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.suite", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.suite", description=__doc__, epilog="Further options are pytest's.")
     parser.add_argument("--lint", action="store_true", help="the linters only")
     options, rest = parser.parse_known_args()
     began = time.monotonic()
-    failures = [" ".join(command) for command in LINTERS if not _run(Path(sys.executable).parent / command[0], *command[1:])]
-    count = ""
-    if not options.lint:
-        with tempfile.TemporaryDirectory() as folder:
-            ran, count = _tests(Path(folder), rest)
-            failures += ran
+    try:
+        if options.lint:
+            failures, count = run([[deque(_linters())]], live=True), ""
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                failures, count = _all(_Pytest(Path(folder), tuple(rest)))
+    except KeyboardInterrupt:
+        print("\ninterrupted")
+        return 130
     print(f"\n{(time.monotonic() - began) / 60:.1f} minutes; " + ("failed: " + "; ".join(failures) if failures else "all well"))
     if count:
         print(count)
     return 1 if failures else 0
 
 
-def _tests(folder: Path, arguments: list[str]) -> tuple[list[str], str]:
-    """pytest under coverage. Returns what failed, and the closing line."""
-    junit, data, report = folder / "junit.xml", folder / "coverage", folder / "coverage.json"
-    coverage = (sys.executable, "-m", "coverage")
-    failures = []
-    pytest = ("-m", "pytest", "--continue-on-collection-errors", "--durations=15", f"--junitxml={junit}", *arguments)
-    if not _run(*coverage, "run", f"--data-file={data}", *pytest, within=1200):
-        failures.append("pytest")
-    if data.exists() and _run(*coverage, "json", "-q", f"--data-file={data}", "-o", report):
-        failures += _branches(json.loads(report.read_text()))
-    else:
-        failures.append("coverage")
-    if not junit.exists():
-        return failures, "0 passed, 1 failed"
-    total = {key: 0 for key in ("tests", "failures", "errors", "skipped")}
-    for suite in ElementTree.parse(junit).getroot().iter("testsuite"):
-        for key in total:
-            total[key] += int(suite.get(key, "0"))
-    failed = total["failures"] + total["errors"]
-    return failures, f"{total['tests'] - failed - total['skipped']} passed, {failed} failed, {total['skipped']} skipped"
+class _Pytest:
+    """Jobs of pytest under coverage, and what they leave in `folder`."""
+
+    def __init__(self, folder: Path, options: tuple[str, ...]) -> None:
+        self._folder, self._options = folder, options
+        self._jobs = 0
+
+    def job(self, places: Sequence[str], which: str, *before: str, within: float = 600) -> Job:
+        """The tests below these places in tests/ that bear the marks `which` asks for; `before`: what runs pytest."""
+        self._jobs += 1
+        data, junit = self._folder / f"coverage.{self._jobs}", self._folder / f"junit.{self._jobs}"
+        coverage = (sys.executable, "-m", "coverage", "run", f"--data-file={data}")
+        options = ("--continue-on-collection-errors", "--durations=8", f"--junitxml={junit}", "-m", which, *self._options)
+        paths = [f"tests/{place}" for place in places]
+        command = (*before, *coverage, "-m", "pytest", "-q", *options, *paths)
+        return Job(f"pytest -m '{which}' {' '.join(paths)}", command, within, fine=(0, NO_TESTS))
+
+    def count(self) -> str:
+        total = {key: 0 for key in ("tests", "failures", "errors", "skipped")}
+        for junit in self._folder.glob("junit.*"):
+            for suite in ElementTree.parse(junit).getroot().iter("testsuite"):
+                for key in total:
+                    total[key] += int(suite.get(key, "0"))
+        failed = total["failures"] + total["errors"]
+        return f"{total['tests'] - failed - total['skipped']} passed, {failed} failed, {total['skipped']} skipped"
+
+    def coverage(self) -> list[str]:
+        """Of all jobs together; what is amiss with it."""
+        coverage, data, report = (sys.executable, "-m", "coverage"), self._folder / "coverage", self._folder / "coverage.json"
+        combine = Job("coverage combine", (*coverage, "combine", "-q", f"--data-file={data}", str(self._folder)))
+        tell = Job("coverage json", (*coverage, "json", "-q", f"--data-file={data}", "-o", str(report)))
+        failures = run([[deque([combine, tell])]])
+        return failures or _branches(json.loads(report.read_text()))
+
+
+def _all(pytest: _Pytest) -> tuple[list[str], str]:
+    """The linters and every test. Returns what failed, and the closing line."""
+    nice = ("nice", "-n", "19")
+    lanes = 2 if len(os.sched_getaffinity(0)) > 1 else 1
+    waiting = deque(pytest.job(places, "not timing") for places in (*((place,) for place in WAITING), _rest()))
+    computing = deque([*_linters(*nice), *(pytest.job(places, "not timing", *nice) for places in COMPUTING)])
+    failures = run([*[[waiting, computing]] * lanes, [computing]])
+    timing = _timing()
+    pairs = deque(pytest.job([file], "timing") for file in timing if file.startswith(PAIRS))
+    failures += run([[pairs]] * lanes)
+    alone = deque([pytest.job([file for file in timing if not file.startswith(PAIRS)], "timing", within=900)])
+    failures += run([[alone]], live=True)
+    return failures + pytest.coverage(), pytest.count()
+
+
+def _linters(*before: str) -> list[Job]:
+    binaries = Path(sys.executable).parent
+    return [Job(" ".join(command), (*before, str(binaries / command[0]), *command[1:])) for command in LINTERS]
+
+
+def _rest() -> list[str]:
+    """Whatever below tests/ has tests and is in no list above."""
+    listed = {place for places in COMPUTING for place in places} | {*WAITING, "soak", "bench", "data"}
+    return sorted({path.relative_to(ROOT / "tests").parts[0] for path in (ROOT / "tests").rglob("test_*.py")} - listed)
+
+
+def _timing() -> list[str]:
+    """The files with tests marked so."""
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    return [str(path.relative_to(ROOT / "tests")) for path in files if "pytest.mark.timing" in path.read_text()]
 
 
 def _branches(report: dict[str, object]) -> list[str]:
@@ -87,16 +147,6 @@ def _branches(report: dict[str, object]) -> list[str]:
                 print(f"  {name}: {summary['covered_branches']} of {summary['num_branches']}; not taken {gone}")
         return [f"branch coverage of the pure folders is under {BRANCHES:.0%}"]
     return []
-
-
-def _run(*command: str | Path, within: float = 600) -> bool:
-    """Run a command in the checkout; whether it ended well within so many seconds."""
-    print("\n$ " + " ".join(Path(command[0]).name if i == 0 else str(part) for i, part in enumerate(command)), flush=True)
-    try:
-        return subprocess.run([str(part) for part in command], cwd=ROOT, check=False, timeout=within).returncode == 0
-    except subprocess.TimeoutExpired:
-        print(f"did not end within {within:.0f} s", flush=True)
-        return False
 
 
 if __name__ == "__main__":

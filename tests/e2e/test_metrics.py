@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -15,14 +16,15 @@ from tests.tools import requires
 Key = tuple[tuple[str, str], ...]
 
 
+@pytest.fixture(scope="module")
 def families(journey: Journey) -> list[Metric]:
     return list(text_string_to_metric_families(journey.file("metrics.prom")))
 
 
-def values(journey: Journey, name: str, without: tuple[str, ...] = ()) -> Counter[Key]:
+def values(families: list[Metric], name: str, without: tuple[str, ...] = ()) -> Counter[Key]:
     """Sums of a counter's samples by their labels, those in `without` left out."""
     found: Counter[Key] = Counter()
-    for family in families(journey):
+    for family in families:
         for sample in family.samples:
             if sample.name == PREFIX + name:
                 found[tuple(sorted((k, v) for k, v in sample.labels.items() if k not in without))] += int(sample.value)
@@ -33,9 +35,9 @@ def test_promtool_has_nothing_to_say(journey: Journey) -> None:
     assert prometheus.check_metrics(journey.file("metrics.prom")) == []
 
 
-def test_no_label_beyond_the_contract_and_no_id_in_any(journey: Journey) -> None:
+def test_no_label_beyond_the_contract_and_no_id_in_any(journey: Journey, families: list[Metric]) -> None:
     run = journey.ran.verdict["runs"][0]
-    for family in families(journey):
+    for family in families:
         assert family.name.startswith(PREFIX), family.name
         for sample in family.samples:
             inner = {"le"} if family.type == "histogram" else set()
@@ -45,14 +47,14 @@ def test_no_label_beyond_the_contract_and_no_id_in_any(journey: Journey) -> None
             assert sample.value == sample.value, f"{sample} is not a number"
 
 
-def test_attempts_are_the_sum_of_their_outcomes(journey: Journey) -> None:
-    attempts = values(journey, "attempts_total")
-    assert attempts == values(journey, "outcomes_total", without=("outcome", "tainted")) and sum(attempts.values()) == 6
+def test_attempts_are_the_sum_of_their_outcomes(journey: Journey, families: list[Metric]) -> None:
+    attempts = values(families, "attempts_total")
+    assert attempts == values(families, "outcomes_total", without=("outcome", "tainted")) and sum(attempts.values()) == 6
     by_protocol = Counter({dict(key)["protocol"]: count for key, count in attempts.items()})
     assert by_protocol == {"whip": 1, "whep": 3, "hls": 2}
     assert journey.ran.verdict["runs"][0]["attempts"]["total"] == 6
-    assert sum(values(journey, "runs_total").values()) == 1
-    failures = values(journey, "failures_total")
+    assert sum(values(families, "runs_total").values()) == 1
+    failures = values(families, "failures_total")
     assert len(failures) > 500 and sum(failures.values()) == 0, "failures that did not happen exist at 0"
 
 

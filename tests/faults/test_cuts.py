@@ -11,6 +11,7 @@ from tests.faults.lanes import Result, run_rows
 from tests.faults.platform import HERE, Platform, Ran
 from tests.faults.rows import Row
 
+pytestmark = pytest.mark.timing
 SWITCH = '{http: "POST ${env.SANDBOX_ADMIN_URL}/admin/%s", as: admin, json: {%s}}'
 KINDS = {
     "flap": "{of: viewers, kind: flap, for: 2s}",
@@ -57,7 +58,6 @@ def back(ran: Ran, protocol: str) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.timing
 @pytest.mark.parametrize("kind", ["flap", "rebind"])
 def test_viewers_cut_off_come_back_as_new_sessions_and_the_buffered_one_as_a_player(kind: str, runs: dict[str, Result]) -> None:
     ran = run(runs, kind)
@@ -73,14 +73,12 @@ def test_viewers_cut_off_come_back_as_new_sessions_and_the_buffered_one_as_a_pla
     assert ("outage_seconds" in hls) == (hls["outcome"] == "resumed")
 
 
-@pytest.mark.timing
 def test_a_flap_shorter_than_the_stall_timer_is_resumed_by_the_same_session(runs: dict[str, Result]) -> None:
     for cut in back(run(runs, "short flap"), "whep"):
         assert (cut["outcome"], cut["attempts"]) == ("resumed", 0)
         assert 0.6 <= cut["outage_seconds"] < 2
 
 
-@pytest.mark.timing
 def test_a_publisher_that_drops_takes_its_viewers_along_and_all_return(runs: dict[str, Result]) -> None:
     ran = run(runs, "drop")
     (publisher,) = back(ran, "whip")
@@ -89,7 +87,6 @@ def test_a_publisher_that_drops_takes_its_viewers_along_and_all_return(runs: dic
     assert len(back(ran, "whep")) == 2
 
 
-@pytest.mark.timing
 @pytest.mark.parametrize("kind", ["restart", "token_expiry"])
 def test_the_platforms_own_switch_gives_an_outage_and_no_reconnect(kind: str, runs: dict[str, Result]) -> None:
     ran = run(runs, kind)

@@ -23,6 +23,7 @@ from tests.faults.lanes import Result, run_rows
 from tests.faults.platform import Platform
 from tests.faults.rows import JOURNEY, ROWS, Row, Watch
 
+pytestmark = pytest.mark.timing
 Table = list[tuple[str, ...]]
 
 
@@ -68,7 +69,6 @@ def results(
         return run_rows(asked, platforms, tmp_path_factory.mktemp("rows"), {"STRANGE_FLV": url})
 
 
-@pytest.mark.timing
 @pytest.mark.timeout(420)  # the first of them has the time of all
 @pytest.mark.parametrize("row", ROWS, ids=str)
 def test_a_planted_fault_is_named(row: Row, results: dict[str, Result], table: Table) -> None:

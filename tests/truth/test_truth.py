@@ -10,6 +10,7 @@ import pytest
 from tests.truth.cells import LOSS, RATE, table, under_both
 
 
+@pytest.mark.timing
 def test_an_impairment_planted_in_link_and_in_the_kernel_is_reported_alike():
     measured = under_both(6)
     print(table("5 % loss for WHEP, 500 kbit/s for HLS", measured))
