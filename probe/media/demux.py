@@ -2,7 +2,8 @@
 
 FFmpeg is handed bytes, one segment at a time, with the format named by us and every protocol forbidden: a segment can
 neither pick a demuxer nor make it open anything. Times are the stream's own: fMP4 carries them in tfdt, the 33 bits of
-MPEG-TS are unwrapped across segments here. Not attempted: packed audio, WebVTT, encryption.
+MPEG-TS are unwrapped across segments here. What fMP4 holds its init section says: FFmpeg is kept from decoding the beginning of
+each piece to find out, which cost more than everything else it did. Not attempted: packed audio, WebVTT, encryption.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ _TS_PACKET = 188
 _WRAP = 1 << 33
 _BOXES = frozenset({b"ftyp", b"styp", b"moov", b"moof", b"sidx", b"emsg", b"prft", b"free", b"skip", b"uuid", b"mdat"})
 _TO_ANNEXB = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
+_SAID = {"codec_whitelist": "none", "probesize": "32"}
 _NOTHING_OPENS = {"protocol_whitelist": "none", "enable_drefs": "0", "use_absolute_path": "0"}
 
 
@@ -43,7 +45,7 @@ class Demuxer:
         if segment[:1] == b"\x47" and len(segment) >= _TS_PACKET and segment[_TS_PACKET : _TS_PACKET + 1] in (b"\x47", b""):
             return self._demux(segment, "mpegts", {"correct_ts_overflow": "0"})
         if segment[4:8] in _BOXES:
-            return self._demux(self._init + segment, "mp4", {})
+            return self._demux(self._init + segment, "mp4", _SAID)
         raise Failure(Phase.SEGMENT, "malformed", f"neither MPEG-TS nor fMP4: begins {beginning(segment)}")
 
     async def feed_async(self, init: bytes | None, segment: bytes) -> list[EncodedPacket]:
