@@ -128,7 +128,7 @@ _ALL = (
     _counter(
         "watched_seconds_total",
         MEDIA,
-        "Time sessions were watched by a probe that was well: the denominator of frozen time.",
+        "Time watched by a probe that was well, whether the picture moved or stood: the denominator of frozen time.",
         "seconds",
     ),
     _counter("rebuffers_total", MEDIA, "Times a buffered player ran dry."),

@@ -8,6 +8,10 @@ timer, ends an outage or counts as shown. A picture repeated for a minute is dec
 
 Loss is judged against the rendition's own frame rate: a ladder that halves it steps the sequence by two and loses nothing. At
 a switch the rate is learnt anew, and the step across it is judged by the slower of the two.
+
+Media seconds are the seconds of the stream that came. Its own clock tells them: a step of it that would be a freeze by the
+W3C's rule is a hole, and counts as one ordinary step. A picture or two missing within 150 ms are no hole: no clock tells them
+from pictures that are shown for longer.
 """
 
 from __future__ import annotations
@@ -78,6 +82,8 @@ class Playback:
         self._skews: list[float] = []
         self._media_seconds = 0.0
         self._media_time: float | None = None
+        self._media_steps: deque[float] = deque(maxlen=30)
+        self._media_step = 0.0  # the last one that was no hole
         self._rendition = ""
         self._mixed = False  # pictures of several renditions in this window
         self._size = 0, 0
@@ -114,6 +120,7 @@ class Playback:
         """A new transport begins: media time starts anew; neither loss nor the freeze rule counts the gap it made."""
         self._media_time = self._video_place = None
         self._gaps.clear()
+        self._media_steps.clear()
         self._resync = True
 
     def standing(self, now: int) -> int | None:
@@ -160,7 +167,7 @@ class Playback:
         self._size = record.width, record.height
         if record.media_time is not None:
             if self._media_time is not None and 0 < (step := record.media_time - self._media_time) < 1:
-                self._media_seconds += step
+                self._media_seconds += self._came(step)
             self._media_time = record.media_time
         sight = self._look(record)
         self.tally[sight] += 1
@@ -173,6 +180,15 @@ class Playback:
             case _:
                 self._counts[sight.value] += 1
         return []
+
+    def _came(self, step: float) -> float:
+        """How much of a step of the stream's clock is media that came."""
+        steps = self._media_steps
+        average = sum(steps) / len(steps) if steps else step
+        steps.append(step)
+        if len(steps) <= 2 or step < max(3 * average, average + 0.15):
+            self._media_step = step
+        return self._media_step
 
     def _look(self, record: FrameRecord) -> Sight:
         if self._expected.verify == "moving":

@@ -295,6 +295,26 @@ def test_sound_that_came_late_beside_the_right_time_is_not_out_of_step() -> None
     assert window.skews == pytest.approx((0.0, 0.030, 0.060, 0.060), abs=0.001)
 
 
+@pytest.mark.parametrize(("hole_ms", "counted"), [(100, 100), (500, 33.3), (990, 33.3), (1500, 0)])
+def test_a_hole_in_the_streams_own_time_is_no_media_that_came(hole_ms: float, counted: float) -> None:
+    machine = playback()
+    at = steady(machine, 31)
+    steady(machine, 31, from_ms=at - 33.3 + hole_ms, start=31)
+    window = machine.tick(5 * NS)
+    assert window is not None
+    assert window.media_seconds == pytest.approx((60 * 33.3 + counted) / 1000, abs=0.001)
+
+
+def test_a_rendition_of_a_third_of_the_pictures_is_no_row_of_holes() -> None:
+    machine = playback()
+    at = steady(machine, 60)
+    for n in range(30):
+        machine.on_record(frame(at + 100 * n, 60 + 3 * n))
+    window = machine.tick(6 * NS)
+    assert window is not None
+    assert window.media_seconds == pytest.approx((59 * 33.3 + 33.3 + 29 * 100) / 1000, abs=0.1)
+
+
 def test_media_seconds_add_up_from_the_streams_own_time() -> None:
     machine = playback()
     steady(machine, 31)
