@@ -19,7 +19,7 @@ from probe.errors import ConfigError, Located
 from probe.export import exposition, otlp
 from probe.export.console import plain_lines, summary, verdict_line
 from probe.export.junit import junit_xml
-from probe.export.prometheus import MetricsSink, ObjectiveOutcome
+from probe.export.prometheus import OBJECTIVES, MetricsSink
 from probe.export.records import RecordSink
 from probe.export.report import report_html
 from probe.export.results import Evaluation
@@ -33,7 +33,6 @@ from probe.plan import Plan
 
 _log = logging.getLogger("probe")
 FILES = ("verdict.json", "junit.xml", "report.html", "metrics.prom", "metrics.openmetrics", "trace.json")
-_OBJECTIVES: dict[str, ObjectiveOutcome] = {"good": "good", "bad": "bad", "none": "inconclusive"}
 
 
 @dataclass(slots=True)
@@ -81,8 +80,7 @@ class Outputs:
         """What metrics can only know once a run is judged."""
         self.metrics.count_result(result, judgement.result)
         for run in judgement.objectives:
-            outcome: ObjectiveOutcome = _OBJECTIVES[run.outcome]
-            self.metrics.count_objective(result.began, run.slo, outcome, run.protocol)
+            self.metrics.count_objective(result.began, run.slo, OBJECTIVES[run.outcome], run.protocol)
 
     async def write(self, evaluation: Evaluation, platform_spans: Sequence[Mapping[str, Any]]) -> list[str]:
         """Every file; one that cannot be written is told, returned, and does not keep the others from being written."""

@@ -61,6 +61,7 @@ MAX_OPEN = 10_000
 _SAMPLES = 64  # looks at the probe's health that are remembered: half a minute, longer than a freeze that ends
 
 ObjectiveOutcome = Literal["good", "bad", "inconclusive"]
+OBJECTIVES: dict[str, ObjectiveOutcome] = {"good": "good", "bad": "bad", "none": "inconclusive"}  # the judge's word → ours
 Labels = dict[str, str]
 
 
@@ -121,7 +122,7 @@ class MetricsSink:
 
     def count_result(self, result: RunResult, verdict: Verdict) -> None:
         """All of a run that is known only once it is folded and judged. Call it once a run."""
-        run = _run_labels(result.began)
+        run = run_labels(result.began)
         trace = result.began.trace_id
         for session in result.sessions:
             self._count_session(run, session, trace)
@@ -133,9 +134,13 @@ class MetricsSink:
                 self._to.observe("available_seconds", {**run, "protocol": protocol, "ingest": ingest}, took / NS, trace)
         self._to.add("runs_total", {**run, "verdict": verdict.value}, trace=trace)
 
+    def count_unjudged(self, plan: Plan) -> None:
+        """A run of which nothing came that could be judged."""
+        self._to.add("runs_total", {**run_labels(plan), "verdict": Verdict.INCONCLUSIVE.value})
+
     def count_objective(self, began: RunBegan, slo: str, outcome: ObjectiveOutcome, protocol: str = "") -> None:
         """One run judged against one objective; `protocol` empty where the objective is the whole run's."""
-        labels = {**_run_labels(began), "protocol": protocol, "slo": slo, "outcome": outcome}
+        labels = {**run_labels(began), "protocol": protocol, "slo": slo, "outcome": outcome}
         self._to.add("objective_runs_total", labels, trace=began.trace_id)
 
     # -- live
@@ -144,7 +149,7 @@ class MetricsSink:
         match fact:
             case RunBegan():
                 self._bounded(self._runs)
-                self._runs[fact.run] = _Run(_run_labels(fact), fact.trace_id)
+                self._runs[fact.run] = _Run(run_labels(fact), fact.trace_id)
             case RunEnded():
                 if run := self._runs.pop(fact.run, None):
                     self._settle(run, fact.at)
@@ -343,7 +348,7 @@ class MetricsSink:
             self._to.add("taints_total", {**run, "taint": taint})
 
 
-def _run_labels(began: RunBegan) -> Labels:
+def run_labels(began: RunBegan | Plan) -> Labels:
     return {"scenario": began.scenario, "mode": began.mode, "publish_region": began.publish_region, "region": began.region}
 
 

@@ -1,0 +1,95 @@
+"""What a run came to, once all its facts are there: verdict, record, report, spans. CPU only; done in a thread, beside a loop
+that measures its own lag."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from probe.agent.job import Ended
+from probe.export.figures import MEDIA_PURPOSES, wall_of
+from probe.export.report import report_html
+from probe.export.results import Cause, Evaluation, JudgedRun
+from probe.export.spans import Span
+from probe.export.trace import spans_of
+from probe.export.verdict_json import verdict_json
+from probe.judge.fold import fold
+from probe.judge.sums import sums
+from probe.judge.verdict import Judgement, join, judge
+from probe.model.clock import Clock
+from probe.model.observation import Observation, RequestDone, RunBegan
+from probe.model.outcome import Aborted
+from probe.model.verdict import RunResult, Verdict
+from probe.net.redact import Redactor
+from probe.plan import Plan
+from probe.store.records import Request, RunFinished
+from probe.version import VERSION
+
+_MOST_REQUESTS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Concluded:
+    """`notable`: a run whose trace is kept whatever the sampling says."""
+
+    result: RunResult
+    judgement: Judgement
+    record: RunFinished
+    spans: list[Span]
+    notable: bool
+
+
+def conclude(plan: Plan, facts: Sequence[Observation], ended: Ended, clock: Clock, redactor: Redactor) -> Concluded | None:
+    """None where its worker died before it said how it began: there is nothing to judge."""
+    if not any(isinstance(fact, RunBegan) for fact in facts):
+        return None
+    result = fold(facts)
+    now = clock.wall()
+    judgement = judge(result, plan.gates, now, objectives=plan.objectives, owner=plan.owner)
+    verdict, cause = join([judgement], [result])
+    evaluation = Evaluation(
+        kind="run",
+        verdict=verdict,
+        runs=(JudgedRun(result=result, verdict=judgement.result, checks=judgement.checks, matrix=judgement.matrix),),
+        started=result.began.wall_unix_ns,
+        evaluated=now.unix_ns,
+        cause=None if cause is None else Cause(words=cause.words, fields=cause.fields, count=cause.count, of=cause.of),
+        probe_version=VERSION,
+    )
+    redact = redactor.redact
+    attempts = sums(result.sessions)
+    crashed = ended.crashed or ("aborted" if isinstance(result.outcome, Aborted) else "")
+    record = RunFinished(
+        run_id=plan.run_id,
+        state="aborted" if ended.crashed else "ended",
+        verdict=verdict.value,
+        cause=redact(cause.words) if cause is not None else "",
+        ended_ns=now.unix_ns,
+        attempts={**attempts.clean, **{f"{kind}_tainted": count for kind, count in attempts.tainted.items()}},
+        crashed=ended.crashed,
+        verdict_json=verdict_json(evaluation, redact),
+        report_html=report_html(evaluation, redact),
+        requests=tuple(_requests(result)),
+    )
+    notable = verdict is not Verdict.PASS or bool(crashed) or bool(result.taints) or any(s.taints for s in result.sessions)
+    return Concluded(result, judgement, record, spans_of(result, redact), notable)
+
+
+def _requests(result: RunResult) -> list[Request]:
+    """The journey's requests and its sessions' signalling, as they can be asked for by their ids."""
+    asked = [(r, r.session) for r in result.requests]
+    # Segments and playlists nobody looks up by an id.
+    asked += [(r, session.step) for session in result.sessions for r in session.requests if r.purpose not in MEDIA_PURPOSES]
+    return [_request(result, fact, step) for fact, step in asked[:_MOST_REQUESTS] if fact.request_id]
+
+
+def _request(result: RunResult, fact: RequestDone, step: str) -> Request:
+    return Request(
+        request_id=fact.request_id,
+        service=fact.service,
+        step=step,
+        method=fact.method,
+        status=fact.status,
+        span_id=fact.span_id,
+        at_ns=wall_of(result, fact.at - fact.took),
+    )
