@@ -23,6 +23,7 @@ LABELS = frozenset({
     "drill", "runbook",
 })  # fmt: skip
 MAX_COLLAPSIBLE = 20  # edges, renditions: more than these become OTHER
+MAX_SERIES = 50_000  # of one process, a histogram's each counted; new ones beyond are refused, and that is counted
 OTHER = "other"
 
 START_BUCKETS = (0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 10.0, 20.0, 30.0)
@@ -60,7 +61,7 @@ def _counter(name: str, labels: tuple[str, ...], text: str, unit: str = "") -> M
     return Metric(f"{PREFIX}{name}", MetricKind.COUNTER, unit, labels, text)
 
 
-def _gauge(name: str, labels: tuple[str, ...], text: str, unit: str) -> Metric:
+def _gauge(name: str, labels: tuple[str, ...], text: str, unit: str = "") -> Metric:
     return Metric(f"{PREFIX}{name}", MetricKind.GAUGE, unit, labels, text)
 
 
@@ -165,6 +166,31 @@ _ALL = (
     _counter("self_health_samples_total", ("region", "tainted"), "The probe's looks at itself."),
     _counter("self_observations_total", (), "Observations taken in."),
     _counter("self_observations_dropped_total", ("kind",), "Observations a sink could not take, by sink."),
+    _gauge("self_series", ("region",), "Series that exist in this process, a histogram's each counted."),
+    _counter("self_series_refused_total", ("kind",), "What was to be counted in series beyond the limit, by metric."),
+    _gauge("self_agent_info", ("region",), "1: an agent looks at platforms from here."),
+    _gauge("self_start_time_seconds", ("region",), "When this agent began, Unix time.", "seconds"),
+    _counter("self_runs_due_total", ("scenario",), "Runs that the schedule asked for."),
+    _counter("self_runs_missed_total", ("scenario", "kind"), "Runs due that were not begun, by why."),
+    _gauge("self_runs_in_flight", ("scenario",), "Runs under way."),
+    _counter("self_worker_crashes_total", ("kind",), "Workers that ended in the middle of a run, by what ended them."),
+    _gauge("self_workers_ready", ("region",), "Worker processes that are warm and wait."),
+    _gauge("self_reload_success", ("region",), "1: the configuration in force is the one in the file; 0: that was refused."),
+    _gauge("self_reload_time_seconds", ("region",), "When a configuration was last taken, Unix time.", "seconds"),
+    _gauge("self_spool_bytes", ("kind",), "What waits on disk, by what it is.", "bytes"),
+    _gauge("self_spool_items", ("kind",), "Items that wait on disk, by what they are."),
+    _counter(
+        "self_spool_passed_total",
+        ("kind", "outcome"),
+        "Items taken (put), met at the start (recovered) and delivered (done): put + recovered = done + dropped + waiting.",
+    ),
+    _counter("self_spool_dropped_total", ("kind", "class"), "Items that were lost, by why."),
+    _gauge("self_telemetry_up", ("kind",), "1: the collector took the last it was sent; 0: it did not."),
+    _counter("self_telemetry_sent_total", ("kind",), "Spans and data points that the collector took."),
+    _counter("self_telemetry_rejected_total", ("kind",), "Spans and data points that it said it left out of what it took."),
+    _counter("self_traces_total", ("outcome",), "Traces of runs: kept, or left out by sampling."),
+    _gauge("self_store_behind", ("region",), "Records that are not in the database yet."),
+    _counter("self_store_errors_total", ("region",), "Failed attempts to write records into the database."),
 )
 
 METRICS: dict[str, Metric] = {m.name: m for m in _ALL}
