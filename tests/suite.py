@@ -32,7 +32,7 @@ COMPUTING = (
     ("wire",),
     ("export", "judge", "model", "plan", "scenario", "test_layers.py", "test_leftovers.py", "test_readme.py"),
 )
-PAIRS = "e2e/"  # of what is marked `timing`: whole runs, of which two at a time leave the machine room
+PAIRS = ("e2e/", "truth/")  # of what is marked `timing`: whole runs, of which two at a time leave the machine room
 WAITING = ("drivers", "sandbox", "e2e", "media", "hostile", "run")  # the longest; the rest of tests/ is one job more
 NO_TESTS = 5  # pytest's exit code where nothing of a folder is asked for
 

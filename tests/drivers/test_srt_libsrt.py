@@ -126,6 +126,9 @@ async def test_what_ffmpeg_sends_is_seen(tmp_path: Path):
     assert io.facts["audio"] == "aac"
 
 
+TAKEN = 60_000  # bytes: more than 15 pictures; ffmpeg writes 32 KiB at a time
+
+
 async def test_what_we_send_ffmpeg_takes(tmp_path: Path):
     port, target = free_port(socket.SOCK_DGRAM), tmp_path / "taken.ts"
     with srt.ffmpeg_taking(port, target, tmp_path) as child:
@@ -133,7 +136,7 @@ async def test_what_we_send_ffmpeg_takes(tmp_path: Path):
         async with session("127.0.0.1") as io, SrtPublisher().open(publisher(port), io):
             await io.acknowledged()
             await child.says("Press [q]")
-            await asyncio.sleep(0.8)  # media to be judged
+            await wait_until(lambda: target.exists() and target.stat().st_size > TAKEN, 10, "media to be judged")
         await child.exit()
     with av.open(str(target)) as container:
         frames = list(container.decode(video=0))
