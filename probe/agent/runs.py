@@ -67,42 +67,40 @@ class Runs:
         self._clock, self._redactor = clock, redactor
         self.running: Counter[str] = Counter()
 
-    async def run(self, job: Job) -> Concluded | None:
-        """None where the run came to nothing that can be judged. A cancellation ends the run as planned and is raised again
-        once all of it is recorded."""
-        plan = job.plan
+    async def run(self, job: Job, metrics: MetricsSink | None = None) -> Concluded | None:
+        """None where the run came to nothing that can be judged. `metrics`: where it is counted instead. A cancellation ends the
+        run as planned and is raised again once all of it is recorded."""
+        plan, metrics = job.plan, metrics or self._metrics
         self.running[plan.scenario] += 1
         facts: list[Observation] = []
 
         def put(fact: Observation) -> None:
-            self._metrics.put(fact)
+            metrics.put(fact)
             if len(facts) < MOST_FACTS:
                 facts.append(fact)
             else:
-                self._metrics.count_dropped("report")
+                metrics.count_dropped("report")
 
         self._store.put(self._begun(job))
         try:
             try:
                 ended = await self._workers.run(job, put)
             except asyncio.CancelledError:
-                await asyncio.shield(self._over(plan, facts, Ended(outcome=Cancelled())))
+                await asyncio.shield(self._over(plan, facts, Ended(outcome=Cancelled()), metrics))
                 raise
-            return await asyncio.shield(self._over(plan, facts, ended))
+            return await asyncio.shield(self._over(plan, facts, ended, metrics))
         finally:
             self.running[plan.scenario] -= 1
 
-    async def _over(self, plan: Plan, facts: list[Observation], ended: Ended) -> Concluded | None:
+    async def _over(self, plan: Plan, facts: list[Observation], ended: Ended, metrics: MetricsSink) -> Concluded | None:
         about = {"run_id": plan.run_id, "trace_id": trace_id(plan.run_number, plan.trace_low), "region": plan.region}
-        if ended.crashed:
-            _log.error("the probe crashed in this run (%s): its attempts are aborted", ended.crashed, extra=about)
         concluded = await asyncio.to_thread(self._concluded, plan, facts, ended)
         if concluded is None:
-            self._metrics.count_unjudged(plan)
+            metrics.count_unjudged(plan)
             return None
-        self._metrics.count_result(concluded.result, concluded.judgement.result)
+        metrics.count_result(concluded.result, concluded.judgement.result)
         for one in concluded.judgement.objectives:
-            self._metrics.count_objective(concluded.result.began, one.slo, OBJECTIVES[one.outcome], one.protocol)
+            metrics.count_objective(concluded.result.began, one.slo, OBJECTIVES[one.outcome], one.protocol)
         self._tracer.traces(concluded.spans, concluded.notable)
         _log.info("%s: %s %s", plan.scenario, concluded.record.verdict, concluded.record.cause, extra=about)
         return concluded

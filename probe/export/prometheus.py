@@ -101,6 +101,11 @@ class MetricsSink:
         self._edges: set[tuple[str, ...]] = set()  # whose every class exists: at most 21 for each protocol of a run
         self.count_dropped("metrics", 0)
 
+    @property
+    def figures(self) -> Families:
+        """The table itself, for what is no observation."""
+        return self._to
+
     def declare(self, plan: Plan, protocols: Protocols | None = None) -> None:
         """Every series that `plan` can produce exists from now on, at 0. `protocols`: the phases each can fail in."""
         for name, labels in series(plan, protocols or {}):

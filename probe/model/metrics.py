@@ -170,6 +170,8 @@ _ALL = (
     _counter("self_series_refused_total", ("kind",), "What was to be counted in series beyond the limit, by metric."),
     _gauge("self_agent_info", ("region",), "1: an agent looks at platforms from here."),
     _gauge("self_start_time_seconds", ("region",), "When this agent began, Unix time.", "seconds"),
+    _histogram("self_agent_lag_seconds", ("region",), "How late the agent's own loop was.", LAG_BUCKETS),
+    _histogram("self_run_late_seconds", ("scenario",), "How long after its time a scheduled run began.", START_BUCKETS),
     _counter("self_runs_due_total", ("scenario",), "Runs that the schedule asked for."),
     _counter("self_runs_missed_total", ("scenario", "kind"), "Runs due that were not begun, by why."),
     _gauge("self_runs_in_flight", ("scenario",), "Runs under way."),
