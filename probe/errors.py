@@ -40,6 +40,11 @@ class Unsupported(ProbeError):
         super().__init__(f"unsupported: {detail}")
 
 
+class Misconfigured(ProbeError):
+    """The scenario asks for what nobody can do, and only what a step was told shows it. Aborts the attempt: it was never the
+    platform's turn. The message says what to change."""
+
+
 class DriverBug(ProbeError):
     """A driver broke its contract. Aborts the attempt."""
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
 from probe.drivers.base import SessionIO, Spec
-from probe.errors import Failure, Unsupported
+from probe.errors import Failure, Misconfigured, Unsupported
 from probe.model.clock import MS
+from probe.model.srt import latency_misfit, passphrase_misfit
 from probe.model.stage import Phase, Stage
 from probe.model.text import quoted
 from probe.net.datagram import Endpoint
@@ -37,8 +38,8 @@ class Target:
 
     @classmethod
     def of(cls, spec: Spec) -> Target:
-        """Raises Failure(resolve, failed) for what is no SRT address, Unsupported for another mode. A `#` belongs to the query:
-        stream ids begin with it."""
+        """Raises Failure(resolve, failed) for what is no SRT address, Unsupported for another mode, Misconfigured for a
+        passphrase that SRT cannot have. A `#` belongs to the query: stream ids begin with it."""
         address, _, query = spec.url.partition("?")
         values = {}
         for pair in query.split("&"):
@@ -47,17 +48,19 @@ class Target:
         try:
             parts = urlsplit(address)
             host, port = parts.hostname, parts.port
-            latency = int(values["latency"]) * MS if values.get("latency") else LATENCY
         except ValueError as error:
-            raise Failure(Phase.RESOLVE, "failed", "no SRT address, or its latency is no number") from error
+            raise Failure(Phase.RESOLVE, "failed", "no SRT address") from error
         if parts.scheme != "srt" or not host or not port:
             raise Failure(Phase.RESOLVE, "failed", "an SRT address is srt://host:port")
         if values.get("mode", "caller") != "caller":
             raise Unsupported(f"SRT mode {quoted(values['mode'], 20)}")
-        return cls(
-            host, port, spec.streamid or values.get("streamid", ""), spec.passphrase or values.get("passphrase", ""),
-            spec.latency if spec.latency is not None else latency,
-        )  # fmt: skip
+        passphrase = spec.passphrase or values.get("passphrase", "")
+        if passphrase and (misfit := passphrase_misfit(passphrase)):
+            raise Misconfigured(f"the passphrase is {misfit}")
+        if (said := values.get("latency")) and (misfit := latency_misfit(said)):
+            raise Failure(Phase.RESOLVE, "failed", misfit)
+        latency = spec.latency if spec.latency is not None else int(said) * MS if said else LATENCY
+        return cls(host, port, spec.streamid or values.get("streamid", ""), passphrase, latency)
 
 
 class Link:

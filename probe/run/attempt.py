@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from probe.errors import Failure, Unsupported
+from probe.errors import Failure, Misconfigured, Unsupported
 from probe.model.outcome import Aborted, Failed, Outcome
 from probe.model.stage import Phase, Stage
 from probe.wire.playback import Sight
@@ -61,8 +61,8 @@ def of_group(group: BaseExceptionGroup[BaseException]) -> Outcome:
     """What a driver's TaskGroup raised: the first error that is ours names it, a bug is a bug."""
     leaf: BaseException = group
     while isinstance(leaf, BaseExceptionGroup):
-        ours = leaf.subgroup((Failure, Unsupported))
+        ours = leaf.subgroup((Failure, Unsupported, Misconfigured))
         leaf = (ours or leaf).exceptions[0]
     if isinstance(leaf, Failure | Unsupported):
         return leaf.outcome
-    return Aborted(f"{type(leaf).__name__}: {leaf}")
+    return Aborted(str(leaf) if isinstance(leaf, Misconfigured) else f"{type(leaf).__name__}: {leaf}")

@@ -18,7 +18,7 @@ from typing import assert_never
 
 from probe.drivers.base import StepDriver
 from probe.drivers.table import Table
-from probe.errors import Failure, Unsupported
+from probe.errors import Failure, Misconfigured, Unsupported
 from probe.media.prepare import prepared
 from probe.model.clock import NS, Clock
 from probe.model.ids import trace_id
@@ -37,7 +37,7 @@ from probe.run.ledger import Ledger
 from probe.run.leftovers import Leftovers
 from probe.run.sessions import Sessions
 from probe.run.step_io import RunStepIO
-from probe.run.vars import SecretMisplaced, Vars
+from probe.run.vars import Vars
 from probe.version import VERSION
 
 _log = logging.getLogger(__name__)
@@ -266,8 +266,8 @@ class Engine:
         except TimeoutError:
             phase = _SERVICE_PHASE.get(step.service, Phase.ROOM)
             return Failed(phase, "timeout", f"deadline of {(step.deadline or _STEP_DEADLINE) / NS:g} s passed")
-        except SecretMisplaced as misplaced:
-            return Aborted(str(misplaced))
+        except Misconfigured as mistake:
+            return Aborted(str(mistake))
         except Exception as bug:
             _log.exception("step %s broke", step.name)
             return Aborted(f"{type(bug).__name__}: {bug}")

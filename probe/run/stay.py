@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from probe.drivers.base import SessionRow, Spec
-from probe.errors import Failure, ProbeError, Unsupported
+from probe.errors import Failure, Misconfigured, ProbeError, Unsupported
 from probe.link.path import Path
 from probe.media.feed import Feed
 from probe.model.clock import NS
@@ -312,6 +312,8 @@ class Stay:
             over(self._not_started(timer, limit), timer.intent + round(limit * NS))
         except (Failure, Unsupported) as error:
             over(error.outcome)
+        except Misconfigured as mistake:
+            over(Aborted(str(mistake)))
         except BaseExceptionGroup as group:
             over(of_group(group))
         except asyncio.CancelledError:

@@ -17,7 +17,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from probe.errors import ConfigError, DriverBug, Located, ProbeError
+from probe.errors import ConfigError, DriverBug, Located, Misconfigured
+from probe.model.srt import passphrase_misfit
 from probe.net.client import Credential, origin_of
 from probe.net.redact import Redactor
 from probe.net.secret import named, read_secret
@@ -34,7 +35,7 @@ _IN_PATH, _IN_QUERY = "/:@!$&'()*+,;=%", "/:@!$&'()*+,;=%?"
 _DOTS = re.compile(r"(?:^|/)(?:\.|%2e){1,2}(?:/|$)", re.IGNORECASE)
 
 
-class SecretMisplaced(ProbeError):
+class SecretMisplaced(Misconfigured):
     """A step would send a secret where the scenario does not say it goes. Nothing was sent."""
 
 
@@ -57,7 +58,8 @@ class Vars:
         self._tokens = {name for token in plan.accounts.values() for name in _REFERENCE.findall(token)}
 
     def load_secrets(self) -> None:
-        """Read every secret the plan names. Raises ConfigError naming all that are missing."""
+        """Read every secret the plan names. Raises ConfigError naming all that are missing, or that are no SRT passphrase where
+        they are to be one."""
         missing: list[Located] = []
         for name, ref in self._plan.secrets.items():
             try:
@@ -69,6 +71,10 @@ class Vars:
             except OSError as error:
                 what = f"{named(ref.source)} {error.strerror}"
                 missing.append(Located(self._plan.scenario, 0, 0, f"platform.secrets.{name}", what))
+        passphrases = {match[1] for text in _passphrases(self._plan) if (match := _REFERENCE.fullmatch(text))}
+        for name, value in self._secrets.items():
+            if f"secret.{name}" in passphrases and (misfit := passphrase_misfit(value)):
+                missing.append(Located(self._plan.scenario, 0, 0, f"platform.secrets.{name}", f"is {misfit}"))
         if missing:
             raise ConfigError(missing)
 
@@ -217,6 +223,14 @@ def _urls(plan: Plan) -> Iterator[str]:
                 yield from (call.url for call in (step.call,) if call)
             case _:
                 pass
+
+
+def _passphrases(plan: Plan) -> Iterator[str]:
+    """Every passphrase of the plan, as written."""
+    for step in (*plan.journey, *plan.final):
+        for what in (step,) if isinstance(step, PublishStep) else step.views if isinstance(step, ViewStep) else ():
+            if what.protocol == "srt":
+                yield what.access.passphrase
 
 
 def _strings(value: Any) -> Iterator[str]:

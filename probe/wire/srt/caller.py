@@ -22,10 +22,12 @@ from dataclasses import dataclass
 
 from probe.errors import Failure, Unsupported
 from probe.model.clock import MS, NS
+from probe.model.srt import LATENCY as LATENCIES
+from probe.model.srt import passphrase_misfit
 from probe.model.stage import Phase
 from probe.wire.srt import packets as p
 from probe.wire.srt.greeting import Greeting
-from probe.wire.srt.keys import PASSPHRASE, Keys, WrongSecret
+from probe.wire.srt.keys import Keys, WrongSecret
 from probe.wire.srt.packets import Control, Data, Extension, Kind, Malformed
 from probe.wire.srt.receiving import Receiver
 from probe.wire.srt.sending import KEPT, Sender
@@ -92,11 +94,12 @@ class Caller:
         latency: int = LATENCY,
         random: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
-        """Raises Unsupported for what SRT cannot say: a stream id of more than 512 bytes, a passphrase not of 10 to 79."""
+        """`passphrase` and `latency` are of what SRT can say (`model/srt`). Raises Unsupported for a stream id of more than 512
+        bytes."""
         if len(streamid.encode()) > STREAM_ID:
             raise Unsupported(f"an SRT stream id of more than {STREAM_ID} bytes")
-        if passphrase and len(passphrase.encode()) not in PASSPHRASE:
-            raise Unsupported("an SRT passphrase has 10 to 79 characters")
+        if (passphrase and passphrase_misfit(passphrase)) or latency // MS not in LATENCIES:
+            raise ValueError("a passphrase or a latency that SRT cannot say")
         self._began = now
         self._keys = Keys(passphrase) if passphrase else None
         self._receiving_keys: Keys | None = None
@@ -104,7 +107,7 @@ class Caller:
         self._isn = int.from_bytes(random(4), "big") & p.SEQUENCES - 1
         self._peer = 0
         self._greeting = Greeting(
-            socket=self._socket, sequence=self._isn, streamid=streamid, latency_ms=min(0xFFFF, max(0, latency // MS)),
+            socket=self._socket, sequence=self._isn, streamid=streamid, latency_ms=latency // MS,
             keys=self._keys, random=random,
         )  # fmt: skip
         self._hello_at = now

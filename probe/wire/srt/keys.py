@@ -17,7 +17,6 @@ from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap
 
 from probe.wire.srt.packets import Malformed
 
-PASSPHRASE = range(10, 80)  # characters
 EVEN, ODD = 1, 2
 UNSECURED, SECURING, SECURED, NO_SECRET, BAD_SECRET = range(5)  # states that an answer of one word names
 _HEAD = bytes([0x12, 0x20, 0x29])
