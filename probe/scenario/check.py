@@ -221,7 +221,7 @@ def _views(entry: Entry, data: Mapping[str, Any], scope: _Scope) -> Iterator[Fin
     platform = _mapping(data, "platform")
     regions = [_mapping(r, "views") for r in _mapping(platform, "regions").values()]
     for i, view in enumerate(entry.model.view):
-        path = _view_path(entry, i)
+        path = view_path(entry, i)
         if view.over is None and "${item}" in (view.url or "") + view.streamid:
             yield Finding(path, "${item}: of which list? add over")
         if view.over is not None and view.over not in scope.kept:
@@ -249,7 +249,7 @@ def _addresses(entry: Entry) -> Iterator[Finding]:
             yield Finding((*entry.path, "key"), message)
     for i, view in enumerate(entry.model.view if isinstance(entry.model, View) else ()):
         if message := _unfit(view.via, view.url):
-            yield Finding((*_view_path(entry, i), "url"), message)
+            yield Finding((*view_path(entry, i), "url"), message)
 
 
 def _unfit(protocol: str, url: Any, *, publish: bool = False) -> str | None:
@@ -268,12 +268,12 @@ def _size(data: Mapping[str, Any], entries: list[Entry]) -> Iterator[Finding]:
         publishers += isinstance(entry.model, Publish)
         for i, view in enumerate(entry.model.view if isinstance(entry.model, View) else ()):
             views.append(factors(view, declared, publishers))
-            places.append(_view_path(entry, i))
+            places.append(view_path(entry, i))
     if (found := too_many(views, publishers)) is not None:
         yield Finding(places[found[0]], found[1])
 
 
-def _view_path(entry: Entry, index: int) -> Path:
+def view_path(entry: Entry, index: int) -> Path:
     if isinstance(entry.body, dict):
         inner = entry.body.get("view")
         return (*entry.path, "view", index) if isinstance(inner, list) else (*entry.path, "view") if inner else entry.path
@@ -308,12 +308,12 @@ def _order(entry: Entry, entries: list[Entry]) -> Iterator[Finding]:
         for i, view in enumerate(model.view):
             for name in view.of:
                 if name not in publishers:
-                    yield Finding((*_view_path(entry, i), "of"), f"{name!r} is no publish step before" + _meant(name, publishers))
+                    yield Finding((*view_path(entry, i), "of"), f"{name!r} is no publish step before" + _meant(name, publishers))
     if isinstance(model, View) and not published and not unsure:
         for i, view in enumerate(model.view):
             if view.verify == "code":
                 yield Finding(
-                    _view_path(entry, i), "nothing of ours is published by then; publish first, or write verify: moving"
+                    view_path(entry, i), "nothing of ours is published by then; publish first, or write verify: moving"
                 )
 
 

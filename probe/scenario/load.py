@@ -18,6 +18,7 @@ from probe.scenario.devices import PRESET, Device, known_device, resolved
 from probe.scenario.fields import DEFAULT_VOCABULARY, Vocabulary
 from probe.scenario.located import UNSET, M, dotted, read, validated, with_env
 from probe.scenario.schema import DEFAULT_VIEWS, Scenario
+from probe.scenario.srt import srt_findings
 from probe.scenario.steps import MODELS, Wait, shape
 from probe.scenario.text import Document, Path, override, parse
 from probe.scenario.units import describe
@@ -112,7 +113,8 @@ class _Loader:
                 rest[section] = models or [_PLACEHOLDER]
         scenario = self._model(Scenario, rest, (), lambda path: path)
         missing = self._missing(data)
-        for finding in findings(data, entries, self._words, missing):
+        known = self._env if self._secrets else {}
+        for finding in (*findings(data, entries, self._words, missing), *srt_findings(entries, data, known)):
             if UNSET not in finding.message:
                 where = _where(finding.path)
                 self._document.mistake(finding.path, finding.message, where, key=finding.key, offset=finding.offset)

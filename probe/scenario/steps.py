@@ -16,7 +16,9 @@ import jmespath
 from jmespath.exceptions import JMESPathError
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
+from probe.model.clock import MS
 from probe.model.outcome import REASONS
+from probe.model.srt import LATENCY
 from probe.model.stage import Phase
 from probe.scenario.devices import Network, devices, known_device
 from probe.scenario.fields import (
@@ -45,7 +47,14 @@ def _secret_text(value: Any) -> Any:
     return value
 
 
+def _srt_latency(ns: int) -> int:
+    if ns % MS or ns // MS not in LATENCY:
+        raise ValueError(f"SRT tells its latency in whole ms, at most {LATENCY[-1]}; write for example 200ms")
+    return ns
+
+
 SecretText = Annotated[str, BeforeValidator(_secret_text)]
+SrtLatency = Annotated[PositiveDuration, AfterValidator(_srt_latency)]
 LINK_CUTS = frozenset({"flap", "rebind"})  # cuts that we make ourselves, in link/
 
 
@@ -163,7 +172,7 @@ class Publish(StepModel):
     key: str = Field("", description="RTMP stream key, appended to the url's path.", examples=["${secret.stream_key}"])
     streamid: str = Field("", description="SRT streamid.", examples=["publish:${room}"])
     passphrase: SecretText = Field("", description="SRT passphrase.", examples=["${secret.srt_passphrase}"])
-    latency: PositiveDuration | None = Field(None, description="SRT latency; default: 120 ms.", examples=["200ms"])
+    latency: SrtLatency | None = Field(None, description="SRT latency; default: 120 ms.", examples=["200ms"])
     ice: Ice = Field("all", description="Which ICE candidates: all, only relayed ones, only direct ones.", examples=["relay"])
     family: Family = Field("any", description="IP version.", examples=["ipv6"])
 
@@ -219,7 +228,7 @@ class Viewers(Model):
     optional: bool = Field(False, description="Its failure does not fail the run.", examples=[True])
     streamid: str = Field("", description="SRT streamid.", examples=["read:${stream}"])
     passphrase: SecretText = Field("", description="SRT passphrase.", examples=["${secret.srt_passphrase}"])
-    latency: PositiveDuration | None = Field(None, description="SRT latency; default: 120 ms.", examples=["200ms"])
+    latency: SrtLatency | None = Field(None, description="SRT latency; default: 120 ms.", examples=["200ms"])
     ice: Ice = Field("all", description="Which ICE candidates: all, only relayed ones, only direct ones.", examples=["relay"])
     family: Family = Field("any", description="IP version.", examples=["ipv6"])
     edges: Literal["any", "each"] = Field(
