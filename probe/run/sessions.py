@@ -14,7 +14,7 @@ from probe.link.path import Path
 from probe.media.feed import Feed
 from probe.model.clock import NS
 from probe.model.ids import uuid7
-from probe.model.observation import Available, RequestDone, Role, SessionBegan
+from probe.model.observation import RequestDone, Role, SessionBegan
 from probe.model.outcome import Done, Skipped
 from probe.model.stage import Phase, Stage, StageTimer
 from probe.net.client import Client, Credential
@@ -25,14 +25,13 @@ from probe.run.broadcasts import Broadcasts, Ordinals
 from probe.run.context import Context
 from probe.run.edges import ANY, Pin, each
 from probe.run.health import on_this_machine
+from probe.run.scouts import Scouts
 from probe.run.stay import Stay
 from probe.run.vars import Vars
 from probe.run.watch import PublisherWatch, ViewerWatch, Watch
 from probe.wire.playback import Expected, Playback
 
-_SCOUT_PAUSE = 0.25
 _LOOPBACK = "127.0.0.1"
-_AVAILABLE_WITHIN = NS  # how closely "could start" must be known to be told: between the last look that said no and the first yes
 
 
 @dataclass(slots=True)
@@ -47,8 +46,11 @@ class Sessions:
     refresh: Callable[[str | None, Credential | None], Awaitable[None]]  # renews the credential an account has, if still this one
     stays: list[Stay] = field(default_factory=list)
     _on_air: Broadcasts = field(default_factory=Broadcasts)
-    _available: set[tuple[str, str]] = field(default_factory=set)  # (publish step, protocol) told, or no longer to be
+    _scouts: Scouts = field(init=False)
     _paths: list[Path] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._scouts = Scouts(self.ctx, self.group, self._on_air, self._row, self._look)
 
     def publishers(self) -> list[Stay]:
         return [stay for stay in self.stays if stay.began.role is Role.PUBLISHER]
@@ -100,6 +102,7 @@ class Sessions:
         await stay.started.wait()
         if isinstance(stay.outcome, Done):
             broadcast.started_at = self.ctx.clock.now()
+            self._scouts.begin()
         return stay
 
     async def view(self, step: ViewStep) -> list[Stay]:
@@ -108,7 +111,7 @@ class Sessions:
         try:
             async with asyncio.TaskGroup() as scouts:
                 for view in step.views:
-                    scouts.create_task(self._scout(view))
+                    scouts.create_task(self._scouts.wait(view))
         except ExceptionGroup as several:  # a secret that does not belong there, and says so
             raise several.exceptions[0] from None
         stays: list[Stay] = []
@@ -164,6 +167,7 @@ class Sessions:
 
     async def end(self) -> None:
         """The planned end of every session: viewers first, as people leave before the broadcaster does."""
+        self._scouts.close()
         for group in (self.viewers(), self.publishers()):
             for stay in group:
                 stay.end()
@@ -171,6 +175,7 @@ class Sessions:
                 await stay.done.wait()
 
     async def close(self) -> None:
+        self._scouts.close()
         for path in self._paths:
             await path.close()
 
@@ -216,36 +221,13 @@ class Sessions:
         self._paths.append(path)
         return path
 
-    async def _scout(self, view: ViewSpec) -> None:
-        """Wait until a first viewer of this protocol could start, and say how long that took; a viewer in mid-stream is not
-        to be charged for a playlist that did not exist yet. If it never comes, the viewers will say so themselves. Where nobody
-        looked until it had long been there, since when is not known and not told. A look at a playlist is a moment; at a
-        continuous stream it is a wait, which sees the first picture come however long that takes."""
+    async def _look(self, view: ViewSpec) -> bool:
+        """One look for whether a first viewer of `view` could start."""
         row = self._row(Role.VIEWER, view.protocol)
-        broadcast = next(iter(self._on_air.started(view)), None) if view.verify == "code" else None
-        if row.scout is None or view.join == "at_go_live" or broadcast is None or broadcast.started_at is None:
-            return
-        if (key := (broadcast.step.name, view.protocol)) in self._available:
-            return
-        self._available.add(key)
-        published_at = broadcast.started_at
+        assert row.scout is not None
         spec = self._spec(row, view, "", self._each(view)[0])
         io = AttemptIO(self.ctx.clock, self._quiet(), StageTimer(0), Feed(self.ctx.clock), None, {}, self.ctx.emit, "")
-        deadline = self.ctx.clock.now() + (view.start or row.start)
-        not_yet = published_at
-        while (looked := self.ctx.clock.now()) < deadline:
-            try:
-                async with asyncio.timeout((deadline - looked) / NS):
-                    there = await row.scout(spec, io)
-                if there:
-                    now = self.ctx.clock.now()
-                    if (now if row.buffered else looked) - not_yet <= _AVAILABLE_WITHIN:
-                        self.ctx.emit(Available(protocol=view.protocol, took=now - published_at, ingest=broadcast.step.protocol))
-                    return
-            except (Failure, TimeoutError):
-                pass  # not yet: what it is worth is told by the viewers
-            not_yet = looked if row.buffered else self.ctx.clock.now()
-            await asyncio.sleep(_SCOUT_PAUSE)
+        return bool(await row.scout(spec, io))
 
     def _row(self, role: Role, protocol: str) -> SessionRow:
         try:

@@ -60,7 +60,7 @@ from probe.plan import (
     WebsocketStep,
 )
 from probe.run import engine as module
-from probe.run import leftovers, sessions
+from probe.run import leftovers, scouts
 from probe.run.engine import Engine
 from tests.tools import wait_until
 
@@ -178,6 +178,7 @@ class World:
     facts: list[Observation] = field(default_factory=list)
     steps: dict[str, StepDriver] = field(default_factory=dict)
     scout: Callable[[Spec, SessionIO], Any] | None = None
+    late: bool = False
 
     def __post_init__(self) -> None:
         self.publisher, self.viewer = Actor(self.air, Role.PUBLISHER), Actor(self.air, Role.VIEWER)
@@ -620,7 +621,7 @@ async def test_availability_is_told_where_somebody_looked_in_time(world: World) 
 
 async def test_a_wait_for_the_first_picture_of_a_stream_tells_its_length(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only what came within a second was once told of RTMP and FLV, and a slow platform's availability was nobody's figure."""
-    monkeypatch.setattr(sessions, "_AVAILABLE_WITHIN", NS // 4)
+    monkeypatch.setattr(scouts, "_WITHIN", NS // 4)
 
     async def scout(spec: Spec, io: SessionIO) -> bool:
         await asyncio.sleep(0.5)
@@ -643,13 +644,94 @@ async def test_a_look_for_what_is_not_there_yet_is_no_request_of_a_viewer_to_an_
     assert asked and not [request.purpose for request in asked if request.purpose in MEDIA]
 
 
-async def test_availability_is_not_told_where_nobody_looked_until_long_after(world: World) -> None:
+async def test_of_several_broadcasts_the_first_is_not_charged_with_the_start_of_the_next(world: World) -> None:
+    async def second_is_slow(io: SessionIO, attempt: int) -> None:
+        if attempt:
+            await asyncio.sleep(0.8)
+
+    async def scout(spec: Spec, io: SessionIO) -> bool:
+        return True
+
+    world.scout, world.publisher.enter = scout, second_is_slow
+    first, second = replace(PUBLISH, name="first"), replace(PUBLISH, name="second")
+    await world.engine(first, second, view(1, of=("first",)), replace(view(1, of=("second",)), name="other")).run()
+    found = world.all(Available)
+    assert len(found) == 2
+    assert all(fact.took < NS // 4 for fact in found), "it was once told as .8 s and more"
+
+
+async def test_availability_is_looked_for_while_the_journey_does_something_else(world: World) -> None:
     async def scout(spec: Spec, io: SessionIO) -> bool:
         return True
 
     world.scout = scout
-    await world.engine(PUBLISH, WaitStep(name="wait", duration=NS + NS // 5), view()).run()
+    await world.engine(PUBLISH, WaitStep(name="wait", duration=NS), view()).run()
+    (available,) = world.all(Available)
+    assert available.took < NS // 4
+
+
+async def test_availability_is_not_told_where_nobody_could_look_until_long_after(world: World) -> None:
+    async def scout(spec: Spec, io: SessionIO) -> bool:
+        return True
+
+    world.scout = scout
+    kept = http("list", "GET /rooms", keep={"late": "id"})
+    await world.engine(PUBLISH, WaitStep(name="wait", duration=NS // 2), kept, view(url="/r/${late}")).run()
     assert world.all(Available) == []
+    assert world.viewer.entered == 1
+
+
+async def test_a_look_that_gave_up_before_anybody_viewed_is_made_again_for_them(world: World) -> None:
+    looked = 0
+
+    async def scout(spec: Spec, io: SessionIO) -> bool:
+        nonlocal looked
+        looked += 1
+        return world.late
+
+    world.scout = scout
+
+    class Opens:
+        async def run(self, step: Step, io: StepIO) -> Outcome:
+            await asyncio.sleep(0.6)
+            world.late = True
+            return Done()
+
+    world.steps["fake"] = Opens()
+    await world.engine(PUBLISH, fake("opens"), view(1, start=NS // 4)).run()
+    assert world.all(Available) == []
+    assert looked >= 2
+    assert world.viewer.entered == 1
+
+
+async def test_a_bug_in_a_look_breaks_the_view_and_nothing_else(world: World) -> None:
+    async def scout(spec: Spec, io: SessionIO) -> bool:
+        raise ZeroDivisionError("a bug")
+
+    world.scout = scout
+    await world.engine(PUBLISH, fake("between"), view()).run()
+    outcomes = world.outcomes()
+    assert outcomes["between"] == Done()
+    assert isinstance(outcomes["view"], Aborted) and "a bug" in outcomes["view"].detail
+
+
+async def test_a_run_that_ends_early_leaves_no_look_behind(world: World) -> None:
+    asked = asyncio.Event()
+
+    async def scout(spec: Spec, io: SessionIO) -> bool:
+        asked.set()
+        await asyncio.Event().wait()
+        return False
+
+    class Fails:
+        async def run(self, step: Step, io: StepIO) -> Outcome:
+            await asked.wait()
+            return Failed(Phase.ROOM, "http_503")
+
+    world.scout, world.steps["fake"] = scout, Fails()
+    async with asyncio.timeout(5):
+        await world.engine(PUBLISH, fake("fails"), view()).run()
+    assert world.viewer.entered == 0
 
 
 # -- cuts
