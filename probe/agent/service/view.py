@@ -1,0 +1,91 @@
+"""What the HTTP service sees of the agent, and nothing more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry
+
+from probe.store.reader import Records
+
+
+class Refusal(Enum):
+    """Why a probe was not made; the value is its HTTP status."""
+
+    UNKNOWN_SCENARIO = 404
+    TARGET_NOT_LISTED = 403
+    LONGER_THAN_THE_SCRAPE = 422
+    BUSY = 503
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A probe that was not made, and why, in words with the remedy."""
+
+    why: Refusal
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """A probe that was made. `success` None: inconclusive. `registry` holds the metrics of this run alone; `duration` seconds."""
+
+    run_id: str
+    verdict: str
+    success: bool | None
+    cause: str
+    duration: float
+    registry: CollectorRegistry
+
+
+@dataclass(frozen=True, slots=True)
+class GateState:
+    """A gate in one region: what its rule last said. `since` and `evaluated` are Unix ns; `value` None: nothing to judge by."""
+
+    name: str
+    region: str
+    scenario: str
+    result: str  # pass, warn, fail, inconclusive
+    value: float | None
+    since: int
+    evaluated: int
+    reason: str
+    owner: str
+    action: str
+
+
+class View(Protocol):
+    """The agent, as its HTTP service needs it. All but the coroutines answer at once."""
+
+    @property
+    def registry(self) -> CollectorRegistry: ...
+
+    @property
+    def records(self) -> Records: ...
+
+    def about(self) -> Mapping[str, str]:
+        """Its name, region and version."""
+        ...
+
+    def not_ready(self) -> Sequence[str]:
+        """Why it is not ready, in words; nothing where it is."""
+        ...
+
+    def not_alive(self) -> str:
+        """Why it should be restarted; empty while its loop schedules."""
+        ...
+
+    async def reload(self) -> Sequence[str]:
+        """Take the configuration of the file; why not, where it is refused."""
+        ...
+
+    async def probe(self, scenario: str, target: str, within: float | None) -> Probed | Refused:
+        """Run a scenario of the configuration once, now, against `target` (empty: its own), in at most `within` seconds."""
+        ...
+
+    def gates(self, name: str, region: str) -> Sequence[GateState]:
+        """The gates of that name, in that region or (empty) in all; none: there is no such gate."""
+        ...
