@@ -23,7 +23,7 @@ Redact = Callable[[str], str]
 
 FRAME_KINDS = (
     "decoded", "verified", "lost", "duplicate", "reordered", "corrupt", "broken", "uncoded", "foreign", "stale",
-    "undecodable",
+    "undecodable", "skipped",
 )  # fmt: skip
 MEDIA_PURPOSES = frozenset({"playlist", "init", "segment", "part", "http-flv", "http-ts"})  # media, or what leads to it
 OWN_CUTS = frozenset({"flap", "rebind"})  # what our own link/ inflicts

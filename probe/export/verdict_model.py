@@ -120,6 +120,7 @@ class FramesDoc(_Part):
     foreign: Count
     stale: Count
     undecodable: Count
+    skipped: Annotated[Count, Field(description="jumped over by our own player, to come nearer to live")] = 0
 
 
 class FreezesDoc(_Part):

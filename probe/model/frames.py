@@ -1,7 +1,8 @@
 """What decoder threads post to the loop: compact, frozen records, one per picture or sound mark.
 
 Three instants per picture: `arrived` (its last byte reached this process), `decoded` (its code was read), `shown` (a
-player would show it; for unbuffered protocols that is `decoded`). All monotonic ns of the process's one clock.
+player shows it: for unbuffered protocols that is `decoded`; a buffered player's pictures are decoded some at a time, ahead of
+it, and only `shown` says when a viewer sees them). All monotonic ns of the process's one clock.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class FrameRecord:
     changed: bool  # differs from the picture before it, band excluded
     intact: bool | None = None  # the picture below the band is the programme's, and moves with the code; None: cannot be told
     rendition: str = ""
+    jumped: bool = False  # our own player jumped to this picture: what lies before it was left out by us
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -144,7 +144,8 @@ class RequestDone(Fact):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window(Fact):
-    """One second of a session: counts within it, never cumulative. Latencies in seconds, one per verified frame."""
+    """One second of a session: counts within it, never cumulative. Latencies in seconds, one per verified frame. `skipped`:
+    frames our own player jumped over to come nearer to live, which are no loss of the platform's."""
 
     took: int
     decoded: int = 0
@@ -168,6 +169,7 @@ class Window(Fact):
     width: int = 0  # of the last picture
     height: int = 0
     sounds: int = 0  # sound marks heard
+    skipped: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,11 @@ A frame *progresses* when it is verified and newer than every verified frame bef
 timer, ends an outage or counts as shown. A picture repeated for a minute is decoded every time and progresses once.
 
 Loss is judged against the rendition's own frame rate: a ladder that halves it steps the sequence by two and loses nothing. At
-a switch the rate is learnt anew, and the step across it is judged by the slower of the two.
+a switch the rate is learnt anew, and the step across it is judged by the slower of the two. What our own player jumped over is
+skipped by us and not lost.
+
+End-to-end latency is taken when a picture is shown. Without a buffer that is when it was decoded. A buffered player decodes
+ahead, by as much as suits it, and nobody sees a picture before its instant on the player's clock; decoded late, it is shown then.
 
 Media seconds are the seconds of the stream that came. Its own clock tells them: a step of it that would be a freeze by the
 W3C's rule is a hole, and counts as one ordinary step. A picture or two missing within 150 ms are no hole: no clock tells them
@@ -201,7 +205,7 @@ class Playback:
         expected = self._expected
         if (code.run, code.trace) != (expected.run, expected.trace) or code.publish not in expected.publishes:
             return Sight.FOREIGN
-        latency = record.decoded + self._offset - code.stamp_ms * MS
+        latency = record.shown + self._offset - code.stamp_ms * MS
         if latency > expected.max_age:
             return Sight.STALE
         if record.intact is False:
@@ -214,7 +218,7 @@ class Playback:
             if behind and code.stamp_ms <= newest.stamp_ms:
                 return Sight.REORDERED if delta else Sight.DUPLICATE
             if not behind:
-                self._count_loss(delta, record.rendition)
+                self._count_loss(delta, record.rendition, record.jumped)
         elif newest is not None and code.stamp_ms < newest.stamp_ms:
             return Sight.REORDERED
         self._newest = code
@@ -234,9 +238,12 @@ class Playback:
         else:
             self._latencies.append(latency)
 
-    def _count_loss(self, delta: int, rendition: str) -> None:
+    def _count_loss(self, delta: int, rendition: str, jumped: bool) -> None:
         if self._resync:
             self._resync = False
+            return
+        if jumped:
+            self._counts["skipped"] += max(0, round(delta / (self._step() if self._deltas else 1)) - 1)
             return
         if rendition != self._counted:
             known = len(self._deltas) >= _LEARN
@@ -272,7 +279,7 @@ class Playback:
         before = self.progress
         self.progress = Progress(record.arrived, record.shown)
         if before is None:
-            self._window_began = max(self._window_began, record.decoded)  # seconds of watching are counted from the first picture
+            self._window_began = max(self._window_began, record.shown)  # seconds of watching are counted from the first picture
             return freezes
         gap = record.shown - before.shown
         if gap <= 0:
@@ -309,5 +316,5 @@ class Playback:
 
 _COUNTS = (
     "decoded", "verified", "lost", "duplicate", "reordered", "corrupt", "uncoded", "foreign", "stale", "undecodable", "bytes",
-    "broken", "sounds",
+    "broken", "sounds", "skipped",
 )  # fmt: skip

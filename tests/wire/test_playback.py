@@ -78,6 +78,35 @@ def test_what_is_not_this_broadcast_now_does_not_progress(record: FrameRecord, s
     assert machine.progress is None
 
 
+def test_latency_is_taken_when_a_picture_is_shown_however_early_it_was_decoded() -> None:
+    machine = playback()
+    for n in range(40):  # decoded eight at a time, half a second ahead
+        at = int(n * 33.3 * MS)
+        machine.on_record(frame(n * 33.3, n, age_ms=500, decoded=at - at % (266 * MS) - 500 * MS))
+    window = machine.tick(2 * NS)
+    assert window is not None
+    assert window.latencies == pytest.approx([0.5] * 40, abs=0.0011)
+
+
+def test_what_our_own_player_jumped_over_is_skipped_and_not_lost() -> None:
+    machine = playback()
+    steady(machine, 40)
+    machine.on_record(frame(1400, 100, jumped=True))
+    steady(machine, 20, start=103, from_ms=1433)  # two are missing after it
+    window = machine.tick(3 * NS)
+    assert window is not None
+    assert (window.verified, window.skipped, window.lost) == (61, 60, 2)
+
+
+def test_a_jump_is_counted_by_the_renditions_own_frame_rate() -> None:
+    machine = playback()
+    steady(machine, 40, step=2)
+    machine.on_record(frame(1400, 200, jumped=True))
+    window = machine.tick(3 * NS)
+    assert window is not None
+    assert (window.skipped, window.lost) == (60, 0)
+
+
 def test_the_same_picture_again_is_a_duplicate_and_an_older_one_reordered() -> None:
     machine = playback()
     for at, sequence, age in ((0, 10, 50), (33, 11, 50), (66, 11, 83), (100, 9, 183)):
