@@ -43,7 +43,7 @@ class Cutting:
         self.last = max(self.last, step.shown)
         if self.restored is None or step.arrived <= self.restored or (self.before is not None and step.publish == self.before):
             return None
-        reconnect = step.decoded - self.restored if self.observable else None
+        reconnect = step.shown - self.restored if self.observable else None
         if attempt != self.attempt:
             outcome = CutOutcome.RESTARTED
         elif self._worst >= self.noticeable:

@@ -366,7 +366,7 @@ class Stay:
                 timer.enter(Stage.FIRST_FRAME, record.decoded)
             return False
         if not timer.ended:
-            self._came_up(timer, step.decoded)
+            self._came_up(timer, step.shown)
         first = self._missing.seen(step.shown)
         if self._cut is not None:
             self._resolve(self._cut.on_step(step, self._attempt))

@@ -15,11 +15,10 @@ from probe.wire.playback import Playback, Sight
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step forward. `arrived`: its bytes reached us; `decoded`: it was known to be good; `shown`: it was seen. `publish`:
-    ordinal of the publish session it is of, None where nothing tells."""
+    """One step forward. `arrived`: its bytes reached us; `shown`: it was seen. `publish`: ordinal of the publish session it is
+    of, None where nothing tells."""
 
     arrived: int
-    decoded: int
     shown: int
     publish: int | None = None
 
@@ -53,7 +52,7 @@ class ViewerWatch:
         self._at_progress = dict(self._playback.tally)
         self._undecodable_at_progress = self._playback.undecodable
         publish = record.code.publish if isinstance(record, FrameRecord) and record.code is not None else None
-        return Step(after.arrived, getattr(record, "decoded", after.shown), after.shown, publish), freezes
+        return Step(after.arrived, after.shown, publish), freezes
 
     def interrupted(self) -> None:
         self._playback.interrupted()
@@ -106,7 +105,7 @@ class PublisherWatch:
         if record.last_ack is None or not record.acknowledged or record.last_ack == self.last_ack:
             return None, []
         self.last_ack = record.last_ack
-        return Step(record.last_ack, record.last_ack, record.last_ack), []
+        return Step(record.last_ack, record.last_ack), []
 
     def interrupted(self) -> None:
         self.last_ack = None

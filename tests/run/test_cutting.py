@@ -13,7 +13,7 @@ from probe.run.watch import Step
 
 
 def step(ms: int, arrived: int | None = None) -> Step:
-    return Step((ms if arrived is None else arrived) * MS, ms * MS, ms * MS)
+    return Step((ms if arrived is None else arrived) * MS, ms * MS)
 
 
 def cutting(restored: int | None = 3000, *, observable: bool = True) -> Cutting:
