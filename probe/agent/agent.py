@@ -17,10 +17,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from probe.agent.conclude import Concluded
+from probe.agent.gates import gate_states
 from probe.agent.job import Job
 from probe.agent.loading import Loaded, fingerprint
 from probe.agent.runs import Runs
 from probe.agent.schedule import Entry, Room, Schedule
+from probe.agent.service.view import GateState
 from probe.clock import SystemClock
 from probe.drivers.table import table
 from probe.errors import ConfigError
@@ -58,6 +60,8 @@ class Agent:
         self._news = asyncio.Event()
         self._bandwidth = 0
         self._under_way = 0
+        self.looked = clock.now()  # at the schedule, last
+        self.gates: dict[tuple[str, str], GateState] = {}
         self.refused: tuple[str, ...] = ()  # why the file's configuration is not in force
         self._declare(loaded)
         self._took()
@@ -82,7 +86,7 @@ class Agent:
 
         async def one(name: str) -> None:
             async with slots:
-                concluded = await self._runs.run(self._job(self.loaded, name, 0))
+                concluded = await self._runs.run(self.job(name, 0))
                 if concluded is not None:
                     found.append(concluded)
 
@@ -121,13 +125,14 @@ class Agent:
     # -- the schedule
 
     def _start_due(self, group: asyncio.TaskGroup) -> None:
+        self.looked = self._clock.now()
         budget = self.loaded.config.budget
         room = Room(
             budget.runs - self._under_way, None if budget.bandwidth is None else budget.bandwidth - self._bandwidth
         )  # fmt: skip
         running = [scenario for scenario, count in self._runs.running.items() if count]
         for due in self._schedule.due(self._clock.system(), running, room):
-            job = self._job(self.loaded, due.name, due.slot)
+            job = self.job(due.name, due.slot)
             self._under_way += 1
             self._bandwidth += self.loaded.schedules[due.name].bandwidth
             group.create_task(self._one(job, self.loaded.schedules[due.name].bandwidth), name=f"run {job.plan.run_id}")
@@ -138,7 +143,8 @@ class Agent:
         scenario = {"scenario": job.plan.scenario}
         self._figures.set("self_runs_in_flight", scenario, self._runs.running[job.plan.scenario] + 1)
         try:
-            await self._runs.run(job)
+            if (concluded := await self._runs.run(job)) is not None:
+                self.gates |= gate_states(concluded, job.plan, self.gates, self._clock.system())
         except Exception:
             _log.exception("run %s broke the agent's part of it", job.plan.run_id)
         finally:
@@ -158,8 +164,9 @@ class Agent:
         except TimeoutError:
             pass
 
-    def _job(self, loaded: Loaded, name: str, due: int) -> Job:
-        workers = loaded.config.workers
+    def job(self, name: str, due: int) -> Job:
+        """The next run of a schedule; `due` Unix ns, 0 where nobody planned it."""
+        loaded, workers = self.loaded, self.loaded.config.workers
         return Job(
             plan=loaded.plan(name, self._clock.system(), self._rng),
             schedule=name,
