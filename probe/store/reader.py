@@ -1,0 +1,145 @@
+"""Asking the records from a loop: in a thread with a connection of its own, each question with an end in time.
+
+A question that takes too long is stopped where it runs: SQLite asks a handler every so many steps, PostgreSQL has its own
+limit. No more than a few wait at a time; who comes then is told so at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Self, TypeVar
+
+from sqlalchemy import Connection
+
+from probe.model.clock import MS, NS, Clock
+from probe.store import queries
+from probe.store.database import RETRIED, Database
+from probe.store.errors import StoreError
+from probe.store.records import Event, Request
+from probe.store.rows import Found, RunRow
+
+T = TypeVar("T")
+_SECONDS = 5.0
+_WAITING = 32  # questions at a time
+_STEPS = 20_000  # of SQLite's machine between two looks at the clock, well under a ms
+
+
+class Records:
+    """The records, read only. Every method raises StoreError where they cannot be read, or not in time."""
+
+    def __init__(self, url: str, clock: Clock) -> None:
+        self._database = Database(url)
+        self._clock = clock
+        self._asking = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store-read")
+        self._connection: Connection | None = None
+        self._waiting = 0
+
+    @classmethod
+    @asynccontextmanager
+    async def reading(cls, url: str, clock: Clock) -> AsyncIterator[Self]:
+        """The records at `url`, which nothing here changes. Raises StoreRefused where that is no store."""
+        records = cls(url, clock)
+        try:
+            yield records
+        finally:
+            await records._end_reading()
+
+    async def runs(
+        self, limit: int = 50, before: str = "", *, scenario: str = "", region: str = "", verdict: str = ""
+    ) -> list[RunRow]:
+        """Newest first; `before` is the id of the last run of the page before; an empty filter lets all through."""
+        filters = {"scenario": scenario, "region": region, "verdict": verdict}
+        given = {column: value for column, value in filters.items() if value}
+        return await self._ask(lambda c: queries.select_runs(c, limit, before, given))
+
+    async def run(self, run_id: str) -> RunRow | None:
+        return await self._ask(lambda c: queries.select_run(c, run_id))
+
+    async def report(self, run_id: str) -> str | None:
+        """Its report.html; None where there is none, or retention took it."""
+        return await self._ask(lambda c: queries.select_big(c, run_id, "report_html"))
+
+    async def verdict(self, run_id: str) -> str | None:
+        """Its verdict.json; None where there is none, or retention took it."""
+        return await self._ask(lambda c: queries.select_big(c, run_id, "verdict_json"))
+
+    async def requests(self, run_id: str) -> list[Request]:
+        """The journey's requests of a run, in the order they were asked."""
+        return await self._ask(lambda c: queries.select_requests(c, run_id))
+
+    async def trace(self, request_id: str, limit: int = 20) -> list[Found]:
+        """The requests of that id, each with its run; several where an answer sent us on."""
+        return await self._ask(lambda c: queries.select_trace(c, request_id, limit))
+
+    async def events(self, kind: str = "", limit: int = 100) -> list[Event]:
+        """Newest first, of one kind or of all."""
+        return await self._ask(lambda c: queries.select_events(c, kind, limit))
+
+    async def sums(self, since: int = 0) -> Mapping[str, int]:
+        """Attempts by outcome of the runs begun at Unix ns `since` or later, and how many runs there were by state."""
+        return await self._ask(lambda c: queries.select_sums(c, since))
+
+    async def _ask(self, question: Callable[[Connection], T]) -> T:
+        if self._waiting >= _WAITING:
+            raise StoreError(f"{self._database.name}: {_WAITING} questions wait for an answer already")
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(_SECONDS):
+                return await asyncio.get_running_loop().run_in_executor(self._asking, functools.partial(self._answer, question))
+        except TimeoutError:
+            raise StoreError(f"{self._database.name}: no answer within {_SECONDS:g} s") from None
+        finally:
+            self._waiting -= 1
+
+    def _answer(self, question: Callable[[Connection], T]) -> T:
+        """In the thread."""
+        ends = self._clock.now() + int(_SECONDS * NS)
+        try:
+            connection = self._same()
+            with connection.begin():
+                self._until(connection, ends)
+                return question(connection)
+        except RETRIED as error:
+            self._close()
+            if self._clock.now() >= ends:
+                raise StoreError(f"{self._database.name}: no answer within {_SECONDS:g} s") from None
+            raise self._database.error(error) from None
+        except BaseException:
+            self._close()
+            raise
+
+    def _same(self) -> Connection:
+        """The connection there is, or a new one where the file is another by now."""
+        if self._connection is not None:
+            try:
+                self._database.require_same(self._connection)
+            except StoreError:
+                self._close()
+        if self._connection is None:
+            self._connection = self._database.reader()
+        return self._connection
+
+    def _until(self, connection: Connection, deadline: int) -> None:
+        driver = connection.connection.driver_connection
+        if isinstance(driver, sqlite3.Connection):
+            driver.set_progress_handler(lambda: self._clock.now() >= deadline, _STEPS)
+        else:
+            connection.exec_driver_sql(f"SET LOCAL statement_timeout = {max((deadline - self._clock.now()) // MS, 1)}")
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            try:
+                connection.close()
+            except RETRIED:  # what is broken need not end well
+                connection.invalidate()
+
+    async def _end_reading(self) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._asking, self._close)
+        await loop.run_in_executor(None, self._asking.shutdown)

@@ -1,0 +1,52 @@
+"""What is read back of the records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from probe.store.records import Request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRow:
+    """A run as it stands. `state`: running, ended or aborted; `verdict` empty and `ended_ns` None while it runs. `attempts` as in
+    RunFinished. A run whose beginning was lost with the outbox has empty fields there, and began when it ended."""
+
+    run_id: str
+    agent: str
+    schedule: str
+    scenario: str
+    mode: str
+    publish_region: str
+    region: str
+    target: str
+    seed: int
+    run_number: int
+    trace_id: str
+    due_ns: int
+    began_ns: int
+    probe_version: str
+    state: str
+    verdict: str
+    cause: str
+    ended_ns: int | None
+    attempts: Mapping[str, int]
+    crashed: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A request, and the run it belongs to."""
+
+    request: Request
+    run: RunRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """What retention removed: runs with all that belongs to them, reports and verdicts of runs that are kept, events."""
+
+    runs: int = 0
+    reports: int = 0
+    events: int = 0
