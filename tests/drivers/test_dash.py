@@ -473,7 +473,7 @@ async def test_cancelled_in_mid_stream_it_leaves_nothing(io: FakeIO, kind: dict)
                     while True:
                         await io.feed.get()
         await io.http.close()
-        assert not any(thread.name.startswith("decode-") for thread in threading.enumerate())
+        await wait_until(lambda: not any(thread.name.startswith("decode-") for thread in threading.enumerate()), 2, "an end")
         await wait_until(lambda: asyncio.all_tasks() <= tasks, 5, "the end of what served it")
 
 

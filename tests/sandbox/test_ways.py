@@ -83,6 +83,7 @@ async def by_segments(viewer: User, url: str) -> None:
     assert {packet.codec for packet in seen.packets} == {"h264", "aac"}
 
 
+@pytest.mark.timing  # sound that arrives late is laid on where it arrives
 async def test_every_way_out_shows_and_sounds_what_came_in_either_way(sandbox: Sandbox, probe: User, viewer: User) -> None:
     rooms = [await probe.room(), await probe.room()]
     async with on_air(probe, rooms[0]), on_rtmp(probe, rooms[1]):
