@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from probe.drivers.base import SessionIO, Spec
+from probe.model.observation import AnswerBegan
 from probe.model.stage import Phase, Stage
 from probe.model.text import quoted
 from probe.net.client import Streaming
@@ -37,7 +38,19 @@ async def answered(spec: Spec, io: SessionIO) -> AsyncIterator[Streaming]:
             stage=Stage.JOIN,
             timeout=_STAY,
         ) as answer:
-            io.stages.enter(Stage.FIRST_PACKET, io.clock.now())
+            now = io.clock.now()
+            io.stages.enter(Stage.FIRST_PACKET, now)
+            io.emit(
+                AnswerBegan(
+                    at=now,
+                    purpose=spec.protocol,
+                    request_id=answer.request_id,
+                    status=answer.status,
+                    edge=answer.edge,
+                    cache=answer.cache,
+                    took=now - answer.began,
+                )
+            )
             if server := answer.headers.get("Server", ""):
                 io.facts["server"] = quoted(server, 60)
             yield answer

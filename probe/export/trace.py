@@ -102,6 +102,14 @@ class _Builder:
         if (took := seconds(session.took)) is not None:
             attributes["streamprobe.start_seconds"] = took
         events = [self._event("freeze", f.began, {"rule": f.rule, "seconds": f.took / NS}) for f in session.freezes[:_MAX_EVENTS]]
+        events += [
+            self._event(
+                f"answer {a.purpose}",
+                a.at,
+                {"http.response.status_code": a.status, "streamprobe.edge": a.edge, "streamprobe.cache": a.cache},
+            )
+            for a in session.answers[:_MAX_EVENTS]
+        ]
         lost = session.ended_by if session.ending == "crashed" else None
         parent = self._steps.get(session.step, self._root)
         name = f"{verb} {session.protocol}"

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from probe.model.observation import (
+    AnswerBegan,
     Available,
     CutBegan,
     CutOutcome,
@@ -84,6 +85,7 @@ class _Session:
     ladder: Ladder | None = None
     switches: list[Switched] = field(default_factory=list)
     deliveries: list[Delivery] = field(default_factory=list)
+    answers: list[AnswerBegan] = field(default_factory=list)
 
     def restored(self, fact: Restored) -> None:
         for i, cut in reversed(list(enumerate(self.cuts))):
@@ -232,6 +234,7 @@ class _Folding:
             ladder=session.ladder.rungs if session.ladder is not None else (),
             switches=tuple(session.switches),
             deliveries=tuple(session.deliveries),
+            answers=tuple(session.answers),
         )
 
     def _step(self, name: str, began: StepBegan | None, done: StepDone | None, health: Sequence[HealthSample]) -> StepResult:
@@ -273,6 +276,8 @@ def _of_session(session: _Session, fact: Observation) -> None:
             session.switches.append(fact)
         case Delivery():
             session.deliveries.append(fact)
+        case AnswerBegan():
+            session.answers.append(fact)
         case CutBegan():
             session.cuts.append(_open(fact.step, fact.kind, fact.at))
         case Restored():

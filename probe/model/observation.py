@@ -143,6 +143,19 @@ class RequestDone(Fact):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerBegan(Fact):
+    """A body without end begins: what is known of its request then, `took` from the request to the answer's headers. The
+    RequestDone of the same id follows when it is over, and counts; a record that is cut off has this alone."""
+
+    purpose: str
+    request_id: str
+    status: int
+    edge: str
+    cache: str
+    took: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Window(Fact):
     """One second of a session: counts within it, never cumulative. Latencies in seconds, one per verified frame. `skipped`:
     frames our own player jumped over to come nearer to live, which are no loss of the platform's."""
@@ -295,7 +308,7 @@ class Note(Fact):
 
 Observation = (
     RunBegan | RunEnded | SessionBegan | StageDone | SessionStarted | SessionEnded | Available | RequestDone | Window | Freeze
-    | Ladder | Switched | Delivery
+    | AnswerBegan | Ladder | Switched | Delivery
     | CutBegan | Restored | Resumed | StepBegan | StepDone | HealthSample | Note
 )  # fmt: skip
 _KINDS: dict[str, type] = {t.__name__: t for t in (*get_args(Observation), Rung, Done, Failed, Skipped, Cancelled, Aborted)}

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from probe.model.observation import (
+    AnswerBegan,
     CutOutcome,
     Delivery,
     Freeze,
@@ -97,6 +98,7 @@ class SessionResult:
     ladder: tuple[Rung, ...] = ()
     switches: tuple[Switched, ...] = ()
     deliveries: tuple[Delivery, ...] = ()
+    answers: tuple[AnswerBegan, ...] = ()  # bodies without end, as they began
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from probe.link.path import Path
 from probe.media.feed import Feed
 from probe.model.clock import NS
 from probe.model.ids import uuid7
-from probe.model.observation import RequestDone, Role, SessionBegan
+from probe.model.observation import AnswerBegan, Observation, RequestDone, Role, SessionBegan
 from probe.model.outcome import Done, Skipped
 from probe.model.stage import Phase, Stage, StageTimer
 from probe.net.client import Client, Credential
@@ -226,7 +226,12 @@ class Sessions:
         row = self._row(Role.VIEWER, view.protocol)
         assert row.scout is not None
         spec = self._spec(row, view, "", self._each(view)[0])
-        io = AttemptIO(self.ctx.clock, self._quiet(), StageTimer(0), Feed(self.ctx.clock), None, {}, self.ctx.emit, "")
+
+        def told(fact: Observation, session: str) -> None:
+            if not isinstance(fact, AnswerBegan):  # as its request is told: no viewer asked
+                self.ctx.emit(fact, session)
+
+        io = AttemptIO(self.ctx.clock, self._quiet(), StageTimer(0), Feed(self.ctx.clock), None, {}, told, "")
         return bool(await row.scout(spec, io))
 
     def _row(self, role: Role, protocol: str) -> SessionRow:

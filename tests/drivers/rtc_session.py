@@ -16,7 +16,7 @@ from probe.link.path import Path
 from probe.media.feed import Feed
 from probe.model.clock import Clock
 from probe.model.frames import FrameRecord, PublishRecord, Record
-from probe.model.observation import Observation, RequestDone, Role
+from probe.model.observation import AnswerBegan, Observation, RequestDone, Role
 from probe.model.stage import Stage, StageTimer
 from probe.net.client import AddressPolicy, Client, Credential
 
@@ -35,8 +35,12 @@ class Session:
     facts: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     requests: list[RequestDone] = field(default_factory=list)
+    answers: list[AnswerBegan] = field(default_factory=list)
 
     def emit(self, fact: Observation) -> None:
+        if isinstance(fact, AnswerBegan):
+            self.answers.append(fact)
+            return
         raise AssertionError(f"the driver emitted {fact!r}")
 
     def note(self, text: str) -> None:

@@ -104,6 +104,18 @@ async def test_it_shows_every_picture_as_it_comes():
     assert (request.purpose, request.status) == ("http-ts", 200)
 
 
+async def test_what_the_answers_headers_say_is_known_while_its_body_still_comes():
+    async with viewing(playing(20)) as io:
+        await io.frames(5)
+        (began,) = io.answers
+        assert (began.purpose, began.status) == ("http-ts", 200)
+        assert 0 < began.took < 10 * NS
+        assert not io.requests
+    (request,) = io.requests
+    assert request.request_id == began.request_id
+    assert began.took < request.took
+
+
 def test_it_is_sliced_as_http_flv_is():
     rows = table().sessions
     assert rows[Role.VIEWER, "http-ts"].stages == rows[Role.VIEWER, "http-flv"].stages

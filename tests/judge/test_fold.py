@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from probe.judge import fold, sums
 from probe.judge.fold import taints_between
 from probe.model.clock import MS, NS
-from probe.model.observation import Available, CutOutcome, Freeze, HealthSample, Note, StageDone
+from probe.model.observation import AnswerBegan, Available, CutOutcome, Freeze, HealthSample, Note, StageDone, from_json, to_json
 from probe.model.outcome import Done, Failed, Skipped
 from probe.model.stage import Phase, Stage
 from probe.model.verdict import SessionResult
@@ -41,6 +41,16 @@ def test_order_and_repetition_are_no_matter(rng: random.Random):
     shuffled = [*facts, *rng.sample(facts, 10)]
     rng.shuffle(shuffled)
     assert fold(shuffled) == fold(facts)
+
+
+def test_a_log_cut_off_knows_what_the_answer_of_an_endless_body_said():
+    story = Story().begin("x", "http-flv").start("x")
+    began = AnswerBegan(purpose="http-flv", request_id="i", status=200, edge="edge-b", cache="hit", took=5 * MS)
+    story._tell(began, "x")
+    (session,) = fold(story.facts).sessions
+    assert session.outcome is None and not session.requests
+    assert [(a.edge, a.status) for a in session.answers] == [("edge-b", 200)]
+    assert from_json(to_json(story.facts[-1])) == story.facts[-1]
 
 
 def test_a_log_cut_off_leaves_what_had_begun_in_flight():
