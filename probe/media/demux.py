@@ -19,11 +19,12 @@ from probe.errors import Failure
 from probe.model.stage import Phase
 from probe.model.text import beginning, quoted
 from probe.wire.packet import EncodedPacket
+from probe.wire.unwrap import Unwrap
 
 _PACKETS = 20_000  # per segment
 _STREAMS = 16
 _TS_PACKET = 188
-_WRAP = 1 << 33
+_BITS = 33  # of a PTS in MPEG-TS
 _BOXES = frozenset({b"ftyp", b"styp", b"moov", b"moof", b"sidx", b"emsg", b"prft", b"free", b"skip", b"uuid", b"mdat"})
 _TO_ANNEXB = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb"}
 _SAID = {"codec_whitelist": "none", "probesize": "32"}
@@ -31,11 +32,12 @@ _NOTHING_OPENS = {"protocol_whitelist": "none", "enable_drefs": "0", "use_absolu
 
 
 class Demuxer:
-    """One per rendition; remembers the last init section and how often TS clocks have wrapped."""
+    """One per rendition; remembers the last init section and how often TS clocks have wrapped. `beside`: one whose streams lie on
+    the same clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, beside: Demuxer | None = None) -> None:
         self._init = b""
-        self._last: dict[int, int] = {}  # stream id → last unwrapped pts
+        self._clock: Unwrap = beside._clock if beside is not None else Unwrap(_BITS)
 
     def feed(self, init: bytes | None, segment: bytes) -> list[EncodedPacket]:
         """Packets of one whole segment. `init` None: the one before. Raises Failure(segment, malformed) for what is no
@@ -86,7 +88,7 @@ class Demuxer:
     def _packet(self, stream: av.stream.Stream, packet: av.Packet[av.stream.Stream], form: str, size: int) -> EncodedPacket:
         pts = packet.pts
         if pts is not None and form == "mpegts":
-            pts = self._unwrap(stream.id, pts)
+            pts = self._clock(pts)
         context = stream.codec_context
         video = isinstance(context, av.VideoCodecContext)
         codec = context.codec.canonical_name  # its own name is that of FFmpeg's decoder: mp3float for MP3
@@ -104,10 +106,3 @@ class Demuxer:
             rate=context.sample_rate if isinstance(context, av.AudioCodecContext) else 0,
             channels=context.channels if isinstance(context, av.AudioCodecContext) else 0,
         )
-
-    def _unwrap(self, stream_id: int, pts: int) -> int:
-        last = self._last.get(stream_id)
-        if last is not None:
-            pts += round((last - pts) / _WRAP) * _WRAP
-        self._last[stream_id] = pts
-        return pts

@@ -9,13 +9,14 @@ extended modifiers of Enhanced RTMP v2 are refused as unsupported; so is a pictu
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from probe.errors import Unsupported
 from probe.wire import amf
 from probe.wire.amf import Broken, Value
 from probe.wire.fmp4 import split_annexb, to_lengths
 from probe.wire.packet import EncodedPacket
+from probe.wire.unwrap import Unwrap
 
 AUDIO, VIDEO, SCRIPT = 8, 9, 18
 _START = b"\0\0\0\1"
@@ -55,18 +56,19 @@ class TagReader:
     _width: int = 4  # of a NAL unit's length
     _asc: bytes = b""
     _opus: bytes = b""
+    _clock: Unwrap = field(default_factory=lambda: Unwrap(32))
 
     def read(self, tag: Tag) -> EncodedPacket | None:
         """The packet of a tag; None for what is not media. Raises Broken, Unsupported."""
         if not tag.payload:
             return None
-        if tag.kind == VIDEO:
-            return self._video(tag)
-        if tag.kind == AUDIO:
-            return self._audio(tag)
         if tag.kind == SCRIPT:
             self._script(tag.payload)
-        return None
+        packet = self._video(tag) if tag.kind == VIDEO else self._audio(tag) if tag.kind == AUDIO else None
+        if packet is None or packet.pts is None:
+            return packet  # what holds no media is stamped as servers please
+        rounds = self._clock(tag.timestamp) - tag.timestamp
+        return replace(packet, pts=packet.pts + rounds / 1000) if rounds else packet
 
     # -- pictures
 

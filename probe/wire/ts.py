@@ -24,6 +24,7 @@ from probe.wire.packet import EncodedPacket
 from probe.wire.ts_picture import H264Units
 from probe.wire.ts_sound import Splitter, opus_frames, splitter_for
 from probe.wire.ts_tables import Programme, Sections, programmes, streams
+from probe.wire.unwrap import Unwrap
 
 PACKET = 188
 SYNC = 0x47
@@ -31,7 +32,7 @@ CLOCK = 90_000
 _HEADS = struct.Struct(">I184x")
 _PLAIN = SYNC << 20 | 1  # the upper 28 bits of a packet that holds payload only and begins nothing, its PID left out
 _BODY = PACKET - 4
-_WRAP = 1 << 33
+_BITS = 33  # of a PTS
 _NULL = 0x1FFF
 _MAX_PES = {"video": 8 << 20, "audio": 256 << 10}  # an intra picture of 2160p is a quarter of it
 _NO_SYNC = 64 << 10  # bytes without one packet: it is no transport stream
@@ -51,7 +52,7 @@ class TsReader:
         self.programme: Programme | None = None
         self._rest = b""
         self._noise = 0
-        self._clock = _Unwrap()
+        self._clock = Unwrap(_BITS)
         self._pids: dict[int, _Pid] = {0: _Tables(self._pat)}
         self._plain: dict[int, _Elementary] = {}  # by the upper 28 bits of their headers
         self._pmt_pid: int | None = None
@@ -167,20 +168,6 @@ class TsReader:
     def unwrap(self, stamp: int) -> float:
         """33 bits at 90 kHz → seconds that go on where they wrap."""
         return self._clock(stamp) / CLOCK
-
-
-class _Unwrap:
-    """One line of time for all streams of a programme: the nearest to the one before."""
-
-    def __init__(self) -> None:
-        self._last: int | None = None
-
-    def __call__(self, stamp: int) -> int:
-        if self._last is None:
-            self._last = stamp
-        else:
-            self._last += (stamp - self._last + _WRAP // 2) % _WRAP - _WRAP // 2
-        return self._last
 
 
 class _Pid:
