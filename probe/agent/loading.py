@@ -102,7 +102,8 @@ def load_config(path: Path, *, env: Mapping[str, str], words: Vocabulary, find: 
     if document.mistakes or others:
         raise ConfigError([*sorted(dict.fromkeys(document.mistakes), key=lambda m: (m.line, m.column)), *dict.fromkeys(others)])
     web = None if config.web is None else path.parent / config.web
-    return Loaded(config, region, _state(config, env), web, schedules, fingerprint([*files, *([web] if web else [])]))
+    state = state_directory(config.state, env)
+    return Loaded(config, region, state, web, schedules, fingerprint([*files, *([web] if web else [])]))
 
 
 def fingerprint(paths: Sequence[Path]) -> dict[Path, str]:
@@ -146,7 +147,8 @@ def reckoned(plan: Plan) -> int:
     return sum(published) + viewed
 
 
-def _state(config: Config, env: Mapping[str, str]) -> Path:
-    if config.state is not None:
-        return Path(config.state)
+def state_directory(state: str | None, env: Mapping[str, str]) -> Path:
+    """Where an agent keeps what must survive it, given its own word on that."""
+    if state is not None:
+        return Path(state)
     return Path(env.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()) / "stream-probe" / "agent"
