@@ -1,4 +1,4 @@
-"""A trace by OTLP/HTTP, where the standard OTEL_* variables ask for it.
+"""One run's trace by OTLP/HTTP, where the standard OTEL_* variables ask for it; an agent's way is `telemetry.py`.
 
 The SDK's exporter does the speaking (and honours endpoint, headers, compression, certificates and timeout from the
 environment); we hand it read-only spans with our own ids. It runs in a thread under a deadline after the run has been
@@ -13,16 +13,13 @@ from collections.abc import Mapping, Sequence
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import Event as SdkEvent
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
+from probe.export.otlp_spans import BATCH, readable
 from probe.export.spans import Span
 
 _log = logging.getLogger(__name__)
-BATCH = 512
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _TIMEOUTS = ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
@@ -48,7 +45,15 @@ def send(spans: Sequence[Span], environment: Mapping[str, str], deadline: float 
         return False
     outcome: list[str] = []
     timeout = None if any(environment.get(name) for name in _TIMEOUTS) else deadline
-    sender = _Sender([_readable(span, environment) for span in spans], timeout, outcome)
+    resources: dict[tuple[str, str], Resource] = {}
+
+    def described(span: Span) -> Resource:
+        key = environment.get("OTEL_SERVICE_NAME") or span.service, span.version
+        if key not in resources:
+            resources[key] = Resource.create({"service.name": key[0], "service.version": key[1]})
+        return resources[key]
+
+    sender = _Sender(readable(spans, described), timeout, outcome)
     thread = threading.Thread(target=sender, name="otlp", daemon=True)
     thread.start()
     thread.join(deadline)
@@ -83,24 +88,3 @@ class _Sender:
         """Ends a retry that is waiting."""
         if self._exporter is not None:
             self._exporter.shutdown()  # type: ignore[no-untyped-call]
-
-
-def _readable(span: Span, environment: Mapping[str, str]) -> ReadableSpan:
-    resource = {"service.name": environment.get("OTEL_SERVICE_NAME") or span.service, "service.version": span.version}
-    return ReadableSpan(
-        name=span.name,
-        context=_context(span.trace_id, span.span_id),
-        parent=_context(span.trace_id, span.parent) if span.parent else None,
-        resource=Resource.create(resource),
-        attributes=dict(span.attributes),
-        events=[SdkEvent(event.name, dict(event.attributes), event.at) for event in span.events],
-        kind=SpanKind[span.kind.upper()],
-        instrumentation_scope=InstrumentationScope("probe"),
-        status=Status(StatusCode.UNSET) if span.error is None else Status(StatusCode.ERROR, span.error),
-        start_time=span.start,
-        end_time=span.end,
-    )
-
-
-def _context(trace_id: str, span_id: str) -> SpanContext:
-    return SpanContext(int(trace_id, 16), int(span_id, 16), is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))

@@ -166,7 +166,7 @@ _ALL = (
     _counter("self_health_samples_total", ("region", "tainted"), "The probe's looks at itself."),
     _counter("self_observations_total", (), "Observations taken in."),
     _counter("self_observations_dropped_total", ("kind",), "Observations a sink could not take, by sink."),
-    _gauge("self_series", ("region",), "Series that exist in this process, a histogram's each counted."),
+    _gauge("self_series", (), "Series that exist in this process, a histogram's each counted."),
     _counter("self_series_refused_total", ("kind",), "What was to be counted in series beyond the limit, by metric."),
     _gauge("self_agent_info", ("region",), "1: an agent looks at platforms from here."),
     _gauge("self_start_time_seconds", ("region",), "When this agent began, Unix time.", "seconds"),
