@@ -1,6 +1,6 @@
 """`make test` and `make lint`: the linters, then every test once, then what the figures say.
 
-Most tests wait: for the next picture, for a deadline. Folders of such run two at a time, and beside them, at the lowest
+Most tests wait: for the next picture, for a deadline. Folders of such run three at a time, and beside them, at the lowest
 priority, what only computes: linters, and the tests of what does no IO. Tests marked `timing` come last: whole runs by twos,
 the rest with the machine to itself. Each job is a process, whose output is shown whole when it has ended. Nothing stops at the
 first failure, so one run tells everything. The last line is the count, in words that CI reads.
@@ -64,7 +64,7 @@ class _Pytest:
         self._folder, self._options = folder, options
         self._jobs = 0
 
-    def job(self, places: Sequence[str], which: str, *before: str, within: float = 600) -> Job:
+    def job(self, places: Sequence[str], which: str, *before: str) -> Job:
         """The tests below these places in tests/ that bear the marks `which` asks for; `before`: what runs pytest."""
         self._jobs += 1
         data, junit = self._folder / f"coverage.{self._jobs}", self._folder / f"junit.{self._jobs}"
@@ -72,16 +72,22 @@ class _Pytest:
         options = ("--continue-on-collection-errors", "--durations=8", f"--junitxml={junit}", "-m", which, *self._options)
         paths = [f"tests/{place}" for place in places]
         command = (*before, *coverage, "-m", "pytest", "-q", *options, *paths)
-        return Job(f"pytest -m '{which}' {' '.join(paths)}", command, within, fine=(0, NO_TESTS))
+        return Job(f"pytest -m '{which}' {' '.join(paths)}", command, within=900, fine=(0, NO_TESTS))
 
     def count(self) -> str:
+        """Of all jobs together, one failure for each that left no account; prints the names of what failed."""
         total = {key: 0 for key in ("tests", "failures", "errors", "skipped")}
-        for junit in self._folder.glob("junit.*"):
-            for suite in ElementTree.parse(junit).getroot().iter("testsuite"):
+        reports = list(self._folder.glob("junit.*"))
+        for report in reports:
+            for suite in ElementTree.parse(report).getroot().iter("testsuite"):
                 for key in total:
                     total[key] += int(suite.get(key, "0"))
+                for case in suite.iter("testcase"):
+                    if case.find("failure") is not None or case.find("error") is not None:
+                        print(f"failed: {case.get('classname')}::{case.get('name')}")
         failed = total["failures"] + total["errors"]
-        return f"{total['tests'] - failed - total['skipped']} passed, {failed} failed, {total['skipped']} skipped"
+        passed = total["tests"] - failed - total["skipped"]
+        return f"{passed} passed, {failed + self._jobs - len(reports)} failed, {total['skipped']} skipped"
 
     def coverage(self) -> list[str]:
         """Of all jobs together; what is amiss with it."""
@@ -95,14 +101,14 @@ class _Pytest:
 def _all(pytest: _Pytest) -> tuple[list[str], str]:
     """The linters and every test. Returns what failed, and the closing line."""
     nice = ("nice", "-n", "19")
-    lanes = 2 if len(os.sched_getaffinity(0)) > 1 else 1
+    cores = len(os.sched_getaffinity(0))
     waiting = deque(pytest.job(places, "not timing") for places in (*((place,) for place in WAITING), _rest()))
     computing = deque([*_linters(*nice), *(pytest.job(places, "not timing", *nice) for places in COMPUTING)])
-    failures = run([*[[waiting, computing]] * lanes, [computing]])
+    failures = run([*[[waiting, computing]] * min(3, cores + 1), [computing]])  # a waiting folder takes .1 to .5 of a core
     timing = _timing()
     pairs = deque(pytest.job([file], "timing") for file in timing if file.startswith(PAIRS))
-    failures += run([[pairs]] * lanes)
-    alone = deque([pytest.job([file for file in timing if not file.startswith(PAIRS)], "timing", within=900)])
+    failures += run([[pairs]] * min(2, cores))
+    alone = deque([pytest.job([file for file in timing if not file.startswith(PAIRS)], "timing")])
     failures += run([[alone]], live=True)
     return failures + pytest.coverage(), pytest.count()
 
