@@ -122,6 +122,7 @@ _SESSIONS = (
         scout=dash.scout,
     ),
 )
+_SESSION_GROUP, _STEP_GROUP = "stream_probe.sessions", "stream_probe.steps"
 _STEPS: dict[str, StepDriver] = {
     "http": HttpDriver(),
     "websocket": WebsocketDriver(),
@@ -145,9 +146,14 @@ class Table:
         return sorted(protocol for row_role, protocol in self.sessions if row_role is role)
 
 
+def all_ours() -> bool:
+    """Whether nobody else adds rows: then the table loads nobody else's code."""
+    return not any(entry_points(group=group) for group in (_SESSION_GROUP, _STEP_GROUP))
+
+
 @cache
 def table() -> Table:
     """Ours and what is installed beside us."""
-    rows = [*_SESSIONS, *(point.load() for point in entry_points(group="stream_probe.sessions"))]
-    steps = {**_STEPS, **{point.name: point.load() for point in entry_points(group="stream_probe.steps")}}
+    rows = [*_SESSIONS, *(point.load() for point in entry_points(group=_SESSION_GROUP))]
+    steps = {**_STEPS, **{point.name: point.load() for point in entry_points(group=_STEP_GROUP)}}
     return Table({(row.role, row.protocol): row for row in rows}, steps)

@@ -1,0 +1,153 @@
+"""What passes between the agent and a worker: frames over a pair of sockets, facts in batches.
+
+A frame is a length, a checksum, a kind and a payload. The worker decodes what strangers send, and a codec that tramples its
+memory may write anything here: a frame must be of the length it may have, its sum must be right, and what is unpickled can
+only be facts (no other class is found). What does not fit is Garbled, and costs the worker its life. This guards against
+accidents; a worker that an attacker has taken over runs as the same user and needs no pipe to reach us.
+
+Pickles, because a fact costs 4 µs to write and 6 µs to read, against 34 and 58 as JSON. A frame holds 128 facts at most, so
+that reading one holds the loop for about a millisecond.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import pickle
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from enum import IntEnum
+from typing import Any, get_args
+
+from probe.agent.job import Job
+from probe.errors import ProbeError
+from probe.model.observation import CutOutcome, Note, Observation, Role, Rung
+from probe.model.outcome import Outcome
+from probe.model.stage import Phase, Stage
+
+_HEAD = struct.Struct(">IIB")
+_CPU = struct.Struct(">d")
+_MOST = 1 << 20
+_MOST_JOB = 16 << 20
+BATCH = 128
+_FACTS: tuple[type, ...] = get_args(Observation)
+_OUTCOMES: tuple[type, ...] = get_args(Outcome)
+_KNOWN = {(c.__module__, c.__qualname__): c for c in (*_FACTS, *_OUTCOMES, Rung, Role, CutOutcome, Phase, Stage)}
+
+
+class Kind(IntEnum):
+    """READY, FACTS, STARTED (the CPU it took until the first step), OVER (the outcome) come from the worker, the others go to
+    it."""
+
+    READY = 1
+    FACTS = 2
+    STARTED = 3
+    OVER = 4
+    JOB = 5
+    CANCEL = 6
+
+
+class Garbled(ProbeError):
+    """What came is no frame, or holds what it must not."""
+
+
+def frame(kind: Kind, payload: bytes = b"") -> bytes:
+    return _HEAD.pack(len(payload), zlib.crc32(payload), kind) + payload
+
+
+async def read(reader: asyncio.StreamReader) -> tuple[Kind, bytes] | None:
+    """The next frame; None at the end, or where the other side died amid one. Raises Garbled."""
+    try:
+        length, checksum, number = _HEAD.unpack(await reader.readexactly(_HEAD.size))
+        if length > (_MOST_JOB if number == Kind.JOB else _MOST):
+            raise Garbled(f"a frame of {length} bytes")
+        payload = await reader.readexactly(length)
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return None
+    if zlib.crc32(payload) != checksum:
+        raise Garbled("a frame whose checksum is wrong")
+    try:
+        return Kind(number), payload
+    except ValueError:
+        raise Garbled(f"a frame of kind {number}") from None
+
+
+def facts_frames(facts: Sequence[Observation]) -> Iterator[bytes]:
+    """Frames that hold these facts. A single fact too large for any is told in its place."""
+    for at in range(0, len(facts), BATCH):
+        yield from _fitting(facts[at : at + BATCH])
+
+
+def _fitting(facts: Sequence[Observation]) -> Iterator[bytes]:
+    payload = pickle.dumps(list(facts), pickle.HIGHEST_PROTOCOL)
+    if len(payload) <= _MOST:
+        yield frame(Kind.FACTS, payload)
+    elif len(facts) > 1:
+        middle = len(facts) // 2
+        yield from _fitting(facts[:middle])
+        yield from _fitting(facts[middle:])
+    else:
+        (fact,) = facts
+        text = f"a {type(fact).__name__} of {len(payload)} bytes was left out: a fact has room for {_MOST}"
+        yield from _fitting([Note(run=fact.run, session=fact.session, seq=fact.seq, at=fact.at, text=text)])
+
+
+def read_facts(payload: bytes) -> list[Observation]:
+    """Raises Garbled."""
+    facts = _unpickled(payload)
+    if not isinstance(facts, list) or len(facts) > BATCH or not all(isinstance(fact, _FACTS) for fact in facts):
+        raise Garbled("a frame of facts that holds something else")
+    return facts
+
+
+def outcome_frame(outcome: Outcome) -> bytes:
+    return frame(Kind.OVER, pickle.dumps(outcome, pickle.HIGHEST_PROTOCOL))
+
+
+def read_outcome(payload: bytes) -> Outcome:
+    """Raises Garbled."""
+    outcome = _unpickled(payload)
+    if not isinstance(outcome, _OUTCOMES):
+        raise Garbled("an outcome that is none")
+    return outcome  # type: ignore[return-value]  # mypy does not follow get_args
+
+
+def started_frame(cpu: float) -> bytes:
+    return frame(Kind.STARTED, _CPU.pack(cpu))
+
+
+def read_started(payload: bytes) -> float:
+    """Seconds. Raises Garbled."""
+    if len(payload) != _CPU.size:
+        raise Garbled("a number that is none")
+    seconds: float = _CPU.unpack(payload)[0]
+    if not 0 <= seconds < 1e6:
+        raise Garbled("a time that is none")
+    return seconds
+
+
+def job_frame(job: Job) -> bytes:
+    return frame(Kind.JOB, pickle.dumps(job, pickle.HIGHEST_PROTOCOL))
+
+
+def read_job(payload: bytes) -> Job:
+    """For the worker: what the agent says is believed."""
+    job = pickle.loads(payload)  # noqa: S301
+    assert isinstance(job, Job)
+    return job
+
+
+class _Facts(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return _KNOWN[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"{module}.{name} is no fact") from None
+
+
+def _unpickled(payload: bytes) -> object:
+    try:
+        return _Facts(io.BytesIO(payload)).load()
+    except (RecursionError, MemoryError, Exception) as error:  # an unpickler raises whatever its input makes it
+        raise Garbled(f"no pickle of facts: {type(error).__name__}") from error
