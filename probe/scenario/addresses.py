@@ -1,8 +1,9 @@
 """What may stand in the address of media: one of its protocol's, and no secret written out.
 
-A secret is where everybody writes one: a user's password before the host, a query parameter whose name says so, and in what
-is published over RTMP a long random word, for there the end of the path is the key. A stream key that reads like a name is
-not told from a name. `${…}` is never a secret written out: what steps keep and what `platform.secrets` names goes in that way.
+A secret is where everybody writes one: a user's password before the host or at the end of MediaMTX's streamid, a parameter of
+a query or streamid whose name says so, and in what is published over RTMP a long random word, for there the end of the path is
+the key. A stream key that reads like a name is not told from a name. `${…}` is never a secret written out: what steps keep and
+what `platform.secrets` names goes in that way.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import re
 _OWN = {"rtmp": ("rtmp://host/app", ("rtmp", "rtmps")), "srt": ("srt://host:port", ("srt",))}
 _REFERENCE = re.compile(r"\$\{[^{}]*\}")
 _USERINFO = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://([^/?#@]*)@")
-_PARAMETER = re.compile(r"[?&;]([^=&;#?]+)=([^&;#]*)")
+_PARAMETER = re.compile(r"(?:[?&;,]|::)([^=&;,#?:]+)=([^&;,#]*)")
+_ACCOUNT = re.compile(r"(?:^|streamid=)(?:publish|read):[^:&]*:[^:&]*:([^:&#]+)")  # MediaMTX: publish:path:user:password
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[-.]")
 _NAMES_A_SECRET = re.compile(  # of words joined by _: access_token, auth_key, streamkey, wsSecret, X-Amz-Signature, hdnts
     r"token|secret|passw|passphrase|signature|(^|_)(pass|pwd|psw|sign|sig|auth|jwt|hdnts|hdnea|key)$|(stream|api|access|auth)key$"
@@ -40,11 +42,12 @@ def written_secret(text: object, *, key: bool = False) -> str | None:
     if not isinstance(text, str):
         return None
     remedy = 'make it a secret as a whole, "${secret.name}", and name that under platform.secrets'
-    if (found := _USERINFO.match(text)) and _literal(found[1].partition(":")[2]):
+    passwords = [found[1].partition(":")[2] for found in [_USERINFO.match(text)] if found] + _ACCOUNT.findall(text)
+    if any(_literal(password) for password in passwords):
         return f"carries a password; {remedy}"
     for name, value in _PARAMETER.findall(text):
         if _literal(value) and _NAMES_A_SECRET.search(_CAMEL.sub("_", name).lower()):
-            return f"carries a secret in its query, {name}=…; {remedy}"
+            return f"carries a secret, {name}=…; {remedy}"
     if key and _RANDOM.search(_REFERENCE.sub(" ", text.partition("://")[2].partition("/")[2] if "://" in text else text)):
         return 'carries a stream key; write it as key: "${secret.name}", and name that under platform.secrets'
     return None

@@ -247,9 +247,13 @@ def _addresses(entry: Entry) -> Iterator[Finding]:
             yield Finding((*entry.path, "url"), message)
         if message := written_secret(publish.key, key=True):
             yield Finding((*entry.path, "key"), message)
+        if message := written_secret(publish.streamid):
+            yield Finding((*entry.path, "streamid"), message)
     for i, view in enumerate(entry.model.view if isinstance(entry.model, View) else ()):
         if message := _unfit(view.via, view.url):
             yield Finding((*view_path(entry, i), "url"), message)
+        if message := written_secret(view.streamid):
+            yield Finding((*view_path(entry, i), "streamid"), message)
 
 
 def _unfit(protocol: str, url: Any, *, publish: bool = False) -> str | None:
@@ -312,9 +316,7 @@ def _order(entry: Entry, entries: list[Entry]) -> Iterator[Finding]:
     if isinstance(model, View) and not published and not unsure:
         for i, view in enumerate(model.view):
             if view.verify == "code":
-                yield Finding(
-                    view_path(entry, i), "nothing of ours is published by then; publish first, or write verify: moving"
-                )
+                yield Finding(view_path(entry, i), "nothing of ours is published by then; publish first, or write verify: moving")
 
 
 def _outside(data: Mapping[str, Any], scope: _Scope) -> Iterator[Finding]:

@@ -27,6 +27,10 @@ WORDS = Vocabulary(publish=("whip", "rtmp"), view=("whep", "hls", "rtmp"), cut=(
         "srt://live.example.com:9000?mode=caller&passphrase=hunter2",
         "rtmp://live.example.com/app?streamkey=hunter2",
         "https://live.example.com/a?sign=hunter2",
+        "publish:room:probe:hunter2",
+        "srt://live.example.com:8890?streamid=read:room:probe:hunter2&latency=200",
+        "live/probe-1,token=hunter2",
+        "#!::r=live/probe-1,m=publish,secret=hunter2",
     ],
 )
 def test_a_secret_written_out_is_found_and_not_repeated(address: str) -> None:
@@ -45,6 +49,10 @@ def test_a_secret_written_out_is_found_and_not_repeated(address: str) -> None:
         "https://live.example.com/a?token=",
         "https://live.example.com/a?keyframe=1&design=2&signal=3&monkey=4&author=5&stream=6&key_frames=7",
         "srt://live.example.com:9000?streamid=read:${stream}&latency=200",
+        "publish:probe-${run.number}-srt",
+        "publish:${stream}:probe:${token}",
+        "#!::r=live/${stream},m=request",
+        "default/app/probe-1-srt",
         "https://live.example.com/2c1f9a7be04d4d6f8a3b5c7d9e0f1a2b/manifest/video.m3u8",
     ],
 )
