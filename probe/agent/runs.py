@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from probe.agent.conclude import Concluded, conclude
@@ -46,7 +46,7 @@ class Recorder(Protocol):
 class Tracer(Protocol):
     """Who sends traces; `keep`: whatever the sampling says."""
 
-    def traces(self, spans: list[Span], keep: bool) -> None: ...
+    def traces(self, spans: Sequence[Span], keep: bool) -> None: ...
 
 
 class Runs:

@@ -142,6 +142,64 @@ def sandbox(
 
 
 @app.command
+def agent(
+    file: Path,
+    *,
+    check: Annotated[bool, Parameter(negative=(), help="Say what it would do, or every mistake; open nothing.")] = False,
+    once: Annotated[bool, Parameter(negative=(), help="Run every schedule once, record it, and exit by the verdicts.")] = False,
+    verbose: Annotated[bool, Parameter(negative=(), name=("--verbose", "-v"), help="Log more.")] = False,
+) -> int:
+    """Run scenarios on a schedule for months: measure, export, record. SIGHUP or a changed file reloads, SIGTERM drains.
+
+    Examples
+    --------
+    `probe agent agent.yaml --check`        what it would do, or every mistake with its line
+
+    `probe agent agent.yaml`                until SIGTERM
+
+    `probe agent agent.yaml --once`         for a cron job: every schedule once
+
+    Parameters
+    ----------
+    file
+        agent.yaml: where this agent stands, what it runs and when, where its findings go.
+    """
+    from probe.cli import agent as command
+
+    if check:
+        return command.check(file, Console(highlight=False))
+    return _guarded(lambda console: command.serve(file, console, once=once, verbose=verbose), Options())
+
+
+@app.command
+def trace(
+    request_id: str,
+    *,
+    store: Annotated[str | None, Parameter(help="Where the records are: a file or a URL; env:NAME, file:PATH hold one.")] = None,
+    agent: Annotated[Path | None, Parameter(help="The agent.yaml that says so.")] = None,
+    as_json: Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")] = False,
+) -> int:
+    """Find the run, step and trace of a request, by the X-Request-ID that the platform logged. Exit 0 found, 1 not.
+
+    Without --store and --agent the records of this machine's own agent are asked.
+
+    Examples
+    --------
+    `probe trace 4f1c22d0a9b3e817-b41d09c2aa6f3e15 --agent agent.yaml`
+
+    `probe trace 4f1c22d0a9b3e817-b41d09c2aa6f3e15 --store env:DATABASE_URL --json`
+
+    Parameters
+    ----------
+    request_id
+        What stood in the request's X-Request-ID.
+    """
+    from probe.cli import trace as command
+
+    return _guarded(lambda _: command.trace(request_id, store=store, agent=agent, as_json=as_json), Options())
+
+
+@app.command
 def version() -> int:
     """Print the version."""
     print(VERSION)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -51,13 +51,13 @@ class Signals:
 
 
 @contextmanager
-def cancelling() -> Iterator[Signals]:
+def cancelling(numbers: Sequence[signal.Signals] = NUMBERS) -> Iterator[Signals]:
     """While inside, the first signal cancels the current task, as Interrupted where that ends it; the second ends the
     process at once."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
     signals = Signals(task)
-    taken = [number for number in NUMBERS if signal.getsignal(number) is not signal.SIG_IGN]
+    taken = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
     for number in taken:
         loop.add_signal_handler(number, signals.came, number)
     try:
