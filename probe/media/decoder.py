@@ -31,12 +31,13 @@ _UNITS = 1024
 _BYTES = 32 << 20
 _MAX_PIXELS = 4096 * 2304  # a hostile stream may name any size
 _SILENT = 32  # units inside the codec before the oldest counts as swallowed; H.264 reorders at most 16
-_TOGETHER = 8  # units of sound decoded at a time, a sixth of a second: waking a thread costs more than decoding one
+_TOGETHER = 8  # units of sound decoded at a time, a sixth of a second: a thread's visit costs more than decoding one
+_LONGER = 16  # units of sound that a thread is woken for; fewer wait until one comes for a picture, somebody's
 _TICK = Fraction(1, 1000)
 _MOST_NALS = 4096  # of a picture: FFmpeg takes seconds over a million of them, and nobody else is decoded meanwhile
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Unit:
     data: bytes
     pts: float | None
@@ -132,7 +133,9 @@ class DecoderThread:
         """Called with the lock held: there is something to do."""
         if not self._enlisted:
             self._enlisted = True
-            workers.enlist(self._next)
+            workers.enlist(self._next, patient=self._together > 1)
+        elif len(self._units) == _LONGER and self._together > 1:
+            workers.rouse()
 
     def _drop_oldest(self) -> None:
         """Called with the lock held: the oldest unit, and those that cannot be decoded without it."""
@@ -145,13 +148,15 @@ class DecoderThread:
             self._resync = True
 
     def _next(self) -> bool:
-        """A worker's: decode one unit; whether more wait."""
-        with self._lock:
-            unit = self._units.popleft() if self._units else None
-            if unit is not None:
+        """A worker's: decode one picture, or all the sound there is; whether more wait."""
+        me = threading.current_thread()
+        for _ in range(self._together):
+            with self._lock:
+                if not self._units:
+                    break
+                unit = self._units.popleft()
                 self._bytes -= len(unit.data)
-                self._busy, self._by = unit.arrived, threading.current_thread()
-        if unit is not None:
+                self._busy, self._by = unit.arrived, me
             try:
                 self._decode(unit)
             except (av.error.FFmpegError, ValueError) as error:
@@ -165,7 +170,8 @@ class DecoderThread:
     def _tell(self, record: Record) -> None:
         with self._lock:
             if not self._stop:
-                self._feed.post(record)
+                self._feed.put(record)
+                workers.afterwards(self._feed.ring)
 
     def _decode(self, unit: _Unit) -> None:
         if not unit.data:  # FFmpeg takes an empty packet for the end of the stream

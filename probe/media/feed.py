@@ -16,32 +16,37 @@ from probe.model.frames import Record
 
 
 class Feed:
-    """One per attempt. `post` and `close` are safe from any thread; `get` belongs to the loop it was made on."""
+    """One per attempt. `post`, `put`, `ring` and `close` are safe from any thread; `get` belongs to the loop it was made on."""
 
     def __init__(self, clock: Clock, limit: int = 512) -> None:
         self._clock = clock
         self._limit = limit
         self._records: deque[tuple[int, Record]] = deque()
         self._loop = asyncio.get_running_loop()
-        self._wake = asyncio.Event()
+        self._reader: asyncio.Future[None] | None = None  # what the reader last waited for
+        self._rung: asyncio.Future[None] | None = None  # the one that was last seen to
         self._closed = False
         self._failure: Failure | None = None
         self.dropped = 0
 
     def post(self, record: Record) -> None:
         """Hand over one record; drops it, counted, when the reader is `limit` behind or the feed is closed."""
+        self.put(record)
+        self.ring()
+
+    def put(self, record: Record) -> None:
+        """The same without waking the reader: `ring` does."""
         if self._closed or len(self._records) >= self._limit:
             self.dropped += 1
-            return
-        self._records.append((self._clock.now(), record))
-        self._signal()
+        else:
+            self._records.append((self._clock.now(), record))
 
     def close(self, failure: Failure | None = None) -> None:
         """No more will come; `failure` says why, None that it ended as it should. The first close counts."""
         if not self._closed:
             self._failure = failure
             self._closed = True
-            self._signal()
+            self.ring()
 
     @property
     def closed(self) -> bool:
@@ -64,12 +69,22 @@ class Feed:
                 if self._failure is not None:
                     raise self._failure
                 return None
-            self._wake.clear()
-            if not self._records and not self._closed:
-                await self._wake.wait()
+            self._reader = self._loop.create_future()
+            if not self._records and not self._closed:  # else it came before whoever posted could see that we wait
+                await self._reader
 
-    def _signal(self) -> None:
+    def ring(self) -> None:
+        """Wake the reader if it waits, once; one that does not will look by itself."""
+        reader = self._reader
+        if reader is None or reader is self._rung:
+            return
+        self._rung = reader
         try:
-            self._loop.call_soon_threadsafe(self._wake.set)
+            self._loop.call_soon_threadsafe(_wake, reader)
         except RuntimeError:  # the loop is closed: nobody is left to read
             self._closed = True
+
+
+def _wake(reader: asyncio.Future[None]) -> None:
+    if not reader.done():
+        reader.set_result(None)

@@ -15,6 +15,7 @@ from functools import cached_property
 
 import av
 import numpy as np
+from av.video.plane import VideoPlane
 from numpy.typing import NDArray
 
 from probe.model.clock import NS
@@ -23,6 +24,7 @@ from probe.wire.chirp import SECONDS, Samples, chirp
 from probe.wire.framecode import band_height, draw, layout_for
 from probe.wire.picture import LOOP, MIDDLE, PATCH, SWING, grid_of, signs
 
+_USUAL = frozenset({"yuv420p", "yuvj420p"})  # what nearly every picture is: to be asked no further
 _NEUTRAL = 128
 _BLACK = 16
 _STRIP = 32  # px of checks
@@ -35,15 +37,15 @@ _CHIRP = round(SECONDS * 48_000)  # samples
 
 def luma(frame: av.VideoFrame) -> NDArray[np.uint8]:
     """A view of the luma plane, height x width, rows `line_size` apart. ValueError for a format without one."""
-    if not frame.format.name.startswith(("yuv", "nv", "gray")) or frame.format.components[0].bits != 8:
-        raise ValueError(f"no 8-bit luma plane in {frame.format.name}")
+    form = frame.format
+    if form.name not in _USUAL and (not form.name.startswith(("yuv", "nv", "gray")) or form.components[0].bits != 8):
+        raise ValueError(f"no 8-bit luma plane in {form.name}")
     return _view(frame, 0)
 
 
 def _view(frame: av.VideoFrame, index: int) -> NDArray[np.uint8]:
-    plane = frame.planes[index]
-    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
-    return rows[: plane.height, : plane.width]
+    plane = VideoPlane(frame, index)  # `frame.planes` makes all three of them
+    return np.ndarray((plane.height, plane.width), np.uint8, memoryview(plane), strides=(plane.line_size, 1))
 
 
 class Painter:

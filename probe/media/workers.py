@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable
 
 _EACH = 8  # jobs waiting for each worker that is awake, before one more is woken
+_OWED = 4  # results that are told together at most
 
 Job = Callable[[], bool]  # does a little; whether it has to be called again
 
@@ -30,6 +31,7 @@ class Workers:
         self._attending = 0
         self._idle: list[threading.Lock] = []  # a bell each, held while its worker sleeps
         self._threads: list[threading.Thread] = []
+        self._owed: deque[Callable[[], None]] = deque()
 
     def attend(self) -> None:
         """Somebody is going to enlist."""
@@ -47,6 +49,7 @@ class Workers:
             for bell in self._idle:
                 bell.release()
             self._idle = []
+        self._settle()
 
     def give_up(self, thread: threading.Thread) -> None:
         """It may never come back from what it is doing, and ends if it does: another does what waits."""
@@ -54,29 +57,53 @@ class Workers:
             if thread not in self._threads:
                 return
             self._threads.remove(thread)
-        self._rouse()
+        self._settle()
+        self.rouse()
 
-    def enlist(self, job: Job) -> None:
+    def enlist(self, job: Job, *, patient: bool = False) -> None:
+        """`patient`: nobody is woken for it; it is done along with what somebody is woken for, until `rouse`."""
+        if patient:
+            self._waiting.append(job)
+            return
         with self._lock:
             self._waiting.append(job)
-        self._rouse()
+            new = self._roused()
+        if new is not None:
+            new.start()
 
-    def _rouse(self) -> None:
+    def rouse(self) -> None:
         """See to it that as many are awake as what waits is worth."""
         with self._lock:
-            if not self._waiting:
+            new = self._roused()
+        if new is not None:
+            new.start()
+
+    def _roused(self) -> threading.Thread | None:
+        """Called with the lock held. A thread to be started, where one more is needed than there are."""
+        awake = len(self._threads) - len(self._idle)
+        if not self._waiting or (awake and len(self._waiting) <= _EACH * awake):
+            return None
+        if self._idle:
+            self._idle.pop().release()
+            return None
+        if len(self._threads) >= self._most:
+            return None
+        thread = threading.Thread(target=self._work, name=f"decode-{len(self._threads)}", daemon=True)
+        self._threads.append(thread)
+        return thread
+
+    def afterwards(self, tell: Callable[[], None]) -> None:
+        """For a job to call: do this when no other job waits, or when a few of these wait. Waking the loop after each picture
+        of many was measured to cost a good part of what decoding it does."""
+        self._owed.append(tell)
+
+    def _settle(self) -> None:
+        while self._owed:
+            try:
+                tell = self._owed.popleft()
+            except IndexError:  # another thread was faster
                 return
-            awake = len(self._threads) - len(self._idle)
-            if awake and len(self._waiting) <= _EACH * awake:
-                return
-            if self._idle:
-                self._idle.pop().release()
-                return
-            if len(self._threads) >= self._most:
-                return
-            thread = threading.Thread(target=self._work, name=f"decode-{len(self._threads)}", daemon=True)
-            self._threads.append(thread)
-        thread.start()
+            tell()
 
     def _work(self) -> None:
         bell = threading.Lock()
@@ -85,14 +112,17 @@ class Workers:
         while True:
             with self._lock:
                 if me not in self._threads:
-                    return
+                    break
                 job = self._waiting.popleft() if self._waiting else None
                 if job is None:
                     self._idle.append(bell)
+            if self._owed and (job is None or len(self._owed) >= _OWED):
+                self._settle()
             if job is None:
                 bell.acquire()
             elif job():
                 self.enlist(job)
+        self._settle()
 
 
 workers = Workers()

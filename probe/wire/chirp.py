@@ -7,6 +7,7 @@ locks to the wrong cycle under loss. The mark does not say which second it is: t
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,10 +49,10 @@ class ChirpFinder:
 
     def __init__(self) -> None:
         template = chirp(RATE)
-        spectrum = np.fft.fft(template, _BLOCK)
-        spectrum[_BLOCK // 2 + 1 :] = 0  # analytic: the envelope does not mind the phase
-        spectrum[1 : _BLOCK // 2] *= 2
-        self._filter = np.conj(spectrum)
+        # Half a spectrum, so that what comes back is analytic: the envelope does not mind the phase.
+        self._filter = (2 * np.conj(np.fft.rfft(template, _BLOCK))).astype(np.complex64)
+        self._filter[[0, -1]] /= 2
+        self._spectrum = np.zeros(_BLOCK, np.complex64)
         self._norm = float(np.sqrt((template**2).sum()))
         self._held = np.zeros(0, np.float32)
         self._start = 0  # position of held[0]
@@ -70,18 +71,20 @@ class ChirpFinder:
         return marks
 
     def _look(self, block: Samples) -> Mark | None:
-        places = _BLOCK - _TEMPLATE
-        found = np.abs(np.fft.ifft(np.fft.fft(block) * self._filter))[:places]
-        power = np.concatenate(([0.0], np.cumsum(block.astype(np.float64) ** 2)))
-        energy = np.sqrt(np.maximum(power[_TEMPLATE:] - power[:-_TEMPLATE], 0.0))[:places]
+        np.multiply(np.fft.rfft(block), self._filter, out=self._spectrum[: _BLOCK // 2 + 1])
+        match = np.fft.ifft(self._spectrum)[: _BLOCK - _TEMPLATE]
+        found = match.real**2 + match.imag**2
         peak = int(found.argmax())
-        score = float(found[peak] / (self._norm * max(energy[peak], 1e-3)))
-        if score < SCORE or not _EDGE <= peak < _STEP + _EDGE:
+        if not _EDGE <= peak < _STEP + _EDGE:
             return None
-        before, here, after = found[peak - 1 : peak + 2]
+        heard = block[peak : peak + _TEMPLATE].astype(np.float64)
+        score = math.sqrt(found[peak]) / (self._norm * max(math.sqrt(heard @ heard), 1e-3))
+        if score < SCORE:
+            return None
+        before, here, after = np.sqrt(found[peak - 1 : peak + 2].astype(np.float64)).tolist()
         bend = before - 2 * here + after
         onset = self._start + peak + (0.5 * (before - after) / bend if bend else 0.0)
         if onset - self._last < _APART:
             return None
         self._last = onset
-        return Mark(float(onset), min(score, 1.0))
+        return Mark(onset, min(score, 1.0))
