@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.support import explained, smoke
+from tests.e2e.support import command, environment, explained, smoke
+from tests.faults.forks import Forks
 from tests.faults.platform import HERE as FAULTS
 from tests.tools import free_port
 
@@ -101,22 +102,19 @@ USAGE: dict[str, tuple[Callable[[Path], list[str]], str]] = {
 
 
 async def test_wrong_usage_is_two_and_opens_no_socket(tmp_path: Path) -> None:
-    two = asyncio.Semaphore(2)  # a start of the command line is a second of computing
+    """In forks: a start of the command line, from its first import, is more than a second of computing."""
     async with door() as platform:
-
-        async def one(name: str) -> str:
-            arguments, words = USAGE[name]
-            folder = tmp_path / name
-            folder.mkdir()
-            async with two:
-                ran = await smoke(folder / "out", JOURNEY, *arguments(folder), env={"PLATFORM_URL": platform.url, **SECRETS})
-            told = ran.exit == 2 and words in ran.stderr and "Traceback" not in ran.stderr
-            secret = any(secret in ran.stderr + ran.stdout for secret in SECRETS.values())
-            return "" if told and not secret else f"{name}: {explained(ran)}"
-
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(name)) for name in USAGE]
-        assert [wrong for task in tasks if (wrong := task.result())] == []
+        env = environment(PLATFORM_URL=platform.url, **SECRETS)
+        wrong = []
+        with Forks.started() as forks:
+            for name, (arguments, words) in USAGE.items():
+                (folder := tmp_path / name).mkdir()
+                _, _, _, *given = command(folder / "out", JOURNEY, *arguments(folder))
+                code, said, complained = await asyncio.to_thread(forks.run, given, env, folder / "said", 20)
+                told = code == 2 and words in complained and "Traceback" not in complained
+                if not told or any(secret in complained + said for secret in SECRETS.values()):
+                    wrong.append(f"{name}: exit {code}\n{said}\n{complained}")
+        assert wrong == []
         assert platform.knocks == 0
 
 

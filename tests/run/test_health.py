@@ -7,6 +7,8 @@ import threading
 import time
 from itertools import pairwise
 
+import pytest
+
 from probe.clock import SystemClock
 from probe.model.observation import HealthSample
 from probe.run.health import Bounds, Health, Sources, assess, on_this_machine
@@ -73,6 +75,7 @@ async def test_the_worst_backlog_of_the_interval_is_reported() -> None:
     assert all(sample.decode_backlog == 0.7 and "decode_backlog" in sample.taints for sample in taken)
 
 
+@pytest.mark.timing
 async def test_starved_threads_are_seen_where_the_kernel_tells() -> None:
     """More spinning threads of this process than processors: some must wait, whatever the loop's lag says."""
     import multiprocessing
