@@ -125,10 +125,13 @@ class _Tap(Feed):
         self._feed, self._refused = feed, refused
         self._home = asyncio.get_running_loop()
 
-    def post(self, record: Record) -> None:
-        self._feed.post(replace(record, media_time=None) if isinstance(record, Chirp) else record)
+    def put(self, record: Record) -> None:
+        self._feed.put(replace(record, media_time=None) if isinstance(record, Chirp) else record)
         if isinstance(record, Undecodable):
             try:
                 self._home.call_soon_threadsafe(self._refused)
             except RuntimeError:  # the loop is closed: nobody to ask for
                 pass
+
+    def ring(self) -> None:
+        self._feed.ring()
