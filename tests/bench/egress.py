@@ -1,5 +1,9 @@
 """What watching costs, protocol by protocol, on one broadcast; beside it ffmpeg on the same addresses at the same time.
 
+Like for like: both are sent the same pictures and the same sound and decode all of both, ffmpeg with one thread and into
+nothing. What ours does beyond that is looking (the code, the picture below it, the chirp); it is measured in the same run and
+told apart, so that decoding can be compared with decoding, and the whole with it as well.
+
 python -m tests.bench.egress [PROTOCOL …]
 """
 
@@ -23,7 +27,7 @@ from tests.bench.ways import Way, on_air, order
 from tests.faults.platform import Platform
 from tests.tools import ROOT, Child, requires, spawn, wait_until
 
-AT_MOST = 1.3  # times ffmpeg's CPU for decoding the same
+AT_MOST = 1.3  # times ffmpeg's CPU for decoding the same, looking left out
 FEW, MANY, THEIRS = 2, 6, 2  # viewers of ours; ffmpeg's for decoding and for demuxing
 WARM = 1.5
 _SPOKEN = ("rtmp", "srt", "http-flv", "http-ts", "ll-hls", "hls", "dash")  # by ffmpeg as well
@@ -42,19 +46,28 @@ class Theirs:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """One protocol's."""
+    """One protocol's. `looking` is the part of `cpu` that ffmpeg has nothing of."""
 
     protocol: str
     cpu: float
+    looking: float
     mib: float
     pictures: float
     decode: Theirs | None
     copy: Theirs | None
 
     @property
-    def ratio(self) -> float | None:
-        """Ours to ffmpeg's for decoding, picture by picture."""
-        return (self.cpu / self.pictures) / (self.decode.cpu / self.decode.pictures) if self.decode else None
+    def whole(self) -> float | None:
+        """All of ours to ffmpeg's decoding, picture by picture."""
+        return self._against(self.cpu)
+
+    @property
+    def decoding(self) -> float | None:
+        """The same of ours without the looking."""
+        return self._against(self.cpu - self.looking)
+
+    def _against(self, cpu: float) -> float | None:
+        return (cpu / self.pictures) / (self.decode.cpu / self.decode.pictures) if self.decode else None
 
 
 async def measure(folder: Path, way: Way, seconds: float) -> Cost:
@@ -79,8 +92,9 @@ async def measure(folder: Path, way: Way, seconds: float) -> Cost:
         Theirs((b[1] - a[1]) / (b[0] - a[0]), (b[2] - a[2]) / (b[0] - a[0]), b[3] / 2**20)
         for a, b in zip(before, after, strict=True)
     ]
+    looking = spent["seeing"] + spent["hearing"]
     return Cost(
-        way.protocol, spent["cpu"], spent["mib"], spent["pictures"], _mean(each[:THEIRS]), _mean(each[THEIRS:])
+        way.protocol, spent["cpu"], looking, spent["mib"], spent["pictures"], _mean(each[:THEIRS]), _mean(each[THEIRS:])
     )  # fmt: skip
 
 
@@ -119,35 +133,39 @@ def rows(costs: list[Cost]) -> list[tuple[str, ...]]:
     head = (
         "a viewer's second",
         "CPU-s",
+        "of it looking",
         "pictures",
         "MiB",
         "ffmpeg decodes: CPU-s",
         "pictures",
         "MiB",
-        "ratio",
+        "ratio, looking left out",
+        "ratio of the whole",
         "ffmpeg copies: CPU-s",
     )
     out: list[tuple[str, ...]] = [head]
     for c in costs:
-        theirs: tuple[str, ...] = ("–",) * 5
-        if c.decode and c.copy and c.ratio:
+        theirs: tuple[str, ...] = ("–",) * 6
+        if c.decode and c.copy and c.decoding and c.whole:
             theirs = (
                 f"{c.decode.cpu:.4f}",
                 f"{c.decode.pictures:.1f}",
                 f"{c.decode.mib:.1f}",
-                f"{c.ratio:.2f}",
+                f"{c.decoding:.2f}",
+                f"{c.whole:.2f}",
                 f"{c.copy.cpu:.4f}",
             )
-        out.append((c.protocol, f"{c.cpu:.4f}", f"{c.pictures:.1f}", f"{c.mib:.2f}", *theirs))
+        out.append((c.protocol, f"{c.cpu:.4f}", f"{c.looking:.4f}", f"{c.pictures:.1f}", f"{c.mib:.2f}", *theirs))
     return out
 
 
 def targets(costs: list[Cost]) -> dict[str, bool]:
     """What was aimed at, and whether it holds."""
     return {
-        f"watching {c.protocol} costs at most {AT_MOST:g} of ffmpeg's decoding: {c.ratio:.2f}": c.ratio <= AT_MOST
+        f"watching {c.protocol} costs at most {AT_MOST:g} of ffmpeg's decoding, looking left out: {c.decoding:.2f}"
+        f" ({c.whole:.2f} with it)": c.decoding <= AT_MOST
         for c in costs
-        if c.ratio is not None and c.protocol in _LIKE
+        if c.decoding is not None and c.protocol in _LIKE
     }
 
 

@@ -2,7 +2,9 @@
 
 python -m tests.bench.watching JSON — {"protocol", "urls", "token", "few", "many", "warm", "seconds"}. Says `steady` when all
 have played for `warm` seconds, and `seconds` later prints what it came to as JSON: CPU-seconds (user and system, of this
-process) for a viewer's second, MiB a viewer by the difference of `few` and `many`, pictures verified for a viewer's second.
+process) for a viewer's second, and how much of that is looking, which no other player does: reading the code, checking the
+picture below it, listening for the chirp; MiB a viewer by the difference of `few` and `many`, pictures verified for a viewer's
+second.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ import random
 import resource
 import statistics
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,6 +28,7 @@ from probe.clock import SystemClock
 from probe.drivers.base import Spec
 from probe.drivers.table import table
 from probe.media.decoder import warm_up
+from probe.media.inspect import Inspector
 from probe.model.clock import NS
 from probe.model.ids import span_id
 from probe.model.observation import Observation, Role, SessionBegan
@@ -42,9 +47,12 @@ _SPREAD = 1.0  # s within which they start
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spent:
-    """For each viewer and second: CPU-seconds and verified pictures. `mib`: more resident memory for each more viewer."""
+    """For each viewer and second: CPU-seconds, those of them that went into looking at pictures and at sound, and verified
+    pictures. `mib`: more resident memory for each more viewer."""
 
     cpu: float
+    seeing: float
+    hearing: float
     mib: float
     pictures: float
     viewers: int
@@ -57,6 +65,29 @@ def plan(url: str) -> Plan:
         run_id="bench", run_number=RUN, trace_low=TRACE, platform_url=url, allow=(), ice_servers=(), accounts={}, secrets={},
         journey=(), final=(), run_deadline=600 * NS, reconnect_deadline=10 * NS,
     )  # fmt: skip
+
+
+class Meter:
+    """CPU-seconds of whatever thread, spent in the methods it was put around."""
+
+    def __init__(self) -> None:
+        self._spent: list[int] = []  # appended to by several threads
+
+    def around(self, kind: type, name: str) -> Meter:
+        method: Callable[..., Any] = getattr(kind, name)
+
+        def metered(*args: Any, **kwargs: Any) -> Any:
+            began = time.thread_time_ns()
+            try:
+                return method(*args, **kwargs)
+            finally:
+                self._spent.append(time.thread_time_ns() - began)
+
+        setattr(kind, name, metered)
+        return self
+
+    def total(self) -> float:
+        return sum(self._spent) / 1e9
 
 
 class Audience:
@@ -135,6 +166,7 @@ class Audience:
 async def watch(order: dict[str, Any]) -> Spent:
     """The figures of one order."""
     warm, seconds, few, many = order["warm"], order["seconds"], order["few"], order["many"]
+    seeing, hearing = Meter().around(Inspector, "picture"), Meter().around(Inspector, "sound")
     async with asyncio.TaskGroup() as group:
         audience = Audience(order["protocol"], order["urls"], order["token"], group)
         ticking = group.create_task(audience.tick())
@@ -145,12 +177,17 @@ async def watch(order: dict[str, Any]) -> Spent:
         await asyncio.sleep(warm)
         print("steady", flush=True)
         cpu, began, pictures = _cpu(), asyncio.get_running_loop().time(), audience.pictures
+        seen, heard = seeing.total(), hearing.total()
         rss_many = await _rss(seconds)
         cpu, took, pictures = _cpu() - cpu, asyncio.get_running_loop().time() - began, audience.pictures - pictures
+        seen, heard = seeing.total() - seen, hearing.total() - heard
         ticking.cancel()
         await audience.leave()
     each = many * took
-    return Spent(cpu=cpu / each, mib=(rss_many - rss_few) / (many - few), pictures=pictures / each, viewers=many)
+    return Spent(
+        cpu=cpu / each, seeing=seen / each, hearing=heard / each, mib=(rss_many - rss_few) / (many - few),
+        pictures=pictures / each, viewers=many,
+    )  # fmt: skip
 
 
 def _forget(fact: Observation) -> None:
