@@ -4,7 +4,7 @@ SQLite: write-ahead log, so that readers and the writer never wait for each othe
 IMMEDIATE) so that two never deadlock half-way; `synchronous=FULL`, since one sync a batch is cheap and what was taken out of
 the outbox must not be lost with the power. PostgreSQL: psycopg 3, every wait bounded by the server or by TCP.
 
-A connection that has failed once is closed and never used again. There is no pool: a thread has its one connection.
+A connection that has failed once is closed and never used again. There is no pool.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _REMEDIES = (
     ("is full", f"make room on its disk; {_WAITS}"),
     ("disk i/o error", f"look at its disk, its quota and its limits; {_WAITS}"),
     ("readonly database", f"its file and directory must be writable by this user; {_WAITS}"),
-    ("unable to open", "its directory must be there and be this user's"),
+    ("unable to open", "its directory must be there and be writable by this user"),
 )  # fmt: skip
 
 
@@ -47,6 +47,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self._url = address.parse(url)
         self._redactor = Redactor(*address.secrets(self._url))
+        self._engines: dict[bool, Engine] = {}
         self.name = self._redactor.redact(address.name(self._url))
 
     def __repr__(self) -> str:
@@ -63,7 +64,7 @@ class Database:
             self.file.parent.mkdir(parents=True, exist_ok=True)
         connection = self._engine(write=True).connect()
         try:
-            self._note(connection)
+            connection.info["file"] = None if self.file is None else _identity(self.file)
             migrate.migrate(connection)
         except BaseException:
             connection.close()
@@ -76,7 +77,6 @@ class Database:
             raise StoreError(f"{self.name}: there are no records yet")
         connection = self._engine(write=False).connect()
         try:
-            self._note(connection)
             migrate.require(connection)
         except BaseException:
             connection.close()
@@ -103,11 +103,12 @@ class Database:
         """As one of ours."""
         return error if isinstance(error, StoreError) else StoreError(self.words(error))
 
-    def _note(self, connection: Connection) -> None:
-        if self.file is not None:
-            connection.info["file"] = _identity(self.file)
-
     def _engine(self, *, write: bool) -> Engine:
+        if write not in self._engines:
+            self._engines[write] = self._made(write)
+        return self._engines[write]
+
+    def _made(self, write: bool) -> Engine:
         if self.file is not None:
             return _sqlite(self.file, write)
         try:
@@ -164,8 +165,8 @@ def _postgresql(url: Any, write: bool) -> Engine:
         connection.autocommit = True
         with connection.cursor() as cursor:
             cursor.execute(f"SET statement_timeout = {_STATEMENT_MS}")
-            if not write:
-                cursor.execute("SET default_transaction_read_only = on")
+            # What was committed leaves the outbox, so it must be safe, whatever the server's own setting is.
+            cursor.execute("SET synchronous_commit = on" if write else "SET default_transaction_read_only = on")
         connection.autocommit = False
 
     return engine

@@ -1,4 +1,7 @@
-"""Asking the records from a loop: in a thread with a connection of its own, each question with an end in time.
+"""Asking the records from a loop: in a thread, each question with a connection of its own and an end in time.
+
+The connection is closed with the answer: in one process SQLite's connections share what was found out when the first was opened,
+and a reader that stays would keep the writer on a disk that was read-only once.
 
 A question that takes too long is stopped where it runs: SQLite asks a handler every so many steps, PostgreSQL has its own
 limit. No more than a few wait at a time; who comes then is told so at once.
@@ -36,7 +39,6 @@ class Records:
         self._database = Database(url)
         self._clock = clock
         self._asking = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store-read")
-        self._connection: Connection | None = None
         self._waiting = 0
 
     @classmethod
@@ -100,29 +102,13 @@ class Records:
         """In the thread."""
         ends = self._clock.now() + int(_SECONDS * NS)
         try:
-            connection = self._same()
-            with connection.begin():
+            with self._database.reader() as connection, connection.begin():
                 self._until(connection, ends)
                 return question(connection)
         except RETRIED as error:
-            self._close()
             if self._clock.now() >= ends:
                 raise StoreError(f"{self._database.name}: no answer within {_SECONDS:g} s") from None
             raise self._database.error(error) from None
-        except BaseException:
-            self._close()
-            raise
-
-    def _same(self) -> Connection:
-        """The connection there is, or a new one where the file is another by now."""
-        if self._connection is not None:
-            try:
-                self._database.require_same(self._connection)
-            except StoreError:
-                self._close()
-        if self._connection is None:
-            self._connection = self._database.reader()
-        return self._connection
 
     def _until(self, connection: Connection, deadline: int) -> None:
         driver = connection.connection.driver_connection
@@ -131,15 +117,5 @@ class Records:
         else:
             connection.exec_driver_sql(f"SET LOCAL statement_timeout = {max((deadline - self._clock.now()) // MS, 1)}")
 
-    def _close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            try:
-                connection.close()
-            except RETRIED:  # what is broken need not end well
-                connection.invalidate()
-
     async def _end_reading(self) -> None:
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._asking, self._close)
-        await loop.run_in_executor(None, self._asking.shutdown)
+        await asyncio.to_thread(self._asking.shutdown)

@@ -57,7 +57,7 @@ class Store(Records):
         try:
             store = cls(url, clock, spool, retention)
             try:
-                await asyncio.to_thread(store._writer.opened.wait, _OPEN_SECONDS)
+                await asyncio.to_thread(store._writer.tried.wait, _OPEN_SECONDS)
                 if store._writer.refused is not None:
                     raise store._writer.refused
                 yield store

@@ -36,10 +36,11 @@ _NEVER = (KeyError, TypeError, ValueError, OverflowError)  # ValueError: bytes o
 
 
 class Writer:
-    """Starts at once; every method is thread-safe. `opened` is set when the database was reached, or refused for good."""
+    """Starts at once; every method is thread-safe. `tried` is set once the database was tried; then `refused` says whether trying
+    again is in vain."""
 
     def __init__(self, database: Database, outbox: Spool, retention: Retention) -> None:
-        self.opened = threading.Event()
+        self.tried = threading.Event()
         self.refused: StoreRefused | None = None
         self.problem = ""
         self.errors = 0
@@ -99,6 +100,7 @@ class Writer:
                 except Exception as error:  # a bug of ours too must not end the only thread that keeps records
                     self._failed(error)
                     pause = min(max(pause * 2, _FIRST_PAUSE), _LONGEST_PAUSE)
+                self.tried.set()
                 if self._stopping.is_set() and (pause or not self._outbox.count):
                     return
         finally:
@@ -111,7 +113,6 @@ class Writer:
         """One batch, one step of retention."""
         if self._connection is None:
             self._connection = self._database.writer()
-            self.opened.set()
         self._database.require_same(self._connection)
         if items := self._outbox.peek(_BATCH, _BATCH_BYTES):
             self._carry(self._connection, items)
@@ -172,7 +173,6 @@ class Writer:
             self._pruning = None
         if isinstance(error, StoreRefused):
             self.refused = error
-            self.opened.set()
 
     def _close(self) -> None:
         connection, self._connection = self._connection, None
