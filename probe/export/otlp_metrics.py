@@ -39,6 +39,7 @@ from probe.export.series import Key, Live, Mark, Series
 from probe.model.metrics import MetricKind
 
 _MOST_POINTS = 5000  # of one request
+_MOST_NEW = 500  # encoded in one go: the encoder's C code lets no other thread run meanwhile
 _UNITS = {"seconds": "s", "bytes": "By", "bytes_per_second": "By/s", "ratio": "1"}
 _CUMULATIVE = AggregationTemporality.CUMULATIVE
 _SCOPE = InstrumentationScope("probe")
@@ -119,8 +120,9 @@ class Snapshots:
         """What never changes of each point; those that are new are encoded now."""
         metric = series.metric
         known = self._points.setdefault(metric.name, {})
-        new = [key for key in keys if key not in known]
-        if new:
+        unknown = [key for key in keys if key not in known]
+        for n in range(0, len(unknown), _MOST_NEW):
+            new = unknown[n : n + _MOST_NEW]
             described = Metric(metric.name, metric.help, _UNITS.get(metric.unit, metric.unit), self._bare(series, new))
             (encoded,) = self._encoded([described]).resource_metrics[0].scope_metrics[0].metrics
             data = getattr(encoded, metric.kind.value if metric.kind is not MetricKind.COUNTER else "sum")

@@ -33,6 +33,7 @@ _MEMORY = 4 << 20
 _SEGMENT = 4 << 20
 _SEGMENTS = 16
 _SYNC_SECONDS = 1.0
+LOST = ("full", "disk", "too_large", "torn", "damaged")
 _SUFFIX = ".spool"
 _NAME = re.compile(r"[0-9a-f]{16}\.spool")
 
@@ -110,6 +111,12 @@ class Spool:
             if self._memory or not self._write(item):
                 return self._remember(item)
             return True
+
+    def missed(self, why: str, count: int = 1) -> None:
+        """Items that never got here, for a reason of the caller's: counted as put and dropped."""
+        with self._lock:
+            self._put += count
+            self._drop(why, count)
 
     def peek(self, count: int, size: int = 1 << 20) -> list[Item]:
         """The oldest items, at most `count` of them and about `size` bytes, at least one where there is one. They stay."""
