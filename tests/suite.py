@@ -33,7 +33,8 @@ COMPUTING = (
     ("export", "judge", "model", "plan", "scenario", "test_layers.py", "test_leftovers.py", "test_readme.py"),
 )
 PAIRS = ("e2e/", "truth/")  # of what is marked `timing`: whole runs, of which two at a time leave the machine room
-WAITING = ("drivers", "sandbox", "e2e", "media", "hostile", "run")  # the longest; the rest of tests/ is one job more
+ONE_RUN = ("e2e/test_metrics.py", "e2e/test_one_trace.py", "e2e/test_outputs.py")  # serves all three
+WAITING = ("drivers", "sandbox", "media", "hostile", "run")  # the longest; the rest of tests/ is one job more
 NO_TESTS = 5  # pytest's exit code where nothing of a folder is asked for
 
 
@@ -106,7 +107,8 @@ def _all(pytest: _Pytest) -> tuple[list[str], str]:
     computing = deque([*_linters(*nice), *(pytest.job(places, "not timing", *nice) for places in COMPUTING)])
     failures = run([*[[waiting, computing]] * min(3, cores + 1), [computing]])  # a waiting folder takes .1 to .5 of a core
     timing = _timing()
-    pairs = deque(pytest.job([file], "timing") for file in timing if file.startswith(PAIRS))
+    apart = [[file] for file in timing if file.startswith(PAIRS) and file not in ONE_RUN]
+    pairs = deque(pytest.job(files, "timing") for files in (ONE_RUN, *apart))
     failures += run([[pairs]] * min(2, cores))
     alone = deque([pytest.job([file for file in timing if not file.startswith(PAIRS)], "timing")])
     failures += run([[alone]], live=True)

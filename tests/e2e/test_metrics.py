@@ -13,6 +13,7 @@ from tests.e2e.conftest import Journey
 from tests.peers import prometheus
 from tests.tools import requires
 
+pytestmark = pytest.mark.timing
 Key = tuple[tuple[str, str], ...]
 
 

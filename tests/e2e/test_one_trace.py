@@ -7,9 +7,12 @@ import re
 from collections import Counter
 from typing import Any
 
+import pytest
+
 from tests.e2e.conftest import Journey
 from tests.peers.otlp import Span
 
+pytestmark = pytest.mark.timing
 PROBE = "stream-probe"
 TOKEN = re.compile(r"[A-Za-z0-9_-]{40,}\.[A-Za-z0-9_-]{43}")  # as the sandbox makes them
 

@@ -29,8 +29,9 @@ from tests.e2e.test_one_trace import TOKEN
 from tests.faults.platform import HERE as FAULTS
 from tests.tools import ROOT
 
+pytestmark = pytest.mark.timing
 
-@pytest.mark.timing
+
 def test_it_was_go_with_five_viewers_explained(journey: Journey) -> None:
     ran = journey.ran
     assert ran.exit == 0 and ran.verdict["result"] in ("pass", "warn"), explained(ran)
