@@ -33,6 +33,7 @@ class Families:
             registry.register(family)
         self._seen: dict[tuple[str, str], set[str]] = {}
         self._count = 0
+        self.touch("self_series", {})
         for name, metric in METRICS.items():
             if not metric.labels:
                 self.touch(name.removeprefix(PREFIX), {})
