@@ -85,13 +85,13 @@ def signs() -> NDArray[np.int8]:
 
 
 @lru_cache(maxsize=1)
-def _tables() -> tuple[NDArray[np.float32], NDArray[np.float32], list[int]]:
-    """The signs; the same with 0 for cells that turned within the last _LATE pictures; how many are not 0."""
-    full = signs().astype(np.float32)
+def _tables() -> tuple[NDArray[np.float32], list[list[int]]]:
+    """The signs; the same with 0 for cells that turned within the last _LATE pictures."""
+    full = signs()
     steady = full.copy()
     for back in range(1, _LATE + 1):
         steady[full != np.roll(full, back, axis=0)] = 0
-    return full, steady, np.count_nonzero(steady, axis=1).tolist()
+    return full.astype(np.float32), steady.tolist()
 
 
 class Grids:
@@ -110,24 +110,30 @@ class Grids:
         index = line[:, None, :, None] + columns[None, :, None, :]
         self._index = np.ascontiguousarray(index.reshape(CELLS, points * points).T)
 
-    def read(self, plane: Plane) -> tuple[NDArray[np.float32], float]:
-        """Each patch's distance from the mean of all, and the mean of these distances' sizes, in luma."""
-        points = plane[self._rows].reshape(-1).take(self._index)
-        means = np.add.reduce(points, axis=0, dtype=np.float32) * np.float32(1 / len(points))
-        cells: NDArray[np.float32] = means - np.add.reduce(means) * np.float32(1 / CELLS)
-        return cells, float(np.add.reduce(np.abs(cells))) / CELLS
+    def read(self, plane: Plane) -> tuple[list[float], float]:
+        """Each patch's distance from the mean of all, and the mean of these distances' sizes, in luma.
+
+        Numbers rather than arrays: between two pictures a codec has emptied the caches, and each of numpy's steps has its price."""
+        points = plane[self._rows].take(self._index)
+        sums = np.add.reduce(points, axis=0, dtype=np.int32).tolist()
+        mean, each = sum(sums) / CELLS, 1 / len(points)
+        cells = [(one - mean) * each for one in sums]
+        return cells, sum(map(abs, cells)) / CELLS
 
 
-def recognise(cells: NDArray[np.float32], swing: float) -> tuple[int, int]:
+def recognise(cells: list[float], swing: float) -> tuple[int, int]:
     """The picture of the loop that cells (as Grids.read gives them) resemble most, and how many of them are wrong for it."""
-    index = int((_tables()[0] @ cells).argmax())
+    index = int((_tables()[0] @ np.array(cells, np.float32)).argmax())
     return index, _mismatches(cells, index, swing)
 
 
-def _mismatches(cells: NDArray[np.float32], index: int, swing: float) -> int:
+def _mismatches(cells: list[float], index: int, swing: float) -> int:
     """Cells that are not clearly what this picture of the loop has there."""
-    _, steady, judged = _tables()
-    return judged[index] - int(np.count_nonzero(cells * steady[index] > _CLEAR * swing))
+    clear, wrong = _CLEAR * swing, 0
+    for cell, sign in zip(cells, _tables()[1][index], strict=True):
+        if sign and cell * sign <= clear:
+            wrong += 1
+    return wrong
 
 
 class PictureCheck:
