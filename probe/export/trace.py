@@ -186,7 +186,12 @@ class _Builder:
         )
 
     def _event(self, name: str, at: int, attributes: Mapping[str, Attribute]) -> Event:
-        return Event(name=name, at=wall_of(self._result, at), attributes=attributes)
+        return Event(name=self._redact(name), at=wall_of(self._result, at), attributes=self._told(attributes))
+
+    def _told(self, attributes: Mapping[str, Attribute]) -> dict[str, Attribute]:
+        """Redacted, and without what is empty."""
+        told = {key: self._redact(value) if isinstance(value, str) else value for key, value in attributes.items()}
+        return {key: value for key, value in told.items() if value != ""}
 
     def _span(
         self,
@@ -201,12 +206,7 @@ class _Builder:
         events: Iterable[Event] = (),
         outcome: Outcome | None = None,
     ) -> Span:
-        said: dict[str, Attribute] = {"user_agent.synthetic.type": "test"}
-        for key, value in attributes.items():
-            if isinstance(value, str):
-                value = self._redact(value)
-            if value != "":
-                said[key] = value
+        said: dict[str, Attribute] = {"user_agent.synthetic.type": "test", **self._told(attributes)}
         error = None
         if outcome is not None:
             phase, reason, detail = phase_reason(outcome)

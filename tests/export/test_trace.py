@@ -21,7 +21,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from probe.export import otlp
 from probe.export.spans import Span, derived_id, from_plain
 from probe.export.trace import spans_of, trace_json
-from probe.model.observation import Role
+from probe.model.observation import AnswerBegan, Role
 from probe.model.outcome import Failed
 from probe.model.stage import Phase
 from tests.export import sample
@@ -129,6 +129,19 @@ def test_trace_json_is_otlp_with_hex_ids_and_the_platforms_spans_joined() -> Non
     for span in services["stream-probe"]:
         assert len(bytes.fromhex(span["traceId"])) == 16 and len(bytes.fromhex(span["spanId"])) == 8
         assert isinstance(span["startTimeUnixNano"], str)
+
+
+def test_the_answer_of_an_endless_body_is_an_event_and_no_secret_stands_in_it() -> None:
+    result = sample.result(healthy=True)
+    viewer = next(s for s in result.sessions if s.role is Role.VIEWER and s.started is not None)
+    said = AnswerBegan(
+        at=viewer.began, purpose="http-flv", request_id="r", status=200, edge="pop hunter2", cache="hunter2", took=1
+    )
+    result = replace(result, sessions=(replace(viewer, answers=(said,)),))
+    spans = spans_of(result, lambda text: text.replace("hunter2", "***"))
+    (event,) = [event for span in spans for event in span.events if event.name == "answer http-flv"]
+    told = {"http.response.status_code": 200, "streamprobe.edge": "pop ***", "streamprobe.cache": "***"}
+    assert dict(event.attributes) == told
 
 
 def test_no_secret_stands_in_any_span() -> None:
