@@ -59,12 +59,15 @@ class _Shown(Feed):
         self.until: float | None = None
         self._to = feed
 
-    def post(self, record: Record) -> None:
+    def put(self, record: Record) -> None:
         if self.until is not None and isinstance(record, FrameRecord) and record.media_time is not None:
             if record.media_time < self.until:
                 return
             self.until = None
-        self._to.post(record)
+        self._to.put(record)
+
+    def ring(self) -> None:
+        self._to.ring()
 
 
 class Screen:
