@@ -107,22 +107,28 @@ def check(
 
 
 @app.command
-def schema(what: Annotated[str, Parameter(help="scenario or verdict")] = "scenario") -> int:
-    """Print the JSON Schema of scenario files (for editors), or of verdict.json.
+def schema(what: Annotated[str, Parameter(help="scenario, verdict or metrics")] = "scenario") -> int:
+    """Print the JSON Schema of scenario files (for editors) or of verdict.json, or the page about the metrics.
 
     Examples
     --------
     `probe schema > scenario.schema.json`
 
     `probe schema verdict`
+
+    `probe schema metrics > deploy/metrics.md`
     """
+    from probe.export.reference import reference
     from probe.export.verdict_json import schema as verdict_schema
 
     schemas: dict[str, Callable[[], dict[str, Any]]] = {"scenario": json_schema, "verdict": verdict_schema}
-    if what not in schemas:
-        print(f"no schema of {what!r}; there are {', '.join(schemas)}", file=sys.stderr)
+    if what == "metrics":
+        print(reference(), end="")
+    elif what in schemas:
+        print(json.dumps(schemas[what](), indent=2))
+    else:
+        print(f"no schema of {what!r}; there are {', '.join([*schemas, 'metrics'])}", file=sys.stderr)
         return exits.BAD_CONFIGURATION
-    print(json.dumps(schemas[what](), indent=2))
     return 0
 
 

@@ -1,7 +1,7 @@
 """A spool's own figures as metrics: everything that went in is somewhere.
 
 `put + recovered = done + dropped (by why) + waiting` holds for `self_spool_passed_total`, `self_spool_dropped_total` and
-`self_spool_items` of one kind, at every look.
+`self_spool_items` of one kind.
 """
 
 from __future__ import annotations

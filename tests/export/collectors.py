@@ -11,7 +11,26 @@ from typing import Any
 from aiohttp import web
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
+from probe.export.spans import Span
 from tests.peers.otlp import Collector
+
+
+def spans(number: int, count: int = 3) -> list[Span]:
+    """A trace of its own for each number."""
+    return [
+        Span(
+            trace_id=f"{number + 1:032x}",
+            span_id=f"{n + 1:016x}",
+            parent="" if n == 0 else f"{1:016x}",
+            name=f"span {n}",
+            start=1_000 + n,
+            end=2_000 + n,
+            attributes={"n": n, "ratio": 0.5, "ok": True, "text": "a"},
+            error="ice/timeout" if n == 1 else None,
+            version="1",
+        )
+        for n in range(count)
+    ]
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import threading
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -106,7 +107,7 @@ def test_every_metric_of_the_table_can_be_sent() -> None:
             assert all(tuple(p.explicit_bounds) == bounds and sum(p.bucket_counts) == p.count for p in _points(metric))
 
 
-def _points(metric: object) -> list:  # type: ignore[type-arg]
+def _points(metric: Any) -> list[Any]:
     return list(getattr(metric, metric.WhichOneof("data")).data_points)
 
 

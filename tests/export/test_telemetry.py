@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
+import signal
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -22,13 +25,12 @@ from probe.errors import ConfigError
 from probe.export import otlp_sender
 from probe.export import telemetry as telemetry_module
 from probe.export.prometheus import MetricsSink
-from probe.export.spans import Span
 from probe.export.spool import Spool, SpoolInUse
 from probe.export.telemetry import Settings, Telemetry
 from probe.model.metrics import PREFIX
-from tests.export.collectors import Visiting, visiting
+from tests.export.collectors import Visiting, spans, visiting
 from tests.net.servers import Authority, Raw, raw
-from tests.tools import free_port, steady, wait_until
+from tests.tools import ROOT, free_port, spawn, steady, wait_until
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SECRET = "canary-credential-of-the-collector"
@@ -45,24 +47,6 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def settings(endpoint: str, **given: Any) -> Settings:
     return Settings(**{"endpoint": endpoint, "region": "eu", "instance": "eu-1", "every": 60.0, "share": 1.0, **given})
-
-
-def spans(number: int, count: int = 3) -> list[Span]:
-    """A trace of its own for each number."""
-    return [
-        Span(
-            trace_id=f"{number + 1:032x}",
-            span_id=f"{n + 1:016x}",
-            parent="" if n == 0 else f"{1:016x}",
-            name=f"span {n}",
-            start=1_000 + n,
-            end=2_000 + n,
-            attributes={"n": n, "ratio": 0.5, "ok": True, "text": "a"},
-            error="ice/timeout" if n == 1 else None,
-            version="1",
-        )
-        for n in range(count)
-    ]
 
 
 @asynccontextmanager
@@ -542,3 +526,54 @@ async def test_a_full_spool_loses_the_oldest_and_says_so(tmp_path: Path) -> None
         arrived = sorted({int(s.trace_id, 16) - 1 for s in collector.collector.spans})
         assert arrived[-1] == 99 and arrived == list(range(100 - len(arrived), 100))
         assert value(sink, "self_spool_dropped_total", kind="traces", **{"class": "full"}) == counts.dropped["full"]
+
+
+# -- a process that is killed
+
+_AGENT = """
+import asyncio, sys
+from pathlib import Path
+from probe.clock import SystemClock
+from probe.export import otlp_sender
+from probe.export.prometheus import MetricsSink
+from probe.export.telemetry import Settings, Telemetry
+from tests.export.collectors import spans
+otlp_sender.FIRST_WAIT, otlp_sender.LONGEST_WAIT = 0.02, 0.1
+
+async def main(url, home, first):
+    settings = Settings(endpoint=url, region="eu", instance="a", every=0.1, share=1.0)
+    async with Telemetry.opened(settings, MetricsSink().families, SystemClock(), Path(home)) as sent:
+        for n in range(int(first), 1_000_000):
+            sent.traces(spans(n, 2), keep=True)
+            await asyncio.sleep(0.004)
+            print(int(first) + sent.counts()["traces"].put, flush=True)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_killed_again_and_again_while_the_collector_comes_and_goes(tmp_path: Path) -> None:
+    rng = random.Random(11)
+    first = 0
+    async with visiting() as collector:
+        for life in range(3):
+            output = tmp_path / f"out-{life}"
+            with spawn([sys.executable, "-c", _AGENT, collector.url, tmp_path / "spool", str(first)], output, cwd=ROOT) as child:
+                await wait_until(lambda: output.read_bytes().count(b"\n") > 10, 20)  # noqa: B023
+                await collector.go()
+                await asyncio.sleep(rng.uniform(0.05, 0.2))
+                if life % 2:
+                    await collector.come()
+                    await asyncio.sleep(rng.uniform(0.0, 0.1))
+                os.kill(child.pid, signal.SIGKILL)
+                await child.exit()
+            await collector.go()
+            await collector.come()
+            taken = int(output.read_text().split("\n")[-2])
+            async with telemetry(settings(collector.url), tmp_path / "spool") as sent:
+                assert await sent.flush(5)
+                balanced(sent)
+                assert sum(sum(counts.dropped.values()) for counts in sent.counts().values()) <= 1, "a torn last record"
+            arrived = {int(s.trace_id, 16) - 1 for s in collector.collector.spans}
+            assert set(range(first, taken)) <= arrived, "taken, and it never came"
+            first = max(arrived) + 1
