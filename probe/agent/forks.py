@@ -35,13 +35,13 @@ class NotStarted(ProbeError):
 @dataclass(frozen=True, slots=True)
 class Gone:
     """How a worker ended, by the kernel's account: `cpu` in seconds, `peak` in bytes, its children's that it waited for included;
-    None where the forkserver went first and nobody can say. `stack`: where each thread was when a signal of its own making
-    killed it."""
+    None where the forkserver went first and nobody can say. `words`, its last: where each thread was when a signal of its own
+    making killed it, or what broke it."""
 
     how: str  # signal 11 | exit 3 | lost
     cpu: float | None = None
     peak: int | None = None
-    stack: str = ""
+    words: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -123,7 +123,7 @@ class Forks:
                 reader, writer = await asyncio.open_unix_connection(sock=ours, limit=_WAITING)
                 fork = Fork(answer["pid"], reader, writer, gone, self)
                 if await read(reader) != (Kind.READY, b""):
-                    raise NotStarted(f"a worker ended before it was ready: {(await gone).how}")
+                    raise NotStarted(f"a worker ended before it was ready: {(await gone).how} {(await gone).words}".rstrip())
                 return fork
         except BaseException as error:
             if fork is not None:
@@ -187,7 +187,7 @@ class Forks:
                 status = message["status"]
                 how = f"signal {-status}" if status < 0 else f"exit {status}"
                 gone = self._living.pop(message["pid"])
-                gone.set_result(Gone(how, message["cpu"], message["peak"], message["stack"]))
+                gone.set_result(Gone(how, message["cpu"], message["peak"], message["words"]))
                 self._rest()
             case "failed":
                 self._lose(message["why"])

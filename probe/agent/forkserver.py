@@ -11,7 +11,7 @@ distributions add is loaded in the worker.
     READY, or FAILED why →
          ← FORK n (with the worker's socket) | KILL pid
     FORKED n pid →
-    GONE pid, status, cpu, peak, stack →
+    GONE pid, status, cpu, peak, its last words →
 
 A worker leads a session of its own, which is killed with it: what it started goes too. When the agent goes, however it goes,
 its end of the socket closes, and this process kills all workers and ends; if this one goes, the kernel kills them.
@@ -39,7 +39,7 @@ _MESSAGE = 64 * 1024
 _STACK = 8 * 1024
 _FIRST_TO_GO = "500"  # of -1000 … 1000: where memory runs out the kernel takes a worker, not the agent
 
-Work = Callable[[socket.socket], NoReturn]
+Work = Callable[[socket.socket, int], NoReturn]
 
 
 class Forkserver:
@@ -99,7 +99,7 @@ class Forkserver:
         if pid == 0:
             try:
                 self._become_worker(me, words)
-                self._work(agent)
+                self._work(agent, words)
             finally:
                 os._exit(70)
         self._workers[pid] = words
@@ -139,7 +139,7 @@ class Forkserver:
                     status=os.waitstatus_to_exitcode(status),
                     cpu=usage.ru_utime + usage.ru_stime,
                     peak=usage.ru_maxrss * 1024,
-                    stack=os.pread(words, _STACK, 0).decode("utf-8", "replace"),
+                    words=os.pread(words, _STACK, 0).decode("utf-8", "replace"),
                 )
                 os.close(words)
 

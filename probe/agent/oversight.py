@@ -27,14 +27,14 @@ _READS_ON = 1.0  # s for what a dead worker has left in its socket, where someth
 
 @dataclass(slots=True)
 class Oversight:
-    """Of one job in one worker. `stack`: the last words of one that crashed."""
+    """Of one job in one worker. `words`: the last ones of one that crashed."""
 
     job: Job
     fork: Fork
     tally: Tally
     clock: Clock
     grace: int
-    stack: str = ""
+    words: str = ""
     _outcome: Outcome | None = None
     _startup: float | None = None
     _garbled: bool = False
@@ -103,7 +103,7 @@ class Oversight:
         crashed = ""
         if self._outcome is None:
             crashed = "protocol" if self._garbled else self._caps.broken or gone.how
-            self.stack = gone.stack
+            self.words = gone.words
         outcome = self._outcome or self.tally.ended or Aborted(f"the probe crashed: {crashed}")
         self.tally.end(outcome)
         peak = max((known for known in (gone.peak, self._caps.peak) if known is not None), default=None)

@@ -117,7 +117,7 @@ class Pool:
         if ended.crashed:
             plan = oversight.job.plan
             about = {"run_id": plan.run_id, "trace_id": trace_id(plan.run_number, plan.trace_low), "region": plan.region}
-            _log.error("a worker crashed: %s\n%s", ended.crashed, oversight.stack, extra=about)
+            _log.error("a worker crashed: %s %s", ended.crashed, oversight.words, extra=about)
         if interrupted is not None:
             raise interrupted
         return ended

@@ -1,21 +1,22 @@
 """A run's facts on their way through the agent: whole at the end, whatever became of the worker.
 
-Whoever folds them finds one beginning and one end. What a dead worker could not say is said here, and it says so: an outcome
-of `aborted`, which is never the platform's.
+Whoever folds them finds one beginning and one end of the run, of each step and of each session. What a dead worker could not
+say is said here: sessions and steps that were under way are `aborted`, which is never the platform's, and drop out of ratios
+even where a first frame had been seen; steps that it never came to are skipped, as the engine tells it.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from probe.agent.pipe import Garbled
 from probe.model.clock import Clock
 from probe.model.ids import span_id, trace_id
-from probe.model.observation import Observation, RunBegan, RunEnded
-from probe.model.outcome import Outcome
-from probe.plan import Plan
+from probe.model.observation import Observation, RunBegan, RunEnded, SessionBegan, SessionEnded, StepBegan, StepDone
+from probe.model.outcome import Outcome, Skipped
+from probe.plan import Plan, Step
 from probe.version import VERSION
 
 
@@ -28,6 +29,8 @@ class Tally:
     clock: Clock
     ended: Outcome | None = None
     _last: int = 0
+    _sessions: dict[str, None] = field(default_factory=dict)  # under way
+    _steps: dict[str, int | None] = field(default_factory=dict)  # when each began; None once it is done
 
     def put(self, fact: Observation) -> None:
         """Raises Garbled for a fact that cannot be of this run."""
@@ -36,17 +39,50 @@ class Tally:
         if isinstance(fact, RunBegan) is not (self._last == 0):
             raise Garbled("a run begins once, and first")
         self._last = fact.seq
-        if isinstance(fact, RunEnded):
-            self.ended = fact.outcome
+        match fact:
+            case RunEnded():
+                self.ended = fact.outcome
+            case SessionBegan():
+                self._sessions[fact.session] = None
+            case SessionEnded():
+                self._sessions.pop(fact.session, None)
+            case StepBegan():
+                self._steps[fact.step] = fact.at
+            case StepDone():
+                self._steps[fact.step] = None
+            case _:
+                pass
         self.sink(fact)
 
     def end(self, outcome: Outcome) -> None:
-        """No more facts come. Where the run has not said that it ended, it ended so."""
+        """No more facts come. Where the run has not said that it ended, it ended so, and so did what was under way."""
         if self.ended is not None:
             return
         if not self._last:
             self.put(self._began())
-        self.put(RunEnded(run=self.plan.run_id, seq=self._last + 1, at=self.clock.now(), outcome=outcome))
+        for session in list(self._sessions):
+            self._say(SessionEnded(session=session, outcome=outcome))
+        for final, steps in ((False, self.plan.journey), (True, self.plan.final)):
+            for step in steps:
+                if step.name not in self._steps or self._steps[step.name] is not None:
+                    self._say(self._done(step, outcome, final))
+        self._say(RunEnded(outcome=outcome))
+
+    def _done(self, step: Step, outcome: Outcome, final: bool) -> StepDone:
+        began = self._steps.get(step.name)
+        return StepDone(
+            session=step.name if began is not None else "",
+            step=step.name,
+            kind=step.kind,
+            service=step.service,
+            outcome=Skipped("not_reached") if began is None else outcome,
+            took=0 if began is None else self.clock.now() - began,
+            optional=step.optional,
+            final=final,
+        )
+
+    def _say(self, fact: Observation) -> None:
+        self.put(replace(fact, run=self.plan.run_id, seq=self._last + 1, at=self.clock.now()))
 
     def _began(self) -> RunBegan:
         plan, at = self.plan, self.clock.now()

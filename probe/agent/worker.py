@@ -40,9 +40,9 @@ _TOGETHER = 0.05  # s
 _log = logging.getLogger(__name__)
 
 
-def work(agent: socket.socket) -> NoReturn:
-    """What a forked process does with the rest of its life. Leaves without the interpreter's tidying: it would wait for
-    threads, and touch every page that is shared."""
+def work(agent: socket.socket, words: int) -> NoReturn:
+    """What a forked process does with the rest of its life. `words`: the file for its last ones. Leaves without the
+    interpreter's tidying: it would wait for threads, and touch every page that is shared."""
     code = BROKE
     try:
         logs.set_up(Cleaner(), verbose=False, fields={})
@@ -50,8 +50,9 @@ def work(agent: socket.socket) -> NoReturn:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(agent))
         code = 0
-    except BaseException:
+    except BaseException as error:
         _log.exception("a worker broke outside of its run")
+        os.write(words, f"{type(error).__name__}: {error}".encode("utf-8", "replace"))
     finally:
         os._exit(code)
 

@@ -52,6 +52,7 @@ class Dying:
         raise MemoryError
 
     async def hang(self, step, io):
+        open(__file__ + ".hangs", "w").close()
         ctypes.PyDLL(None).sleep(1000)  # keeps the interpreter's lock, as a codec that does not let go of it
 
     async def garbage(self, step, io):
@@ -82,7 +83,7 @@ class Dying:
     async def chatter(self, step, io):
         ends = time.monotonic() + step.took / 1e9
         while time.monotonic() < ends:
-            for _ in range(200):
+            for _ in range(100):
                 io.note("x" * 100)
             await asyncio.sleep(0.02)
 """

@@ -21,7 +21,7 @@ from probe.clock import SystemClock
 from probe.judge.fold import fold
 from probe.model.clock import NS
 from probe.model.observation import Note, Observation, RunBegan, RunEnded, StepDone
-from probe.model.outcome import Aborted, Cancelled, Done
+from probe.model.outcome import Aborted, Cancelled, Done, Skipped
 from probe.plan import SecretRef
 from tests.agent.jobs import fake, install, make_job
 from tests.tools import wait_until
@@ -81,7 +81,7 @@ async def test_a_secret_nobody_has_and_a_worker_that_died_waiting(tmp_path: Path
         ended, facts = await run(pool, replace(job, plan=replace(job.plan, secrets={"password": missing})))
         assert isinstance(ended.outcome, Aborted) and "NO_SUCH_SECRET" in ended.outcome.detail
         assert ended.crashed == ""
-        assert [type(fact) for fact in facts] == [RunBegan, RunEnded]
+        assert [type(fact) for fact in facts] == [RunBegan, StepDone, RunEnded]
 
 
 async def test_whatever_kills_a_worker_ends_one_run_and_keeps_what_was_told(
@@ -117,7 +117,8 @@ async def test_whatever_kills_a_worker_ends_one_run_and_keeps_what_was_told(
         ended, facts = got[kind]
         assert notes(facts)[:3] == WHOLE, kind
         assert ended.outcome == Aborted(f"the probe crashed: {crashed}")
-        assert fold(facts).outcome == ended.outcome
+        result = fold(facts)
+        assert result.outcome == ended.outcome and [step.outcome for step in result.steps] == [ended.outcome]
         assert ended.cpu and ended.startup and ended.peak, kind
         assert isinstance(facts[-1], RunEnded) and sum(isinstance(fact, RunEnded) for fact in facts) == 1
     assert (got["memory"][0].peak or 0) > 300 << 20
@@ -140,6 +141,7 @@ async def test_a_cancelled_run_ends_as_planned_and_one_that_never_began_is_told_
             assert task.cancelled()
     assert fold(facts).outcome == fold(waiting).outcome == Cancelled()
     assert [fact.outcome for fact in facts if isinstance(fact, StepDone)] == [Cancelled()]
+    assert [fact.outcome for fact in waiting if isinstance(fact, StepDone)] == [Skipped("not_reached")]
 
 
 async def test_a_run_that_does_not_end_when_told_is_killed_after_the_grace_time_with_what_it_started(
@@ -192,7 +194,7 @@ async def test_workers_that_cannot_start_are_told_of_and_not_spun(
     install(tmp_path, monkeypatch, "raise RuntimeError('this driver is broken')\nclass Dying: pass")
     async with asyncio.timeout(30):
         async with pool_of(1) as pool:
-            assert pool.ready == 0 and "ended before it was ready: exit 70" in pool.trouble
+            assert pool.ready == 0 and pool.trouble.endswith("exit 70 RuntimeError: this driver is broken")
             facts: list[Observation] = []
             ended = await pool.run(make_job(tmp_path, fake("")), facts.append)
     assert ended.crashed == "start" and fold(facts).outcome == ended.outcome
