@@ -6,15 +6,15 @@ while it can be said which record it was: NUL and lone surrogates, texts without
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-from probe.store.records import Event, Record, RunBegun, RunFinished
+from probe.store.records import Event, Record, Request, RunBegun, RunFinished
 
 _HEAD = struct.Struct(">BIII")
 _VERSION = 1
@@ -23,6 +23,7 @@ _MAX_BIG = 32 * 2**20  # bytes of a report or verdict; a larger one is not kept
 _MAX_REQUESTS = 2_000
 _MAX_DEPTH = 8
 _MAX_ITEMS = 500
+_APART = ("verdict_json", "report_html", "requests")
 
 BEGUN, FINISHED, EVENT, SWEPT = "begun", "finished", "event", "swept"
 
@@ -51,18 +52,18 @@ class Entry:
 def encode(record: Record | Swept, life: str) -> bytes:
     """The bytes of a record put by process `life`. Compresses a run's report, some ms for each MB."""
     verdict = report = b""
+    values = _fields(record)
     match record:
         case RunBegun():
-            kind, values = BEGUN, dataclasses.asdict(record)
+            kind = BEGUN
         case RunFinished():
-            verdict, report = _packed(record.verdict_json), _packed(record.report_html)
-            few = dataclasses.replace(record, verdict_json="", report_html="", requests=record.requests[:_MAX_REQUESTS])
-            kind, values = FINISHED, dataclasses.asdict(few)
+            kind, verdict, report = FINISHED, _packed(record.verdict_json), _packed(record.report_html)
+            values["requests"] = [_fields(request) for request in record.requests[:_MAX_REQUESTS]]
         case Event():
-            kind, values = EVENT, dataclasses.asdict(record)
+            kind = EVENT
         case Swept():
-            kind, values = SWEPT, dataclasses.asdict(record)
-    text = json.dumps({"kind": kind, "life": life, "values": _clean(values)}, separators=(",", ":")).encode()
+            kind = SWEPT
+    text = json.dumps({"kind": kind, "life": life, "values": values}, separators=(",", ":")).encode()
     return _HEAD.pack(_VERSION, len(text), len(verdict), len(report)) + text + verdict + report
 
 
@@ -94,19 +95,25 @@ def _packed(text: str) -> bytes:
     return zlib.compress(raw, 3) if raw and len(raw) <= _MAX_BIG else b""
 
 
+def _fields(record: Record | Swept | Request) -> dict[str, Any]:
+    return {name: _clean(getattr(record, name)) for name in record.__slots__ if name not in _APART}
+
+
 def _clean(value: Any, depth: int = 0) -> Any:
+    """As JSON and every database take it."""
+    kind = type(value)
     if isinstance(value, str):
-        if len(value) > _MAX_TEXT:
-            value = value[: _MAX_TEXT - 1] + "…"
-        return value if value.isascii() and "\0" not in value else value.replace("\0", "�").encode("utf-8", "replace").decode()
-    if value is None or isinstance(value, bool | int):
+        value = str.__str__(value)  # of an enum its value
+        short = value if len(value) <= _MAX_TEXT else value[: _MAX_TEXT - 1] + "…"
+        return short if short.isascii() and "\0" not in short else short.replace("\0", "�").encode("utf-8", "replace").decode()
+    if kind is int or kind is bool or value is None:
         return value
-    if isinstance(value, float):
+    if kind is float:
         return value if value - value == 0 else None
     if depth >= _MAX_DEPTH:
         return "…"
     if isinstance(value, Mapping):
-        return {_clean(str(k)): _clean(v, depth + 1) for k, v in list(value.items())[:_MAX_ITEMS]}
+        return {_clean(str(key)): _clean(item, depth + 1) for key, item in islice(value.items(), _MAX_ITEMS)}
     if isinstance(value, list | tuple | set | frozenset):
-        return [_clean(v, depth + 1) for v in list(value)[: max(_MAX_ITEMS, _MAX_REQUESTS)]]
+        return [_clean(item, depth + 1) for item in islice(value, _MAX_ITEMS)]
     return _clean(str(value), depth)

@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -18,6 +19,7 @@ from sqlalchemy import Connection, text
 
 from probe.clock import SystemClock
 from probe.export.spool import Spool, SpoolInUse
+from probe.model.verdict import Verdict
 from probe.store import migrate, reader
 from probe.store.database import Database
 from probe.store.errors import StoreError, StoreRefused
@@ -193,6 +195,10 @@ async def test_hostile_texts_and_numbers_are_kept_as_far_as_a_database_can(url: 
         assert store.dropped == 0 and len(await store.report(run_id(1)) or "") == len(hostile)
         (event,) = await store.events()
         assert event.data["nan"] is None and event.why == row.cause
+        store.put(finished(2, verdict=Verdict.FAIL, attempts=MappingProxyType({"failed": 1})))
+        await carried(store)
+        other = await store.run(run_id(2))
+        assert other is not None and (other.verdict, other.attempts) == ("fail", {"failed": 1})
 
 
 async def test_reports_go_first_then_runs_with_all_that_is_theirs(url: str, tmp_path: Path) -> None:
