@@ -11,7 +11,7 @@ from contextlib import aclosing, asynccontextmanager
 
 from probe.drivers.base import SessionIO, Spec
 from probe.drivers.rtmp_link import Link, joined
-from probe.drivers.streamed import Packets, Streamed, fitted, flowing, playing
+from probe.drivers.streamed import Packets, Streamed, StreamViewer, fitted
 from probe.errors import Failure
 from probe.wire.amf import Broken
 from probe.wire.flv_tags import TagReader
@@ -19,26 +19,13 @@ from probe.wire.packet import EncodedPacket
 from probe.wire.rtmp_peer import Media
 
 
-class RtmpViewer:
+class RtmpViewer(StreamViewer):
     """A SessionDriver."""
 
     @asynccontextmanager
-    async def open(self, spec: Spec, io: SessionIO) -> AsyncIterator[None]:
-        """Enter: the first picture is being decoded. Raises Failure (resolve … keyframe), Unsupported."""
-        streamed = Streamed(io)
-        async with _playing(spec, io, streamed) as packets, playing(io, streamed, packets):
-            yield
-
-
-async def scout(spec: Spec, io: SessionIO) -> bool:
-    """Whether a first viewer could start. Raises Failure."""
-    return await flowing(_playing, spec, io)
-
-
-@asynccontextmanager
-async def _playing(spec: Spec, io: SessionIO, streamed: Streamed) -> AsyncIterator[Packets]:
-    async with joined(spec, io, publish=False) as link, aclosing(_packets(link, streamed)) as packets:
-        yield packets
+    async def source(self, spec: Spec, io: SessionIO, streamed: Streamed) -> AsyncIterator[Packets]:
+        async with joined(spec, io, publish=False) as link, aclosing(_packets(link, streamed)) as packets:
+            yield packets
 
 
 async def _packets(link: Link, streamed: Streamed) -> AsyncGenerator[tuple[EncodedPacket, int], None]:

@@ -12,7 +12,7 @@ from contextlib import aclosing, asynccontextmanager
 
 from probe.drivers.base import SessionIO, Spec
 from probe.drivers.srt_link import Link, joined
-from probe.drivers.streamed import Streamed, fitted, playing
+from probe.drivers.streamed import Packets, Streamed, StreamViewer, fitted
 from probe.drivers.ts_packets import TsPackets
 from probe.errors import Failure
 from probe.model.stage import Phase, Stage
@@ -20,19 +20,17 @@ from probe.wire.packet import EncodedPacket
 from probe.wire.srt.caller import Arrived, Received
 
 
-class SrtViewer:
+class SrtViewer(StreamViewer):
     """A SessionDriver."""
 
     @asynccontextmanager
-    async def open(self, spec: Spec, io: SessionIO) -> AsyncIterator[None]:
-        """Enter: the first picture is being decoded. Raises Failure (resolve … keyframe), Unsupported."""
+    async def source(self, spec: Spec, io: SessionIO, streamed: Streamed) -> AsyncIterator[Packets]:
         async with joined(spec, io) as link:
             io.stages.enter(Stage.FIRST_PACKET, io.clock.now())
-            streamed = Streamed(io)
             reader = TsPackets(streamed, io)
             try:
-                async with aclosing(_packets(link, streamed, reader, io)) as packets, playing(io, streamed, packets):
-                    yield
+                async with aclosing(_packets(link, streamed, reader, io)) as packets:
+                    yield packets
             finally:
                 reader.tell()
 
@@ -50,7 +48,7 @@ async def _packets(
                         io.stages.enter(Stage.KEYFRAME, at)
                     case Received(payload, due):
                         for packet in reader.feed(payload, due):
-                            yield packet
+                            yield packet, due
                     case _:
                         pass
     except Failure as failure:

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import TypeAlias
 
 from probe.drivers.base import SessionIO, Spec
@@ -55,21 +56,51 @@ async def playing(io: SessionIO, streamed: Streamed, packets: Packets) -> AsyncI
 
 
 Packets: TypeAlias = AsyncIterator[tuple[EncodedPacket, int]]
-Source: TypeAlias = Callable[[Spec, SessionIO, "Streamed"], AbstractAsyncContextManager[Packets]]
 
 
-async def flowing(source: Source, spec: Spec, io: SessionIO) -> bool:
-    """Whether a first viewer could start: pictures come within two seconds. Raises Failure where the stream cannot be had."""
-    try:
-        async with asyncio.timeout(_SCOUT_SECONDS), source(spec, io, Streamed(io)) as packets:
-            async for packet, _ in packets:
-                if packet.kind == "video":
-                    return True
-    except TimeoutError:
+class StreamViewer(ABC):
+    """A SessionDriver of a stream that is decoded as it comes. A protocol says no more than where its packets come from."""
+
+    @abstractmethod
+    def source(self, spec: Spec, io: SessionIO, streamed: Streamed) -> AbstractAsyncContextManager[Packets]:
+        """Entered when media has been asked for. Raises Failure, Unsupported, and so do the packets."""
+
+    @asynccontextmanager
+    async def open(self, spec: Spec, io: SessionIO) -> AsyncIterator[None]:
+        """Enter: the first picture is being decoded. Raises Failure (resolve … keyframe, auth), Unsupported."""
+        streamed = Streamed(io)
+        async with self.source(spec, io, streamed) as packets, playing(io, streamed, packets):
+            yield
+
+    async def scout(self, spec: Spec, io: SessionIO) -> bool:
+        """Whether a first viewer could start: pictures come within two seconds. Raises Failure where the stream cannot be had."""
+        try:
+            async with asyncio.timeout(_SCOUT_SECONDS), self.source(spec, io, Streamed(io)) as packets:
+                async for packet, _ in packets:
+                    if packet.kind == "video":
+                        return True
+        except TimeoutError:
+            return False
+        except Unsupported:
+            return True  # there is something, though not for us: the viewers will say so
         return False
-    except Unsupported:
-        return True  # there is something, though not for us: the viewers will say so
-    return False
+
+
+async def unpacked(pieces: Pieces, take: Take, streamed: Streamed) -> AsyncGenerator[tuple[EncodedPacket, int], None]:
+    """The packets that `take` finds in the pieces of a body, each with the arrival of the piece that completed it. Raises Failure
+    of where the stream is, also when the body ends."""
+    try:
+        async with aclosing(pieces):
+            async for data, arrived in pieces:
+                for packet in take(data, arrived):
+                    yield packet, arrived
+    except Failure as failure:
+        raise fitted(failure, streamed.phase) from failure
+    raise fitted(Failure(Phase.JOIN, "closed", "the body ended"), streamed.phase)
+
+
+Pieces: TypeAlias = AsyncGenerator[tuple[bytes, int], None]
+Take: TypeAlias = Callable[[bytes, int], Iterable[EncodedPacket]]
 
 
 @asynccontextmanager

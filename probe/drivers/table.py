@@ -8,19 +8,24 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 
-from probe.drivers import dash, http_flv, http_ts, rtmp_viewer, ws_flv
+from probe.drivers import dash
 from probe.drivers.base import SessionRow, StepDriver
 from probe.drivers.fake import FakeDriver
 from probe.drivers.hls import HlsViewer, scout
 from probe.drivers.http import HttpDriver
+from probe.drivers.http_flv import HttpFlvViewer
+from probe.drivers.http_ts import HttpTsViewer
 from probe.drivers.ll_hls import LlHlsViewer
 from probe.drivers.rtmp_publisher import RtmpPublisher
+from probe.drivers.rtmp_viewer import RtmpViewer
 from probe.drivers.srt_publisher import SrtPublisher
 from probe.drivers.srt_viewer import SrtViewer
+from probe.drivers.streamed import StreamViewer
 from probe.drivers.wait import WaitDriver
 from probe.drivers.websocket import WebsocketDriver
 from probe.drivers.whep import WhepViewer
 from probe.drivers.whip import WhipPublisher
+from probe.drivers.ws_flv import WsFlvViewer
 from probe.model.clock import NS
 from probe.model.observation import Role
 from probe.model.stage import Phase, Stage
@@ -29,6 +34,12 @@ _WEBRTC = (Stage.SIGNAL, Stage.ICE, Stage.DTLS)
 _RTMP = (Stage.HANDSHAKE, Stage.SIGNAL, Stage.JOIN)
 _PICTURE = (Stage.KEYFRAME, Stage.FIRST_FRAME)
 _STREAM_STALL = 3 * NS  # TCP mends a gap by itself, and sooner than a new connection would
+_RTMP_VIEWER = RtmpViewer()
+_FLOWING: tuple[tuple[str, StreamViewer], ...] = (
+    ("http-flv", HttpFlvViewer()),
+    ("ws-flv", WsFlvViewer()),
+    ("http-ts", HttpTsViewer()),
+)
 _SESSIONS = (
     SessionRow(
         role=Role.PUBLISHER, protocol="whip", driver=WhipPublisher(), stages=(*_WEBRTC, Stage.ACK), start=5 * NS, stall=4 * NS
@@ -69,12 +80,12 @@ _SESSIONS = (
     SessionRow(
         role=Role.VIEWER,
         protocol="rtmp",
-        driver=rtmp_viewer.RtmpViewer(),
+        driver=_RTMP_VIEWER,
         stages=(*_RTMP, Stage.FIRST_PACKET, *_PICTURE),
         start=5 * NS,
         max_age=2 * NS,
         stall=_STREAM_STALL,
-        scout=rtmp_viewer.scout,
+        scout=_RTMP_VIEWER.scout,
     ),
     *(
         SessionRow(
@@ -85,13 +96,9 @@ _SESSIONS = (
             start=5 * NS,
             max_age=6 * NS,
             stall=_STREAM_STALL,
-            scout=scout_of,
+            scout=driver.scout,
         )
-        for protocol, driver, scout_of in (
-            ("http-flv", http_flv.HttpFlvViewer(), http_flv.scout),
-            ("ws-flv", ws_flv.WsFlvViewer(), ws_flv.scout),
-            ("http-ts", http_ts.HttpTsViewer(), http_ts.scout),
-        )
+        for protocol, driver in _FLOWING
     ),
     SessionRow(
         role=Role.PUBLISHER,

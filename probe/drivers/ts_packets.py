@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from probe.drivers.base import SessionIO
 from probe.drivers.streamed import Streamed
 from probe.errors import Failure
@@ -22,18 +20,18 @@ class TsPackets:
         self._reader, self._streamed, self._io = TsReader(), streamed, io
         self._without: int | None = None  # since when the programme names no picture
 
-    def feed(self, data: bytes, arrived: int) -> Iterator[tuple[EncodedPacket, int]]:
+    def feed(self, data: bytes, arrived: int) -> list[EncodedPacket]:
         """Raises Failure (first_packet … playing: malformed, too_large; no_video), Unsupported."""
-        reader = self._reader
-        reader.phase = self._streamed.phase
-        for packet in reader.feed(data):
-            yield packet, arrived
-        if self._streamed.begun or reader.programme is None or reader.programme.video is not None:
+        reader, streamed = self._reader, self._streamed
+        reader.phase = streamed.phase
+        packets = reader.feed(data)
+        if streamed.begun or reader.programme is None or reader.programme.video is not None:
             self._without = None
         elif self._without is None:
             self._without = arrived
         elif arrived - self._without >= _SOUND_ONLY:
-            raise Failure(_before(self._streamed.phase), "no_video", "the programme map names no picture")
+            raise Failure(_before(streamed.phase), "no_video", "the programme map names no picture")
+        return packets
 
     def tell(self) -> None:
         """What was wrong with the stream; nothing where all was well."""

@@ -10,9 +10,10 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
-from probe.drivers import http_flv, streamed, ws_flv
-from probe.drivers.base import SessionDriver, Spec
+from probe.drivers import streamed
+from probe.drivers.base import Spec
 from probe.drivers.http_flv import HttpFlvViewer
+from probe.drivers.streamed import StreamViewer
 from probe.drivers.ws_flv import WsFlvViewer
 from probe.errors import Failure, Unsupported
 from probe.model.clock import MS
@@ -30,7 +31,7 @@ from tests.tools import wait_until
 
 Send = Callable[[bytes], Awaitable[None]]
 Show = Callable[[Send], Awaitable[None]]
-DRIVERS: dict[str, SessionDriver] = {"http-flv": HttpFlvViewer(), "ws-flv": WsFlvViewer()}
+DRIVERS: dict[str, StreamViewer] = {"http-flv": HttpFlvViewer(), "ws-flv": WsFlvViewer()}
 both = pytest.mark.parametrize("protocol", DRIVERS)
 
 
@@ -213,7 +214,7 @@ async def test_a_redirect_is_followed() -> None:
 @both
 async def test_a_scout_says_whether_a_first_viewer_could_start(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streamed, "_SCOUT_SECONDS", 0.3)
-    origin, scout = Origin(playing(*tags(3))), {"http-flv": http_flv.scout, "ws-flv": ws_flv.scout}[protocol]
+    origin, scout = Origin(playing(*tags(3))), DRIVERS[protocol].scout
     async with serving({"/live.flv": origin.http}) as url, session("127.0.0.1") as io:
         assert await scout(spec(protocol, f"{url}/live.flv"), io)
         origin.show = saying(flv())

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from probe.drivers.base import Spec
-from probe.drivers.http_ts import HttpTsViewer, scout
+from probe.drivers.http_ts import HttpTsViewer
 from probe.drivers.table import table
 from probe.errors import Failure, Unsupported
 from probe.model.clock import MS, NS
@@ -123,9 +123,9 @@ def test_it_is_sliced_as_http_flv_is():
 
 async def test_a_first_viewer_is_looked_for_as_for_http_flv():
     async with origin(playing(20)) as (url, _), session("127.0.0.1") as io:
-        assert await scout(spec(url), io)
+        assert await HttpTsViewer().scout(spec(url), io)
     async with origin(sending(b"", 3600)) as (url, _), session("127.0.0.1") as io:
-        assert not await scout(spec(url), io)  # let in, and nothing comes
+        assert not await HttpTsViewer().scout(spec(url), io)  # let in, and nothing comes
 
 
 async def test_what_ffmpeg_serves_is_seen(tmp_path: Path):

@@ -14,7 +14,7 @@ import pytest
 
 from probe.drivers import streamed
 from probe.drivers.base import Spec
-from probe.drivers.rtmp_viewer import RtmpViewer, scout
+from probe.drivers.rtmp_viewer import RtmpViewer
 from probe.errors import Failure, Unsupported
 from probe.model.clock import MS
 from probe.model.frames import Chirp, FrameRecord
@@ -152,7 +152,7 @@ async def test_a_scout_says_whether_a_first_viewer_could_start(
 ) -> None:
     monkeypatch.setattr(streamed, "_SCOUT_SECONDS", 0.3)
     async with guests(behaviour) as platform, session("127.0.0.1") as io:
-        assert await scout(spec(platform.url()), io) is flows
+        assert await RtmpViewer().scout(spec(platform.url()), io) is flows
 
 
 async def test_a_scout_fails_as_a_viewer_would() -> None:
@@ -162,7 +162,7 @@ async def test_a_scout_fails_as_a_viewer_would() -> None:
 
     async with guests(behaviour) as platform, session("127.0.0.1") as io:
         with pytest.raises(Failure, match="join/not_found"):
-            await scout(spec(platform.url()), io)
+            await RtmpViewer().scout(spec(platform.url()), io)
 
 
 # --- refused
