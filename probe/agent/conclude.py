@@ -10,6 +10,7 @@ from probe.agent.job import Ended
 from probe.export.figures import MEDIA_PURPOSES, wall_of
 from probe.export.report import report_html
 from probe.export.results import Cause, Evaluation, JudgedRun
+from probe.export.sampling import notable
 from probe.export.spans import Span
 from probe.export.trace import spans_of
 from probe.export.verdict_json import verdict_json
@@ -18,8 +19,7 @@ from probe.judge.sums import sums
 from probe.judge.verdict import Judgement, join, judge
 from probe.model.clock import Clock
 from probe.model.observation import Observation, RequestDone, RunBegan
-from probe.model.outcome import Aborted
-from probe.model.verdict import RunResult, Verdict
+from probe.model.verdict import RunResult
 from probe.net.redact import Redactor
 from probe.plan import Plan
 from probe.store.records import Request, RunFinished
@@ -58,7 +58,6 @@ def conclude(plan: Plan, facts: Sequence[Observation], ended: Ended, clock: Cloc
     )
     redact = redactor.redact
     attempts = sums(result.sessions)
-    crashed = ended.crashed or ("aborted" if isinstance(result.outcome, Aborted) else "")
     record = RunFinished(
         run_id=plan.run_id,
         state="aborted" if ended.crashed else "ended",
@@ -71,8 +70,7 @@ def conclude(plan: Plan, facts: Sequence[Observation], ended: Ended, clock: Cloc
         report_html=report_html(evaluation, redact),
         requests=tuple(_requests(result)),
     )
-    notable = verdict is not Verdict.PASS or bool(crashed) or bool(result.taints) or any(s.taints for s in result.sessions)
-    return Concluded(result, judgement, record, spans_of(result, redact), notable)
+    return Concluded(result, judgement, record, spans_of(result, redact), notable(result, verdict, ended.crashed))
 
 
 def _requests(result: RunResult) -> list[Request]:

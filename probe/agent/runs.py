@@ -94,6 +94,8 @@ class Runs:
 
     async def _over(self, plan: Plan, facts: list[Observation], ended: Ended, metrics: MetricsSink) -> Concluded | None:
         about = {"run_id": plan.run_id, "trace_id": trace_id(plan.run_number, plan.trace_low), "region": plan.region}
+        if ended.crashed:
+            self._metrics.figures.add("self_worker_crashes_total", {"kind": ended.crashed})
         concluded = await asyncio.to_thread(self._concluded, plan, facts, ended)
         if concluded is None:
             metrics.count_unjudged(plan)

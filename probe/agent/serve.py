@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,8 @@ from probe.agent.runs import Runs
 from probe.clock import SystemClock
 from probe.errors import ConfigError, Located
 from probe.export.prometheus import MetricsSink
-from probe.export.spans import Span
+from probe.export.telemetry import Settings, Telemetry
+from probe.model.clock import NS
 from probe.net.redact import Redactor
 from probe.net.secret import read_secret
 from probe.store.retention import Retention
@@ -54,11 +56,14 @@ async def opened(loaded: Loaded, read: Callable[[], Loaded], clock: SystemClock,
         retention = Retention(keep=config.store.keep, keep_reports=config.store.keep_reports)
         store = await stack.enter_async_context(Store.opened(url, clock, loaded.state / "outbox", retention=retention))
         await store.abort_in_flight(config.agent)
+        telemetry = await stack.enter_async_context(
+            Telemetry.opened(_collector(loaded, redactor), metrics.figures, clock, loaded.state / "spool")
+        )
         workers = config.workers
         pool = await stack.enter_async_context(
             Pool.started(workers.count, recycle=workers.recycle, grace=workers.grace, clock=clock)
         )
-        runs = Runs(config.agent, pool, metrics, store, _Silent(), clock, redactor)
+        runs = Runs(config.agent, pool, metrics, store, telemetry, clock, redactor)
         agent = Agent(loaded, read, runs=runs, metrics=metrics, put=store.put, clock=clock, rng=random.SystemRandom())
         desk = Desk(agent, runs, metrics, store, clock, (lambda: [pool.trouble] if pool.trouble else [],))
         async with asyncio.TaskGroup() as group:
@@ -72,11 +77,27 @@ async def opened(loaded: Loaded, read: Callable[[], Loaded], clock: SystemClock,
     _log.info("the agent has ended; %d records wait for the database", store.behind)
 
 
-class _Silent:
-    """Sends nothing: no collector is named."""
+def _collector(loaded: Loaded, redactor: Redactor) -> Settings:
+    """Where telemetry goes: as the configuration says, else as the standard variables do."""
+    wanted = loaded.config.telemetry
 
-    def traces(self, spans: Sequence[Span], keep: bool) -> None:
-        """Nothing."""
+    def headers() -> dict[str, str]:
+        values = {name: read_secret(reference.source) for name, reference in wanted.headers.items()}
+        for value in values.values():
+            redactor.add(value)
+        return values
+
+    certificate = os.environ.get("OTEL_EXPORTER_OTLP_CERTIFICATE")
+    return Settings(
+        endpoint=wanted.endpoint or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", ""),
+        region=loaded.region,
+        instance=loaded.config.agent,
+        headers=headers,
+        every=wanted.metrics / NS,
+        share=wanted.traces,
+        limit=wanted.spool,
+        certificate=Path(certificate) if certificate else None,
+    )
 
 
 async def _watch(metrics: MetricsSink, region: str, pool: Pool, store: Store) -> None:
