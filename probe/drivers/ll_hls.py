@@ -88,6 +88,7 @@ class PartTrack(Track):
         self._hinted: _Hinted | None = None
         self._unblocked = self._unmerged = 0  # failures of blocking reload, of delta updates
         self._foreseen: Init | None = None
+        self._foreseeing: asyncio.Task[None] | None = None
         self._moved = False
         self._began = 0
 
@@ -120,9 +121,15 @@ class PartTrack(Track):
         if self.source.kind is not Kind.AUDIO:
             self._describe(media)
         if media.init_hint not in (None, self._foreseen) and self.group is not None:
+            self._leave_foreseen()
             self._foreseen = media.init_hint
-            self.group.create_task(_quietly(self.source.prefetch, media.init_hint))
+            self._foreseeing = self.group.create_task(_quietly(self.source.prefetch, media.init_hint))
         return self._moved
+
+    def _leave_foreseen(self) -> None:
+        if self._foreseeing is not None:
+            self._foreseeing.cancel()
+            self._foreseeing = None
 
     def _describe(self, media: Media) -> None:
         parts = f"parts of {self.follower.pace:g} s" if self.follower.parted else "no parts: played as HLS"
@@ -169,6 +176,7 @@ class PartTrack(Track):
         return super().retune(source, media, began)
 
     def close(self) -> None:
+        self._leave_foreseen()
         if self._hinted is not None:
             self._drop(self._hinted)
             self._hinted = None

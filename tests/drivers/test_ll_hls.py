@@ -280,6 +280,29 @@ async def test_an_init_section_that_is_hinted_is_fetched_ahead(io: FakeIO):
     assert origin.asked["soon"] == 1
 
 
+async def test_init_sections_that_are_hinted_and_hang_are_not_piled_up_nor_waited_for(io: FakeIO):
+    """A server names another with every list, and answers none."""
+    waiting = most = 0
+
+    async def hangs(request: web.Request) -> web.StreamResponse:
+        nonlocal waiting, most
+        waiting += 1
+        most = max(most, waiting)
+        try:
+            return await never(request)
+        finally:
+            waiting -= 1
+
+    origin = LowLatencyOrigin(broken={f"soon{n}": hangs for n in range(1000)})
+    origin.edit = lambda text: text + f'#EXT-X-PRELOAD-HINT:TYPE=MAP,URI="soon{len(origin.queries)}.mp4"\n'
+    async with origin.running():
+        async with viewing(origin, io):
+            assert in_a_row(await io.pictures(30))
+            began = io.clock.now()
+        assert io.clock.now() - began < NS
+    assert sum(name.startswith("soon") for name in origin.asked) > 5 and most <= 3
+
+
 async def test_a_hint_that_names_something_else_is_dropped(io: FakeIO):
     async with LowLatencyOrigin(edit=lambda text: text.replace('TYPE=PART,URI="p', 'TYPE=PART,URI="wrong-p')).running() as origin:
         async with viewing(origin, io):
