@@ -175,6 +175,7 @@ WORDS = {
     for word in words.split()
 }
 
+_LONGEST = 8192  # characters of a header that are read; those of CDNs have some hundreds
 _MEMBER = re.compile(r'(?:"[^"]*"?|\[[^\]]*\]?|[^,"\[])+')  # a comma within quotes or brackets parts nothing
 _LABEL = re.compile(r"[^A-Za-z0-9._-]+")
 _COMPILED = {row.pattern: re.compile(row.pattern, re.IGNORECASE) for cdn in CDNS.values() for row in (*cdn.edges, *cdn.caches)}
@@ -204,6 +205,8 @@ def _members(headers: Mapping[str, str], row: Row) -> list[str]:
     if row.header not in headers:
         return []
     lines = headers.getall(row.header) if isinstance(headers, MultiMapping) else [headers[row.header]]
+    if sum(map(len, lines)) > _LONGEST:
+        return []
     members = [stripped for member in _MEMBER.findall(",".join(lines)) if (stripped := member.strip())]
     return members if row.which is ANY or not members else [members[row.which.value]]
 

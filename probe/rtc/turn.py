@@ -38,6 +38,7 @@ UNSENT = 1 << 20  # bytes that may wait for a server that does not read
 _LIFETIME, _CHANNEL_REFRESH = 600, 500  # s, as RFC 8656 recommends
 _SHORTEST_LIFETIME = 60
 _TLS_GOODBYE = 1.0
+_AT_ONCE = 16 * 1024  # bytes: upstream moves all that is still to be read for every message in it
 _COOKIE, _HEADER = b"\x21\x12\xa4\x42", 20  # RFC 8489 section 5
 _PREFERENCE = {"udp": 65535, "tcp": 65534, "tls": 65533}  # among relays, as browsers have it
 _REFUSALS = {401: "refused the credentials", 403: "forbids it", 441: "refused the credentials"}
@@ -132,7 +133,8 @@ class _Tcp(_Client, TurnClientTcpProtocol):
     buffer = b""
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+        for at in range(0, len(data), _AT_ONCE):
+            super().data_received(data[at : at + _AT_ONCE])
         self.garbage |= len(self.buffer) >= _HEADER and not is_channel_data(self.buffer) and self.buffer[4:8] != _COOKIE
         self.garbage |= is_channel_data(self.buffer[:1] or b"\0") and self.receiver is None  # before there is any channel
 

@@ -21,7 +21,7 @@ LONGEST = 3600.0  # seconds, of a segment or a target duration
 SEQUENCES = 1 << 63
 _URI = 16 * 1024  # characters
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_ATTRIBUTE = re.compile(r'([A-Z0-9-]+)=("[^"\r\n]*"|[^",\s]*)')
+_ATTRIBUTE = re.compile(r'(?<![A-Z0-9-])([A-Z0-9-]+)=("[^"\r\n]*"|[^",\s]*)')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ import zlib
 from collections.abc import AsyncGenerator, Callable
 
 import pytest
+from multidict import CIMultiDict
 
 from probe.clock import SystemClock
 from probe.drivers.dash_track import Track
@@ -21,13 +22,15 @@ from probe.model.clock import MS, NS
 from probe.model.frames import FrameRecord, Undecodable
 from probe.model.stage import Phase
 from probe.net.body import Decoder
-from probe.wire import amf, mpd
+from probe.net.edges import CDNS, attribute
+from probe.rtc.turn import _Tcp
+from probe.wire import amf, mpd, playlist
 from probe.wire.amf import Broken
 from probe.wire.flv_tags import VIDEO, Tag, TagReader
 from probe.wire.mpd_facts import Period, Representation, Spot, Template
 from probe.wire.mpd_follow import Due, Follower
 from probe.wire.packet import EncodedPacket
-from probe.wire.playlist_values import absolute
+from probe.wire.playlist_values import absolute, attributes
 from probe.wire.rtmp_chunks import ChunkReader
 from probe.wire.srt import packets as p
 from probe.wire.srt.caller import Acknowledged, Caller, Ended
@@ -38,6 +41,7 @@ from probe.wire.ts import TsReader
 from tests.drivers.hls_origin import clip
 from tests.drivers.rtc_session import session
 from tests.wire.srt_listener import Listener
+from tests.wire.test_srt import START, Net
 
 SECONDS = 1.0  # on a shared machine; what was found here took from three to minutes
 MPD = (
@@ -162,6 +166,68 @@ def test_new_keys_without_end_are_not_all_derived() -> None:
     for datagram in listener.out:
         caller.receive(datagram, now)
     assert caller.strange == 199 and not [e for e in caller.events() if isinstance(e, Ended)]
+
+
+def far_ahead() -> tuple[Caller, int]:
+    """A connection on which one packet is held and 8,000 before it are missing; and what time it is."""
+    net = Net()
+    net.connect()
+    caller = net.caller
+    caller.receive(srt_data(caller, 0, net), net.now)
+    net.run(400)
+    caller.receive(srt_data(caller, 8100, net, ahead=900_000), net.now)
+    assert caller.receiver is not None and caller.receiver._head == 1
+    return caller, net.now
+
+
+def srt_data(caller: Caller, place: int, net: Net, ahead: int = 0) -> bytes:
+    stamp = (net.now - START) // 1000 + ahead
+    return p.Data(caller._isn + place & p.SEQUENCES - 1, 1, stamp, caller._socket, b"x").encode()
+
+
+@pytest.mark.parametrize("what", ["the packet again", "a drop request", "a keepalive"])
+def test_a_datagram_costs_no_walk_over_all_that_is_missing(what: str) -> None:
+    caller, now = far_ahead()
+    number = [caller._isn + place & p.SEQUENCES - 1 for place in (1, 8000, 8100)]
+    span = b"".join(n.to_bytes(4, "big") for n in number[:2])
+    datagram = {
+        "the packet again": p.Data(number[2], 1, 0, caller._socket, b"x").encode(),
+        "a drop request": p.Control(Kind.DROPREQ, 0, 0, 0, caller._socket, span).encode(),
+        "a keepalive": p.Control(Kind.KEEPALIVE, 0, 0, 0, caller._socket, bytes(4)).encode(),
+    }[what]
+
+    def flood() -> None:
+        for _ in range(5000):
+            caller.receive(datagram, now)
+            caller.outgoing(), caller.events(), caller.next_timer()
+
+    assert cost(flood) < SECONDS
+
+
+@pytest.mark.parametrize("unit", ["A", "-", "A1-", 'A="'])
+def test_an_attribute_without_a_value_is_not_looked_for_from_each_of_its_letters(unit: str) -> None:
+    hint = '#EXT-X-PRELOAD-HINT:TYPE=PART,URI="a",' + (unit * playlist.MAX_LINE)[: playlist.MAX_LINE - 64]
+    assert cost(lambda: attributes(hint)) < SECONDS / 10
+    text = "\n".join(["#EXTM3U", "#EXT-X-TARGETDURATION:2", *[hint] * 60, "#EXTINF:2,", "a"])
+    assert cost(lambda: playlist.parse(text.encode(), "http://a/b")) < SECONDS
+
+
+def test_headers_of_edges_of_megabytes_are_not_read() -> None:
+    for unit in ("a,", " ", "; ", ";hit", '"', "[", 'a"'):
+        many: CIMultiDict[str] = CIMultiDict()
+        for name in sorted({row.header for cdn in CDNS.values() for row in (*cdn.edges, *cdn.caches)}):
+            for _ in range(100):
+                many.add(name, unit * (8000 // len(unit)))
+        assert cost(lambda many=many: attribute(many)) < SECONDS / 10  # type: ignore[misc]
+
+
+def test_relayed_messages_of_nothing_are_as_cheap_as_their_bytes() -> None:
+    """A TURN server over TCP; upstream copies all that is left of what was read for each of them."""
+    client = _Tcp(("127.0.0.1", 9), username="u", password="p", lifetime=600, channel_refresh_time=500)
+    client.transport = asyncio.Transport({"peername": ("127.0.0.1", 9)})
+    for message in (b"\x40\0\0\0", b"\1\1\0\0\x21\x12\xa4\x42" + bytes(12)):
+        flood = message * ((1 << 20) // len(message))
+        assert cost(lambda flood=flood: client.data_received(flood)) < SECONDS  # type: ignore[misc]
 
 
 async def test_a_body_without_end_does_not_swell() -> None:

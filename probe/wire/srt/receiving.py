@@ -51,6 +51,7 @@ class Receiver:
         self._whole = 0  # everything before it has come or was given up
         self._beyond = 0  # one after the highest that came
         self._held: dict[int, tuple[int, bytes]] = {}
+        self._lowest: int | None = None  # of what is held, where known: to look for it is to walk over all that is missing
         self._missing: dict[int, None] = {}
         self._nak_at = 0
         self._acked = 0  # the place last acknowledged
@@ -78,6 +79,8 @@ class Receiver:
         if place - self._head >= WINDOW:
             self.count.refused += 1
             return []
+        if not self._held or (self._lowest is not None and place < self._lowest):
+            self._lowest = place
         self._held[place] = (self._due(packet.timestamp, now), packet.payload)
         gap: list[tuple[int, int]] = []
         if place >= self._beyond:
@@ -105,7 +108,7 @@ class Receiver:
             if first > self._head:
                 self._give_up(first)
             del self._held[first]
-            self._head = first + 1
+            self._head, self._lowest = first + 1, None
             out.append((payload, due))
         self._extend()
         return out
@@ -114,8 +117,8 @@ class Receiver:
         """The sender has dropped these (DROPREQ)."""
         begin, end = self._sequence(first), self._sequence(last)
         if begin <= self._beyond and self._head <= end < self._head + WINDOW:
-            for place in range(max(begin, self._head), end + 1):
-                self._missing.pop(place, None)
+            for place in [m for m in self._missing if begin <= m <= end]:
+                del self._missing[place]
 
     def ack(self, now: int) -> tuple[int, Ack] | None:
         """The acknowledgement that is due, numbered, if one is."""
@@ -215,10 +218,12 @@ class Receiver:
         return max(now, min(sent, now + _OFF) + self._latency)
 
     def _first(self) -> int:
-        place = self._head
-        while place not in self._held:
-            place += 1
-        return place
+        if self._lowest is None:
+            place = self._head
+            while place not in self._held:
+                place += 1
+            self._lowest = place
+        return self._lowest
 
     def _give_up(self, until: int) -> None:
         self.count.dropped += until - self._head
