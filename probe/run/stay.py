@@ -7,8 +7,7 @@ session has crashed and that is the reason it carries.
 
 While we hold the path cut nobody can come back; trying costs nothing but is what a real player does.
 
-A stay that is ended while its picture is away says so: an interruption still open, or, where it has lasted longer than there
-is to come back, one that failed.
+A stay that is ended while its picture is away says so (`missing`).
 """
 
 from __future__ import annotations
@@ -47,7 +46,6 @@ from probe.run.missing import Missing
 from probe.run.watch import Watch
 
 _log = logging.getLogger(__name__)
-UNPLANNED = "unplanned"
 DROP = "drop"  # the cut in which the publisher leaves and returns
 _BACKOFF_FIRST, _BACKOFF_MAX = 0.1, 2.0
 
@@ -75,7 +73,6 @@ class Stay:
     feed: Feed | None = None
     _attempt: int = 0
     _up: bool = False
-    _last_shown: int = 0
     _publish: int | None = None  # whose picture was shown last
     _missing: Missing = field(init=False)
     _ending: bool = False
@@ -148,7 +145,7 @@ class Stay:
             step=step,
             began=now,
             attempt=self._attempt,
-            last=self._last_shown,
+            last=self._missing.last,
             noticeable=NOTICEABLE if self.began.role is Role.VIEWER else self.row.stall,
             before=self._publish if kind == DROP else None,
         )
@@ -221,34 +218,19 @@ class Stay:
         if self._cut is not None:
             self._resolve(self._cut.failed(failure, self._attempt))
             return failure
-        self._resolve(Resumed(kind=UNPLANNED, step="", outcome=CutOutcome.FAILED, attempts=self._missing.tries, failure=failure))
+        self._resolve(self._missing.failed(failure))
         return self._missing.why
 
     def _left_open(self) -> Failed | None:
         """The interruption under way when the end was asked for, if nobody made it; what the session crashed with, where it
         has lasted too long already."""
-        now, since = self._asked, None
+        now = self._asked
         if now is None or self._cut is not None or not isinstance(self.outcome, Done):
             return None
-        if self._missing.away:
-            since, why = self._last_shown, self._missing.why
-        elif self._up:
-            since, why = self.watch.standing(now), self.watch.stalled()
-        if since is None or since >= now:
-            return None
-        late = now - since > self.reconnect_deadline
-        self._resolve(
-            Resumed(
-                at=now,
-                kind=UNPLANNED,
-                step="",
-                outcome=CutOutcome.FAILED if late else CutOutcome.OPEN,
-                attempts=self._missing.tries if self._missing.away else 0,
-                failure=self._missing.failure(why) if late else why,
-                so_far=now - since,
-            )
-        )
-        return why if late else None
+        standing = self.watch.standing(now) if self._up else None
+        why = self._missing.why if self._missing.away else self.watch.stalled()
+        self._resolve(found := self._missing.left_open(now, standing, why))
+        return why if found is not None and found.outcome is CutOutcome.FAILED else None
 
     async def _refresh(self) -> None:
         assert self.refresh is not None
@@ -367,21 +349,8 @@ class Stay:
             return False
         if not timer.ended:
             self._came_up(timer, step.shown)
-        first = self._missing.seen(step.shown)
-        if self._cut is not None:
-            self._resolve(self._cut.on_step(step, self._attempt))
-        elif first:
-            self._resolve(
-                Resumed(
-                    at=step.shown,
-                    kind=UNPLANNED,
-                    step="",
-                    outcome=CutOutcome.RESTARTED,
-                    outage=step.shown - self._last_shown,
-                    attempts=self._missing.tries,
-                )
-            )
-        self._last_shown = max(self._last_shown, step.shown)
+        back = self._missing.seen(step.shown)
+        self._resolve(back if self._cut is None else self._cut.on_step(step, self._attempt))
         self._publish = step.publish
         return True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from probe.model.clock import NS
+from probe.model.observation import CutOutcome
 from probe.model.outcome import Failed
 from probe.model.stage import Phase
 from probe.run.missing import Missing
@@ -34,8 +35,11 @@ def test_a_picture_now_and_then_neither_stops_the_deadline_nor_changes_why() -> 
     missing = Missing(deadline=10 * NS)
     missing.missed(FROZEN, 1 * NS)
     missing.tries = 3
-    assert missing.seen(4 * NS)
-    assert not missing.seen(5 * NS)
+    missing.last = NS // 2
+    back = missing.seen(4 * NS)
+    assert back is not None
+    assert (back.at, back.outcome, back.outage, back.attempts) == (4 * NS, CutOutcome.RESTARTED, 3 * NS + NS // 2, 3)
+    assert missing.seen(5 * NS) is None
     assert not missing.away
     missing.missed(REFUSED, 5 * NS)
     assert (missing.since, missing.why, missing.tries, missing.away) == (1 * NS, FROZEN, 3, True)
@@ -70,3 +74,25 @@ def test_what_did_not_come_back_is_named_by_its_last_try(last: str, reason: str)
     failure = Missing(deadline=10 * NS).failure(Failed(phase, last))
     assert (failure.phase, failure.reason) == (Phase.RECONNECTING, reason)
     assert failure.detail == f"not back within 10 s; last try: {phase}/{last}"
+
+
+def test_what_is_away_when_the_stay_is_ended_is_left_open_or_has_failed_past_the_deadline() -> None:
+    missing = Missing(deadline=10 * NS, last=5 * NS)
+    assert missing.left_open(6 * NS, None, FROZEN) is None
+    standing = missing.left_open(6 * NS, 5 * NS, FROZEN)
+    assert standing is not None
+    assert (standing.outcome, standing.so_far, standing.attempts, standing.failure) == (CutOutcome.OPEN, NS, 0, FROZEN)
+    missing.missed(REFUSED, 8 * NS)
+    missing.tries = 2
+    away = missing.left_open(15 * NS, None, REFUSED)
+    assert away is not None
+    assert (away.outcome, away.so_far, away.attempts, away.failure) == (CutOutcome.OPEN, 10 * NS, 2, REFUSED)
+    late = missing.left_open(15 * NS + 1, None, REFUSED)
+    assert late is not None and late.failure is not None
+    assert (late.outcome, late.failure.phase) == (CutOutcome.FAILED, Phase.RECONNECTING)
+
+
+def test_what_a_buffer_still_shows_is_not_away_when_the_stay_is_ended() -> None:
+    missing = Missing(deadline=10 * NS, last=9 * NS)
+    missing.missed(REFUSED, 7 * NS)
+    assert missing.left_open(8 * NS, None, REFUSED) is None
