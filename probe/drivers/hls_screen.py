@@ -1,8 +1,9 @@
-"""What a viewer of segments sees: pieces demuxed, placed on the player's clock, and decoded when they are due.
+"""What a viewer of segments sees: pieces demuxed, placed on the player's clock, decoded ahead and shown when they are due.
 
-Each packet is handed to its decoder a little before its picture's instant, so records come out as a viewer sees the
-pictures, and an encoder's B frames are handed over as much earlier as they need. The first picture is due at once. What lies
-before the place where play begins (`Piece.lead`) is decoded and not shown, as a player that seeks there does it.
+Packets are handed to their decoder some at a time, a little before their pictures' instants, and an encoder's B frames as much
+earlier as they need. What comes of them is told as a viewer sees it: at each picture's instant on the player's clock
+(hls_shown.py). The first picture is due at once. What lies before the place where play begins (`Piece.lead`) is decoded and not
+shown, as a player that seeks there does it.
 
 Sound of its own rendition lies on the picture's clock, as RFC 8216 §6.2.4 has it; around a discontinuity it follows the
 picture's offset as it is when it comes.
@@ -17,21 +18,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from probe.drivers.base import SessionIO
+from probe.drivers.hls_shown import Shown
 from probe.drivers.hls_source import Piece
 from probe.errors import Failure, Unsupported
 from probe.media.decoder import DecoderThread
 from probe.media.demux import Demuxer
-from probe.media.feed import Feed
-from probe.model.clock import MS, NS, Clock
-from probe.model.frames import FrameRecord, Record
+from probe.model.clock import MS, NS
 from probe.model.observation import UNHEARD, Freeze, Switched
 from probe.model.stage import Phase
 from probe.wire.packet import EncodedPacket
 from probe.wire.player import Player
 from probe.wire.playlist_values import LONGEST
 
-AHEAD = 60 * MS  # how much before its instant a packet is decoded at least: longer than a busy machine makes us wait
-TOGETHER = 50 * MS  # what is due so soon after it goes along: a timer for each packet costs more than handing it over
+AHEAD = 200 * MS  # how much before its instant a packet is decoded at least: longer than a busy machine makes us wait
+TOGETHER = 400 * MS  # what is due so soon after it goes along: decoding one picture at a time costs half as much again
+EVERY = (
+    100 * MS
+)  # what was shown meanwhile is told, each with its own instant: a timer for each picture costs more than telling it
 _MAX_SECONDS = 30.0  # hls.js: maxBufferLength
 _MAX_BYTES = 32 << 20
 _MAX_UNITS = 20_000
@@ -51,25 +54,6 @@ class _Unit:
     rendition: str = ""
 
 
-class _Shown(Feed):
-    """The session's feed, less the pictures before `until` (seconds of the stream), which no viewer sees."""
-
-    def __init__(self, feed: Feed, clock: Clock) -> None:
-        super().__init__(clock, 0)
-        self.until: float | None = None
-        self._to = feed
-
-    def put(self, record: Record) -> None:
-        if self.until is not None and isinstance(record, FrameRecord) and record.media_time is not None:
-            if record.media_time < self.until:
-                return
-            self.until = None
-        self._to.put(record)
-
-    def ring(self) -> None:
-        self._to.ring()
-
-
 class Screen:
     """One viewer's. `take` segments in order; `present` runs beside it. `ending` set: what is there is played out, then
     the feed is closed with it. `rendition`: of pieces that do not name theirs."""
@@ -87,7 +71,10 @@ class Screen:
         self._sounds: deque[_Unit] = deque()  # of a rendition of its own
         self._offset: int | None = None
         self._taken = self._on_screen = ""  # renditions: of the last piece taken, of the last picture handed over
-        self._shown = _Shown(io.feed, io.clock)
+        self._shown, self._heard = Shown(io.feed, io.clock), Shown(io.feed, io.clock)
+        self._switches: deque[Switched] = deque()  # not on screen yet
+        self._handed = 0  # until this instant there is something to show
+        self._told = 0  # when that was last told
         self._more = asyncio.Event()
         self._video: DecoderThread | None = None
         self._audio: DecoderThread | None = None
@@ -121,15 +108,16 @@ class Screen:
         wall = self.player.wall(now)
         return None if wall is None else (self._io.clock.wall(now).unix_ns - wall) / NS
 
-    async def take(self, piece: Piece, duration: float, anew: bool) -> None:
-        """A segment or part of `duration` seconds by its playlist. Raises Failure(segment or part | keyframe), Unsupported."""
+    async def take(self, piece: Piece, duration: float, anew: bool, jumped: bool = False) -> None:
+        """A segment or part of `duration` seconds by its playlist; `jumped`: we left out what was before it. Raises
+        Failure(segment or part | keyframe), Unsupported."""
         rendition = piece.rendition or self.rendition
         packets = await self._demuxed(self._demuxer, piece)
         sound = [p for p in packets if p.kind == "audio" and p.codec in HEARD and p.pts is not None]
         if not sound:
             self._unheard(packets)
         if piece.phase is Phase.PART and self._offset is not None and sound and len(sound) == len(packets):
-            self._queue(self._units, self._heard(sound, self._offset, piece.arrived))
+            self._queue(self._units, _sounds(sound, self._offset, piece.arrived))
             return
         with _named(piece.phase):
             fresh = anew or self._offset is None or rendition != self._taken
@@ -147,7 +135,9 @@ class Screen:
             self._io.emit(Freeze(began=placed.rebuffer.began, took=placed.rebuffer.took, rule="rebuffer"))
         self._holes += bool(placed.hole)
         self._offset, self._taken = placed.offset, rendition
-        units = _timed(video, placed.offset, piece.arrived, rendition) + self._heard(sound, placed.offset, piece.arrived)
+        if jumped and self.player.started:
+            self._shown.jumped(self.player.due(round(begin * NS) + placed.offset))
+        units = _timed(video, placed.offset, piece.arrived, rendition) + _sounds(sound, placed.offset, piece.arrived)
         units.sort(key=lambda unit: unit.at)
         self._queue(self._units, units)
 
@@ -159,17 +149,19 @@ class Screen:
             self._io.facts[UNHEARD] = packets[0].codec
             raise Unsupported(f"{packets[0].codec} where sound was to be")
         if self._offset is not None:
-            self._queue(self._sounds, self._heard(sound, self._offset, piece.arrived))
+            self._queue(self._sounds, _sounds(sound, self._offset, piece.arrived))
 
     async def present(self) -> None:
-        """Hand packets over as they fall due, until everything was shown and `ending` is set."""
+        """Hand packets over and tell of pictures as they fall due, until everything was shown and `ending` is set."""
         while True:
             while self.player.started and (at := self._next_at()) is not None:
-                await self._until(self.player.due(at) - AHEAD)
+                await self._until(at)
                 self._hand_over()
+                self._tell()
             if self.ending is not None:
                 if self.player.started:
                     await self._until(self.player.dry_at())
+                    self._tell()
                 if not self._units or not self.player.started:
                     self._io.feed.close(self.ending)
                     return
@@ -183,7 +175,8 @@ class Screen:
         self._more.set()
 
     def close(self) -> None:
-        """Stop decoding; tell what the buffer went through."""
+        """Stop decoding; tell what was seen, and what the buffer went through."""
+        self._tell()
         for decoder in (self._video, self._audio):
             if decoder is not None:
                 decoder.close()
@@ -210,17 +203,25 @@ class Screen:
             self._io.note(f"the sound is not listened to: {codec}")
 
     def _next_at(self) -> int | None:
-        return min((queue[0].at for queue in (self._units, self._sounds) if queue), default=None)
+        """The instant at which there is something to do; None while nothing waits."""
+        instants = [self.player.due(queue[0].at) - AHEAD for queue in (self._units, self._sounds) if queue]
+        if self._handed > self._told or self._shown.holding or self._heard.holding:
+            instants.append(self._told + EVERY)
+        return min(instants, default=None)
+
+    def _tell(self) -> None:
+        """Of what is on screen by now."""
+        self._told = now = self._io.clock.now()
+        while self._switches and self._switches[0].at <= now:
+            self._io.emit(self._switches.popleft())
+        self._shown.release(now)
+        self._heard.release(now)
 
     def _queue(self, queue: deque[_Unit], units: Sequence[_Unit]) -> None:
         queue.extend(units)
         self._bytes += sum(len(unit.packet.data) for unit in units)
         self._hand_over()
         self._more.set()
-
-    def _heard(self, packets: Sequence[EncodedPacket], offset: int, arrived: int) -> list[_Unit]:
-        due = ((p, round((p.pts or 0.0) * NS) + offset) for p in packets)
-        return [_Unit(p, at, at, arrived) for p, at in due if at >= 0]
 
     async def _demuxed(self, demuxer: Demuxer, piece: Piece) -> list[EncodedPacket]:
         with _named(piece.phase):
@@ -237,9 +238,10 @@ class Screen:
     def _decode(self, unit: _Unit) -> None:
         p, due = unit.packet, self.player.due(unit.due)
         self._bytes -= len(p.data)
+        self._handed = max(self._handed, due)
         if p.kind == "video" and unit.rendition != self._on_screen:
             if self._on_screen:
-                self._io.emit(Switched(at=due, before=self._on_screen, after=unit.rendition))
+                self._switches.append(Switched(at=due, before=self._on_screen, after=unit.rendition))
             self._on_screen = unit.rendition
         decoder = self._video if p.kind == "video" else self._ear(p)
         if decoder is not None:
@@ -255,7 +257,7 @@ class Screen:
             try:
                 self._audio = DecoderThread(
                     packet.codec,
-                    self._io.feed,
+                    self._heard,
                     self._io.clock,
                     packet.extradata or None,
                     sample_rate=packet.rate or 48_000,
@@ -301,6 +303,11 @@ def _pictures(packets: Sequence[EncodedPacket], duration: float, from_keyframe: 
     if not times[0] < end <= times[0] + LONGEST or abs(times[0]) > _LATEST:
         raise Failure(Phase.SEGMENT, "malformed", f"its pictures lie from {times[0]:g} s to {end:g} s")
     return video, times[0], end
+
+
+def _sounds(packets: Sequence[EncodedPacket], offset: int, arrived: int) -> list[_Unit]:
+    due = ((p, round((p.pts or 0.0) * NS) + offset) for p in packets)
+    return [_Unit(p, at, at, arrived) for p, at in due if at >= 0]
 
 
 def _timed(video: Sequence[EncodedPacket], offset: int, arrived: int, rendition: str) -> list[_Unit]:
