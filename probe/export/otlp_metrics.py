@@ -2,8 +2,9 @@
 
 An agent has thousands of series, and nearly all of a data point (its attributes, its start, its bounds) never changes; the SDK
 takes some 50 µs to encode one, which every 15 s would cost more than all else an idle agent does. So the SDK's encoder writes
-each series once, without a value, and a snapshot appends the little that changed: protobuf defines that concatenated messages
-merge, the last value of a field winning (protobuf.dev, "Encoding", Last One Wins). Some 2 µs a point are left.
+each series once, without its value, and a snapshot appends the fields that move: in protobuf's wire format a message is its
+fields one after another, in any order. Some 2 µs a point are left. No field is written twice: a collector's decoder takes the
+last of two embedded messages whole, where the specification would have them merged.
 
 Names stay Prometheus's, units become UCUM's, which a Prometheus that takes OTLP turns back into the same names. The sums start
 when this process did. Exemplars are told once, with the snapshot that follows them.
@@ -60,7 +61,7 @@ class Snapshots:
         self._start = start
         self._told = start  # exemplars until then
         self._points: dict[str, dict[Key, bytes]] = {}
-        self._heads: dict[str, bytes] = {}
+        self._heads: dict[str, tuple[bytes, bytes]] = {}  # name, unit and help; temporality and monotonicity
         (of_nothing,) = self._encoded([]).resource_metrics
         self._about = _field(_RESOURCE, of_nothing.resource.SerializeToString())
         self._scope = of_nothing.scope_metrics[0].SerializeToString()
@@ -89,9 +90,9 @@ class Snapshots:
         return Payload(count, _field(_RESOURCE_METRICS, self._about + scope))
 
     def _metric(self, series: Series, points: Sequence[bytes]) -> bytes:
-        # The head has the data field too, without points: temporality and monotonicity.
-        data = _field(_DATA[series.metric.kind], b"".join(_field(_POINTS, point) for point in points))
-        return _field(_METRICS, self._heads[series.metric.name] + data)
+        head, how = self._heads[series.metric.name]
+        data = b"".join(_field(_POINTS, point) for point in points) + how
+        return _field(_METRICS, head + _field(_DATA[series.metric.kind], data))
 
     def _numbers(self, series: Series, now: int) -> list[bytes]:
         numbers = series.read_numbers()
@@ -125,10 +126,15 @@ class Snapshots:
             new = unknown[n : n + _MOST_NEW]
             described = Metric(metric.name, metric.help, _UNITS.get(metric.unit, metric.unit), self._bare(series, new))
             (encoded,) = self._encoded([described]).resource_metrics[0].scope_metrics[0].metrics
-            data = getattr(encoded, metric.kind.value if metric.kind is not MetricKind.COUNTER else "sum")
-            known.update((key, point.SerializeToString()) for key, point in zip(new, data.data_points, strict=True))
+            field = encoded.WhichOneof("data")
+            data = getattr(encoded, field)
+            for key, point in zip(new, data.data_points, strict=True):
+                point.ClearField("sum" if metric.buckets else "value")
+                known[key] = point.SerializeToString()
             del data.data_points[:]
-            self._heads[metric.name] = encoded.SerializeToString()
+            how = data.SerializeToString()
+            encoded.ClearField(field)
+            self._heads[metric.name] = (encoded.SerializeToString(), how)
         return known
 
     def _bare(self, series: Series, keys: Sequence[Key]) -> Sum | Gauge | Histogram:

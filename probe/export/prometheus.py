@@ -95,7 +95,7 @@ class MetricsSink:
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry = registry or CollectorRegistry()
-        self.families = self._to = Families(self.registry)
+        self._to = Families(self.registry)
         self._runs: dict[str, _Run] = {}
         self._sessions: dict[tuple[str, str], _Session] = {}
         self._edges: set[tuple[str, ...]] = set()  # whose every class exists: at most 21 for each protocol of a run

@@ -96,6 +96,7 @@ def test_every_metric_of_the_table_can_be_sent() -> None:
     (payload,) = Snapshots(families.registry, {"service.name": "x"}, 5).take(9 * NS)
     message = ExportMetricsServiceRequest()
     message.ParseFromString(payload.body)
+    assert len(message.SerializeToString()) == len(payload.body), "no field twice: not every decoder merges"
     metrics = message.resource_metrics[0].scope_metrics[0].metrics
     assert {metric.name for metric in metrics} == set(METRICS)
     points = [point for metric in metrics for point in getattr(metric, metric.WhichOneof("data")).data_points]

@@ -51,7 +51,7 @@ def settings(endpoint: str, **given: Any) -> Settings:
 
 @asynccontextmanager
 async def telemetry(of: Settings, home: Path, sink: MetricsSink | None = None) -> AsyncIterator[Telemetry]:
-    async with Telemetry.opened(of, (sink or MetricsSink()).families, SystemClock(), home) as opened:
+    async with Telemetry.opened(of, (sink or MetricsSink()).figures, SystemClock(), home) as opened:
         yield opened
 
 
@@ -71,10 +71,10 @@ async def test_traces_and_metrics_arrive_whole(tmp_path: Path) -> None:
     before = SystemClock().wall().unix_ns
     async with visiting() as collector, telemetry(settings(collector.url), tmp_path, sink) as sent:
         assert await sent.flush(5)
-        sink.families.add("runs_total", {**labels, "verdict": "pass"}, 2, trace=TRACE)
+        sink.figures.add("runs_total", {**labels, "verdict": "pass"}, 2, trace=TRACE)
         for seconds in (0.04, 0.3, 0.3, 99.0):
-            sink.families.observe("available_seconds", {**labels, "protocol": "hls", "ingest": "whip"}, seconds, TRACE)
-        sink.families.set("clock_error_seconds", labels, 0.001)
+            sink.figures.observe("available_seconds", {**labels, "protocol": "hls", "ingest": "whip"}, seconds, TRACE)
+        sink.figures.set("clock_error_seconds", labels, 0.001)
         sent.traces(spans(7), keep=True)
         assert await sent.flush(5)
         after = SystemClock().wall().unix_ns
@@ -118,8 +118,8 @@ async def test_every_series_of_the_registry_is_sent_with_its_value(tmp_path: Pat
     rng = random.Random(1)
     for n in range(30):
         labels = {"scenario": f"s{n % 5}", "mode": "m", "publish_region": "p", "region": f'r"{n}\n'}
-        sink.families.add("runs_total", {**labels, "verdict": "pass"}, rng.random())
-        sink.families.observe("step_seconds", {**labels, "step": "a", "service": "b", "kind": "c"}, rng.random() * 20)
+        sink.figures.add("runs_total", {**labels, "verdict": "pass"}, rng.random())
+        sink.figures.observe("step_seconds", {**labels, "step": "a", "service": "b", "kind": "c"}, rng.random() * 20)
     async with visiting() as collector, telemetry(settings(collector.url), tmp_path, sink) as sent:
         assert await sent.flush(5)
         got = {}
@@ -153,7 +153,7 @@ async def test_a_collector_that_comes_and_goes_costs_nothing(tmp_path: Path) -> 
             group.create_task(visits())
             for n in range(200):
                 sent.traces(spans(n, 2), keep=True)
-                sink.families.add("self_runs_due_total", {"scenario": "s"})
+                sink.figures.add("self_runs_due_total", {"scenario": "s"})
                 await asyncio.sleep(0.008)
         assert await sent.flush(10)
         counts = sent.counts()
@@ -542,7 +542,7 @@ otlp_sender.FIRST_WAIT, otlp_sender.LONGEST_WAIT = 0.02, 0.1
 
 async def main(url, home, first):
     settings = Settings(endpoint=url, region="eu", instance="a", every=0.1, share=1.0)
-    async with Telemetry.opened(settings, MetricsSink().families, SystemClock(), Path(home)) as sent:
+    async with Telemetry.opened(settings, MetricsSink().figures, SystemClock(), Path(home)) as sent:
         for n in range(int(first), 1_000_000):
             sent.traces(spans(n, 2), keep=True)
             await asyncio.sleep(0.004)
