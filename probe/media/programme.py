@@ -9,7 +9,9 @@
 A stamp is honest only if the picture leaves when it says so. So picture k is stamped with the instant of its release,
 made before it, held, and let go then; what our own machine delays is in `late_ns` and never hidden in the stamp.
 Video and audio each have a thread that makes one unit ahead and keeps the time; the loop pays one callback per
-unit. Queues are bounded: a consumer that stands still loses whole units, counted, and goes on from a keyframe.
+unit. One thread for both would wake as often, for their units fall together but once in 100 ms, and sound would wait where
+a picture is encoded live. Queues are bounded: a consumer that stands still loses whole units, counted, and goes on from a
+keyframe.
 
 A machine that falls more than a quarter of a second behind skips ahead: presentation times jump, sequence numbers do
 not, for a gap in them means loss on the platform's side.
@@ -38,6 +40,7 @@ _LEAD = 40 * MS  # from ready to the first release: the first picture is encoded
 _BEHIND = 250 * MS
 _QUEUE = 128
 _JOIN = 2.0
+_TIME_BASES = {"video": Fraction(1, VIDEO_CLOCK), "audio": Fraction(1, AUDIO_CLOCK)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +99,7 @@ class Programme:
         self._ready = threading.Event()
         self._origin = 0  # monotonic instant of pts 0, on a whole ms of the wall clock
         self._threads: list[threading.Thread] = []
+        self._bells: list[threading.Lock] = []
         self._release: Callable[[EncodedUnit | BaseException | None], None] = lambda unit: None
         self._queue: asyncio.Queue[EncodedUnit | BaseException | None] = asyncio.Queue()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -109,16 +113,22 @@ class Programme:
         """Begin without a loop: `release` is called on the programme's own threads, with each unit at its instant, with
         the exception that ended a thread, and with None when a thread ended as asked."""
         self._release = release
-        jobs = [self._video] + ([self._sound] if self.audio else [])
-        self._threads = [threading.Thread(target=self._guard, args=(job,), name=f"programme-{job.__name__}") for job in jobs]
+        for job in [self._video] + ([self._sound] if self.audio else []):
+            bell = threading.Lock()  # held until the end; an Event's wait costs several times as much, eighty times a second
+            bell.acquire()
+            self._bells.append(bell)
+            name = f"programme-{job.__name__}"
+            self._threads.append(threading.Thread(target=self._guard, args=(job, bell), name=name, daemon=True))
         for thread in self._threads:
-            thread.daemon = True
             thread.start()
 
     def close(self) -> None:
         """Stop and join, within a few ms as a rule and two seconds at worst. Safe to call twice."""
         self._stop.set()
         self._ready.set()
+        for bell in self._bells:
+            bell.release()
+        self._bells = []
         for thread in self._threads:
             thread.join(_JOIN)
 
@@ -162,23 +172,33 @@ class Programme:
                 self._resync = False
         self._queue.put_nowait(item)
 
-    def _guard(self, job: Callable[[], None]) -> None:
+    def _guard(self, job: Callable[[threading.Lock], None], bell: threading.Lock) -> None:
         try:
-            job()
+            job(bell)
         except Exception as error:  # whatever it was, it is the consumer's to hear
             self._release(error)
         else:
             self._release(None)
 
-    def _wait_and_release(self, unit: EncodedUnit) -> bool:
+    def _wait_and_release(self, bell: threading.Lock, kind: str, data: bytes, pts: int, keyframe: bool, due: int) -> bool:
         """False when asked to stop."""
-        delay = unit.due - self._clock.now()
-        if self._stop.wait(delay / NS if delay > 0 else 0):
+        delay = due - self._clock.now()
+        if self._stop.is_set() or (delay > 0 and bell.acquire(timeout=delay / NS)):
             return False
-        self._release(replace(unit, late_ns=max(0, self._clock.now() - unit.due)))
+        unit = EncodedUnit(
+            kind=kind,
+            data=data,
+            pts=pts,
+            time_base=_TIME_BASES[kind],
+            keyframe=keyframe,
+            due=due,
+            stamp_ns=self._clock.wall(due).unix_ns,
+            late_ns=max(0, self._clock.now() - due),
+        )
+        self._release(unit)
         return True
 
-    def _video(self) -> None:
+    def _video(self, bell: threading.Lock) -> None:
         try:
             source = VideoSource(self.name, self.ids, self.bitrate, self.codec, self._stop.is_set)
         except Stopped:
@@ -199,20 +219,11 @@ class Programme:
             data, keyframe = source.make(slot, stamp_ns, keyframe=wanted, black=self.black, frozen=self.frozen)
             if keyframe:
                 last_keyframe = due
-            unit = EncodedUnit(
-                kind="video",
-                data=data,
-                pts=slot * TICKS,
-                time_base=Fraction(1, VIDEO_CLOCK),
-                keyframe=keyframe,
-                due=due,
-                stamp_ns=stamp_ns,
-            )
-            if not self._wait_and_release(unit):
+            if not self._wait_and_release(bell, "video", data, slot * TICKS, keyframe, due):
                 return
             slot += 1
 
-    def _sound(self) -> None:
+    def _sound(self, bell: threading.Lock) -> None:
         self._ready.wait()
         if self._stop.is_set():
             return
@@ -222,15 +233,6 @@ class Programme:
             number = max(number, source.number_at(self._clock.now() - _BEHIND - self._origin))
             data, pts = source.make(number)
             due = self._origin + pts * NS // AUDIO_CLOCK
-            unit = EncodedUnit(
-                kind="audio",
-                data=data,
-                pts=pts,
-                time_base=Fraction(1, AUDIO_CLOCK),
-                keyframe=True,
-                due=due,
-                stamp_ns=self._clock.wall(due).unix_ns,
-            )
-            if not self._wait_and_release(unit):
+            if not self._wait_and_release(bell, "audio", data, pts, True, due):
                 return
             number += 1
