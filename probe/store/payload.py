@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from probe.store.errors import StoreError
 from probe.store.records import Event, Record, Request, RunBegun, RunFinished
 
 _HEAD = struct.Struct(">BIII")
@@ -86,8 +87,11 @@ def decode(data: bytes) -> Entry:
 
 
 def unpacked(data: bytes | None) -> str | None:
-    """The text of a big column; None where it is empty or gone."""
-    return zlib.decompress(data).decode() if data else None
+    """The text of a big column; None where it is empty or gone. Raises StoreError where it is damaged."""
+    try:
+        return zlib.decompress(data).decode() if data else None
+    except (zlib.error, UnicodeDecodeError) as error:
+        raise StoreError(f"a report or verdict is damaged: {error}") from None
 
 
 def _packed(text: str) -> bytes:

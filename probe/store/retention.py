@@ -49,7 +49,9 @@ def _forget(
     """Delete the oldest rows, and those of the tables `belonging` that have the same run."""
     (key,) = table.primary_key.columns
     with connection.begin():
-        old = connection.execute(select(key).where(when < before).order_by(when).limit(most)).scalars().all()
+        # Another agent may be forgetting the same ones: PostgreSQL gives each its own.
+        some = select(key).where(when < before).order_by(when).limit(most).with_for_update(skip_locked=True)
+        old = connection.execute(some).scalars().all()
         if old:
             for other in belonging:
                 connection.execute(delete(other).where(other.c.run_id.in_(old)))

@@ -16,6 +16,7 @@ from typing import Self
 from probe.export.spool import Spool
 from probe.model.clock import Clock
 from probe.store.database import Database
+from probe.store.errors import StoreError
 from probe.store.payload import Swept, encode
 from probe.store.reader import Records
 from probe.store.records import Record
@@ -36,7 +37,7 @@ class Store(Records):
         super().__init__(url, clock)
         self._outbox = outbox
         self._life = secrets.token_hex(8)
-        self._writer = Writer(Database(url), outbox, retention)
+        self._writer = Writer(self._database, outbox, retention)
 
     @classmethod
     @asynccontextmanager
@@ -84,7 +85,7 @@ class Store(Records):
         try:
             async with asyncio.timeout(_SWEEP_SECONDS):
                 return await asyncio.wrap_future(found)
-        except TimeoutError:
+        except (TimeoutError, StoreError):
             return 0
 
     async def prune(self, now: int | None = None) -> Pruned:

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import fields
+from typing import Any
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
@@ -185,10 +186,10 @@ class Writer:
     def _leave(self) -> None:
         self._close()
         with self._lock:
-            for sweep in self._sweeps.values():
-                sweep.cancel()
-            for _, gone in self._prunes:
-                gone.cancel()
+            waiting: list[Future[Any]] = [*self._sweeps.values(), *(gone for _, gone in self._prunes)]
+        for future in waiting:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(StoreError("the store was closed meanwhile"))
         if self._pruning is not None:
             self._pruning[2].set_exception(StoreError("the store was closed meanwhile"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -177,8 +178,10 @@ async def test_a_server_killed_and_started_again_gets_everything(postgresql: Clu
             async with Store.opened(url, SystemClock(), tmp_path) as store:
                 store.put(begun(1))
                 await _all_in(store)
-                for process in [*psutil.Process(child.pid).children(recursive=True), psutil.Process(child.pid)]:
-                    os.kill(process.pid, signal.SIGKILL)
+                everyone = [child.pid, *(process.pid for process in psutil.Process(child.pid).children(recursive=True))]
+                for pid in everyone:  # the first would else end the others in good order
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
                 await child.exit()
                 for n in range(2, 30):
                     store.put(begun(n))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -236,6 +237,32 @@ async def test_records_are_appended_while_old_ones_are_forgotten(url: str, tmp_p
                 if taken_meanwhile:
                     break
         assert taken_meanwhile and pruning.result().runs == 1000
+
+
+async def test_two_agents_that_forget_at_once_take_different_rows(url: str, tmp_path: Path) -> None:
+    async with opened(url, tmp_path / "a") as store, opened(url, tmp_path / "b") as other:
+        for n in range(600):
+            store.put(finished(n, ended_ns=T0))
+        await carried(store)
+        gone = await asyncio.gather(store.prune(T0 + 100 * DAY), other.prune(T0 + 100 * DAY))
+        assert sum(one.runs for one in gone) == 600 and await store.runs() == []
+
+
+async def test_whoever_waits_when_the_store_closes_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    async with opened(f"sqlite:///{tmp_path}/file/nowhere", tmp_path) as store, asyncio.TaskGroup() as group:
+        sweeping = group.create_task(store.abort_in_flight("jakarta-1"))
+        pruning = group.create_task(_refused(store.prune()))
+        await asyncio.sleep(0)
+        await asyncio.to_thread(store._writer.stop, 10)
+    assert sweeping.result() == 0 and "closed meanwhile" in pruning.result()
+
+
+async def _refused(asked: Coroutine[Any, Any, object]) -> str:
+    try:
+        return repr(await asked)
+    except StoreError as error:
+        return str(error)
 
 
 async def test_what_waits_at_the_end_is_brought_in_and_the_outbox_is_one_processs(url: str, tmp_path: Path) -> None:
