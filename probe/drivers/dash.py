@@ -276,7 +276,7 @@ class _Viewer:
 
     async def _picture(self, piece: Piece, due: Due, anew: bool) -> None:
         chunked, level = due.representation.template.chunked, self.screen.level
-        await self.screen.take(piece, 0.0 if chunked else due.duration, anew)
+        await self.screen.take(piece, 0.0 if chunked else due.duration, anew, anew and due.jumped)
         self._pace = max(0.0, self.screen.level - level) if chunked else due.duration
         self._meter.came(piece.arrived, self._pace)
         self.io.feed.post(Refill(at=piece.arrived))

@@ -119,7 +119,7 @@ class Picture:
         return self.screen.ending is not None
 
     async def take(self, piece: Piece, taken: Taken) -> None:
-        await self.screen.take(piece, taken.segment.duration, taken.anew)
+        await self.screen.take(piece, taken.segment.duration, taken.anew, taken.jumped)
         if self.screen.player.started:  # before that nobody reads the feed
             self.io.feed.post(Refill(at=piece.arrived))
         if taken.segment.discontinuity:

@@ -29,14 +29,16 @@ _REMEMBERED = 256  # segments whose paths are kept to tell a lagging edge from a
 class Taken:
     """A segment to fetch, or one of its parts as if it were one (`part`: its number in the segment).
 
-    `anew`: it does not continue what was taken before it. `lead`: seconds into it at which a viewer begins to see. `wall`:
-    Unix ns the platform puts on its beginning (PROGRAM-DATE-TIME, carried on); None where it says none."""
+    `anew`: it does not continue what was taken before it; `jumped`: because we left out what lay between, to come nearer to
+    live or for we came too late for it. `lead`: seconds into it at which a viewer begins to see. `wall`: Unix ns the platform
+    puts on its beginning (PROGRAM-DATE-TIME, carried on); None where it says none."""
 
     segment: Segment
     anew: bool
     part: int | None = None
     lead: float = 0.0
     wall: int | None = None
+    jumped: bool = False
 
 
 class Follower:
@@ -53,6 +55,7 @@ class Follower:
         self.reload_at = 0
         self._next = 0
         self._anew = True
+        self._jumped = False
         self._paths: dict[int, str] = {}
         self._last = -1
         self._edge = (-1, 0)
@@ -105,16 +108,16 @@ class Follower:
             self._lost(1)
         else:
             return None
-        taken = Taken(segment, self._anew or segment.discontinuity, wall=self._walls.get(segment.sequence))
+        taken = Taken(segment, self._anew or segment.discontinuity, wall=self._walls.get(segment.sequence), jumped=self._jumped)
         self._next = segment.sequence + 1
-        self._anew = False
+        self._anew = self._jumped = False
         return taken
 
     def put_back(self, taken: Taken) -> None:
         """It could not be fetched: `take` gives it again, unless we have gone elsewhere meanwhile."""
         if self._next == taken.segment.sequence + 1:
             self._next = taken.segment.sequence
-            self._anew = taken.anew
+            self._anew, self._jumped = taken.anew, taken.jumped
 
     def give_up(self) -> None:
         """What was taken last will not be fetched."""
@@ -144,12 +147,14 @@ class Follower:
         if left_out:
             self._next += left_out
             self._lost(left_out)
+            self._jumped = True
         return left_out
 
     def align(self, other: Follower) -> bool:
         """Go on where `other`, of another rendition of the same stream, would: by the wall clock where both lists have one, else
         by number. False where that place is not listed here: then as a new viewer."""
         self.skipped, self.restarts, self.backwards = other.skipped, other.restarts, other.backwards
+        self._jumped = True  # unless it goes on there
         if self.media is None or not self.media.segments:
             return False
         first, last = self.media.segments[0], self.media.segments[-1]
@@ -163,7 +168,7 @@ class Follower:
                 return False
         if not first.sequence <= place <= last.sequence + 1:
             return False
-        self._next, self._anew = place, other._anew
+        self._next, self._anew, self._jumped = place, other._anew, other._jumped
         return True
 
     def _wall_ahead(self) -> int | None:

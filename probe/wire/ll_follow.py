@@ -12,6 +12,7 @@ segment yet is waited for.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from probe.model.clock import NS
 from probe.wire.delta import may_skip
@@ -100,6 +101,7 @@ class LowLatencyFollower(Follower):
     def put_back(self, taken: Taken) -> None:
         if self._undo is not None and self._undo[0] == (self._next, self._part):
             self._next, self._part, self._anew, self._lead = self._undo[1]
+            self._jumped = taken.jumped
 
     def to_live(self) -> int:
         if self.media is None or not self.media.segments:
@@ -111,6 +113,7 @@ class LowLatencyFollower(Follower):
             self._next, self._part = here
             return 0
         self._lost(left_out := max(1, self._next - here[0]))
+        self._jumped = True
         return left_out
 
     def align(self, other: Follower) -> bool:
@@ -149,7 +152,9 @@ class LowLatencyFollower(Follower):
         return query
 
     def _taken(self, taken: Taken, before: tuple[int, int, bool, float]) -> Taken:
-        self._anew, self._lead = False, 0.0
+        if self._jumped:
+            taken = replace(taken, jumped=True)
+        self._anew, self._jumped, self._lead = False, False, 0.0
         self._undo = (self._next, self._part), before
         return taken
 

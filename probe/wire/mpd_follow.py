@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from probe.model.clock import NS
 from probe.wire.mpd_facts import Manifest, Period, Representation, Spot, Template
@@ -29,13 +29,15 @@ Choose = Callable[[Period], Representation | None]
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A segment, and the Unix ns from which it can be had. `anew`: it does not continue what was taken before it."""
+    """A segment, and the Unix ns from which it can be had. `anew`: it does not continue what was taken before it;
+    `jumped`: because we left out what lay between, to come nearer to live or for we came too late for it."""
 
     period: Period
     representation: Representation
     spot: Spot
     at: int
     anew: bool
+    jumped: bool = False
 
     @property
     def duration(self) -> float:
@@ -62,6 +64,7 @@ class Follower:
         self._representation: Representation | None = None
         self._last: Spot | None = None
         self._anew = True
+        self._jumped = False
         self._end: tuple[float, int] | None = None  # where the newest list ended: (the period's start, ticks)
         self._older: tuple[float, int] | None = None
         self._older_since = 0
@@ -127,6 +130,7 @@ class Follower:
                 return 0
             left_out = max(1, spot.number - last.number - 1)
             self.skipped += left_out
+            self._jumped = True
         self._at(period, representation, spot)
         return left_out
 
@@ -173,13 +177,16 @@ class Follower:
         if spot is None:
             return self._following(manifest, period, now)
         hole = spot.time - last.time - last.duration > last.duration // 2
-        return self._due(manifest, period, representation, spot, now, self._anew or hole)
+        due = self._due(manifest, period, representation, spot, now, self._anew or hole)
+        gone = hole and template.at_or_after(0) == spot
+        return replace(due, jumped=True) if self._jumped or gone else due
 
     def take(self, due: Due) -> None:
         """`due` is being fetched: what comes after it is next."""
         if self._representation is not None and due.spot.number > self._expected(due) and due.period is self._period:
             self.skipped += due.spot.number - self._expected(due)
         self._period, self._representation, self._last, self._anew = due.period, due.representation, due.spot, False
+        self._jumped = False
 
     def give_up(self) -> None:
         """What was taken last will not be had."""

@@ -366,9 +366,11 @@ async def test_after_the_picture_stood_for_long_it_goes_on_nearer_to_live(io: Fa
         origin.broken["segment"] = status(503)
         await wait_until(lambda: origin.passed > origin.age + 3.6, 5)
         del origin.broken["segment"]
-        got = sequences(await io.pictures(45))
+        records = await io.pictures(45)
+    got = sequences(records)
     hole = [(a, b) for a, b in pairwise(got) if b != a + 1]
     assert len(hole) == 1 and hole[0][1] - hole[0][0] > 20
+    assert [record.code.sequence for record in records if record.jumped and record.code] == [hole[0][1]]
     assert len(io.rebuffers) == 1 and io.rebuffers[0].took > NS
     assert any("after rebuffering" in note for note in io.notes)
     assert any(headers.get("CMCD-Status") == "bs" for headers in origin.headers)

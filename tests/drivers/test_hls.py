@@ -361,6 +361,7 @@ async def test_a_segment_that_stays_broken_is_left_out_and_told(io: FakeIO, quic
     async with Origin(broken={"9": status(503), "10": body(b"garbage" * 100)}).running() as origin, viewing(origin, io):
         got = await io.pictures(50)
     assert sequences(got) == [*range(60, 90), *range(110, 130)]
+    assert not any(record.jumped for record in got)
     assert sum("was left out" in note for note in io.notes) == 2
     assert io.facts["skipped_segments"] == "2"
 
@@ -405,6 +406,8 @@ async def test_a_long_cut_stands_the_picture_and_then_resumes_near_live(make_io:
     assert rebuffer.began < restored < rebuffer.began + rebuffer.took
     assert sequences(after)[0] > 120 + PER_SEGMENT
     assert any("segments were left out" in note for note in io.notes)
+    over = [b for a, b in pairwise(got) if a.code and b.code and b.code.sequence > a.code.sequence + 1]
+    assert over and [record for record in got if record.jumped] == over  # our own player's doing, and told so
     assert float(io.facts["rebuffer_ratio"]) > 0.2
 
 

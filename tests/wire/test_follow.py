@@ -244,7 +244,29 @@ def test_far_behind_is_one_target_duration_more_than_a_new_viewer():
     assert (follower.behind, follower.skipped) == (18.0, 2)
     assert follower.to_live() == 0
     taken = follower.take()
-    assert taken is not None and taken.anew
+    assert taken is not None and taken.anew and taken.jumped
+    follower.put_back(taken)
+    assert follower.take() == taken
+    after = follower.take()
+    assert after is not None and not after.jumped
+
+
+def test_what_the_platform_does_not_deliver_is_no_jump_of_ours():
+    follower = Follower()
+    follower.update(listing(0, 5), 0)
+    follower.take()
+    follower.give_up()
+    taken = follower.take()
+    assert taken is not None and taken.anew and not taken.jumped
+
+
+def test_what_left_the_list_before_we_came_is_a_jump_of_ours():
+    follower = Follower()
+    follower.update(listing(0, 5), 0)
+    take_all(follower)
+    follower.update(listing(20, 5), 60 * NS)
+    taken = follower.take()
+    assert taken is not None and taken.jumped and follower.skipped > 0
 
 
 def test_memory_of_names_is_bounded():

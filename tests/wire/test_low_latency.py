@@ -278,8 +278,12 @@ def test_far_behind_it_goes_to_live_and_never_back():
     follower.update(listing(14, 26, 2), NS)
     assert follower.far_behind()
     assert follower.to_live() > 0
-    assert follower.take().segment.sequence == 26  # type: ignore[union-attr]
+    taken = follower.take()
+    assert taken is not None and taken.segment.sequence == 26 and taken.jumped
     assert follower.to_live() == 0
+    follower.put_back(taken)
+    assert follower.take() == taken
+    assert not follower.take().jumped  # type: ignore[union-attr]
 
 
 def test_overdue_counts_from_when_a_part_should_have_come():

@@ -130,7 +130,10 @@ def test_far_behind_is_two_segments_behind_where_a_new_viewer_starts():
     assert not follower.far_behind(at(104))
     assert follower.far_behind(at(110))
     assert follower.to_live(at(110)) == 4
-    assert coming(follower, 110).start == 104
+    due = coming(follower, 110)
+    assert (due.start, due.jumped) == (104, True)
+    follower.take(due)
+    assert not coming(follower, 110).jumped
 
 
 def test_another_availability_start_is_another_presentation():
