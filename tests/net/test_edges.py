@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -126,10 +126,12 @@ _VALUES = st.text() | st.lists(
 ).map("".join)
 
 
+@example([("X-77-POP", "0" * 65)])
 @given(st.lists(st.tuples(st.sampled_from(_NAMES), _VALUES), max_size=8))
 def test_whatever_is_sent_the_labels_stay_small_and_clean(headers: list[tuple[str, str]]) -> None:
     edge, cache = attribute(CIMultiDict(headers))
-    assert len(edge) <= 64 and all(c.isascii() and (c.isalnum() or c in "._-") for c in edge)
+    assert len(edge) <= 64
+    assert all(c.isascii() and (c.isalnum() or c in "._-") for c in edge.removesuffix("…"))  # the mark of a cut
     assert cache in ("hit", "miss", "stale", "bypass", "")
 
 
