@@ -155,13 +155,12 @@ def _sqlite(file: Path, write: bool) -> Engine:
 
 def _postgresql(url: Any, write: bool) -> Engine:
     given = {key: value for key, value in _TIMES.items() if key not in url.query}
-    engine = create_engine(
-        url, poolclass=NullPool, hide_parameters=True, connect_args={"application_name": "stream-probe", **given}
-    )
+    # No prepared statements and no options of the connection: poolers between us and the server know neither.
+    arguments = {"application_name": "stream-probe", "prepare_threshold": None, **given}
+    engine = create_engine(url, poolclass=NullPool, hide_parameters=True, connect_args=arguments)
 
     @event.listens_for(engine, "connect")
     def _settings(connection: Any, _record: Any) -> None:
-        # Said and not given as options of the connection, which poolers between us and the server refuse.
         connection.autocommit = True
         with connection.cursor() as cursor:
             cursor.execute(f"SET statement_timeout = {_STATEMENT_MS}")

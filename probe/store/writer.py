@@ -51,6 +51,7 @@ class Writer:
         self._connection: Connection | None = None
         self._wake = threading.Event()
         self._stopping = threading.Event()
+        self._leaving = False
         self._lock = threading.Lock()
         self._sweeps: dict[str, Future[int]] = {}
         self._prunes: list[tuple[int, Future[Pruned]]] = []
@@ -82,6 +83,7 @@ class Writer:
         self._stopping.set()
         self._wake.set()
         self._thread.join(seconds)
+        self._leaving = True
         return not self._thread.is_alive()
 
     # -- in the thread
@@ -96,13 +98,14 @@ class Writer:
                     self._wake.wait()
                 self._wake.clear()
                 try:
-                    self._turn()
+                    carried = self._turn()
                     pause = 0.0
                 except Exception as error:  # a bug of ours too must not end the only thread that keeps records
                     self._failed(error)
+                    carried = False
                     pause = min(max(pause * 2, _FIRST_PAUSE), _LONGEST_PAUSE)
                 self.tried.set()
-                if self._stopping.is_set() and (pause or not self._outbox.count):
+                if self._leaving or (self._stopping.is_set() and not carried):
                     return
         finally:
             self._leave()
@@ -110,8 +113,8 @@ class Writer:
     def _busy(self) -> bool:
         return self._connection is None or bool(self._outbox.count or self._prunes or self._pruning) or self._stopping.is_set()
 
-    def _turn(self) -> None:
-        """One batch, one step of retention."""
+    def _turn(self) -> bool:
+        """One batch, one step of retention. Returns whether there was a batch."""
         if self._connection is None:
             self._connection = self._database.writer()
         self._database.require_same(self._connection)
@@ -121,6 +124,7 @@ class Writer:
         if self.problem:
             _log.info("records: %s takes them again; %d wait", self._database.name, self._outbox.count)
             self.problem = ""
+        return bool(items)
 
     def _carry(self, connection: Connection, items: Sequence[Item]) -> None:
         try:

@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from probe.clock import SystemClock
+from probe.store import database
 from probe.store.address import resolve, sqlite_url
 from probe.store.errors import StoreError, StoreRefused
 from probe.store.reader import Records
@@ -41,7 +42,10 @@ def test_a_process_killed_at_random_loses_nothing_and_counts_nothing_twice(tmp_p
     assert found["sums"]["done"] == 3 * found["sums"]["ended"]
 
 
-async def test_while_another_holds_the_lock_records_wait_and_reading_goes_on(tmp_path: Path) -> None:
+async def test_while_another_holds_the_lock_records_wait_and_reading_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "_BUSY_SECONDS", 0.2)
     file = tmp_path / "records.sqlite"
     async with Store.opened(sqlite_url(file), SystemClock(), tmp_path) as store:
         store.put(begun(1))
@@ -70,6 +74,7 @@ _DISK = """
 import asyncio, json, subprocess, sys
 from pathlib import Path
 from probe.clock import SystemClock
+from probe.store import database
 from probe.store.address import sqlite_url
 from probe.store.store import Store
 from tests.store.support import begun, finished, run_id
@@ -217,6 +222,13 @@ async def test_no_message_holds_the_password_of_a_database(
         resolve(f"postgresql://u:{PASSWORD}@h/d", tmp_path)
     said.append(str(literal.value))
     assert said and not [text for text in said if PASSWORD in text] and PASSWORD not in caplog.text
+
+
+async def test_without_psycopg_it_is_said_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(StoreRefused, match=r"pip install 'stream-probe\[postgresql\]'"):
+        async with Store.opened("postgresql://u@h/d", SystemClock(), tmp_path):
+            pass
 
 
 async def test_the_right_password_by_reference_opens_the_database(
