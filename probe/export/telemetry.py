@@ -152,7 +152,8 @@ class Telemetry:
         context = await self._in_thread(partial(_trust, self._settings.certificate)) if base.scheme == "https" else True
         session = await stack.enter_async_context(
             aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=context, limit=4),
+                # Idle connections are closed before the other side does: a request that meets that would look like a failure.
+                connector=aiohttp.TCPConnector(ssl=context, limit=4, keepalive_timeout=2.0),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": f"stream-probe/{VERSION}"},
                 auto_decompress=False,
