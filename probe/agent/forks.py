@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from probe.agent.pipe import Garbled, Kind, read
+from probe.agent.seed import Seed
 from probe.errors import ProbeError
 
 _WARM_WITHIN = 60.0
@@ -67,7 +68,7 @@ class Fork:
 class Forks:
     """A running forkserver."""
 
-    process: asyncio.subprocess.Process
+    process: asyncio.subprocess.Process | Seed
     _control: socket.socket
     forked: int = 0
     _said: dict[str, asyncio.Future[dict[str, Any]]] = field(default_factory=dict)
@@ -76,22 +77,9 @@ class Forks:
     lost: bool = False
 
     @classmethod
-    async def start(cls) -> Forks:
-        """Warm. Raises NotStarted."""
-        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with its:
-            try:
-                process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-m", "probe.agent.forkserver", str(its.fileno())),
-                    pass_fds=[its.fileno()],
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=2,  # what a library prints is a log at best
-                    start_new_session=True,
-                    env={**os.environ, **_ONE_THREAD},
-                )
-            except OSError as error:
-                ours.close()
-                raise NotStarted(f"cannot start a process: {error.strerror}") from error
+    async def start(cls, seed: Seed | None = None) -> Forks:
+        """Warm: grown from the seed, or a program of its own. Raises NotStarted."""
+        process, ours = await _spawned() if seed is None else (seed, seed.control)
         ours.setblocking(False)
         forks = cls(process, ours)
         ready = forks._expect("ready")
@@ -157,7 +145,7 @@ class Forks:
         finally:
             if self.process.returncode is None:
                 with contextlib.suppress(ProcessLookupError):
-                    os.killpg(self.process.pid, signal.SIGKILL)
+                    os.kill(self.process.pid, signal.SIGKILL)
                 await self.process.wait()
 
     def _expect(self, what: str) -> asyncio.Future[dict[str, Any]]:
@@ -214,3 +202,23 @@ class Forks:
     def _rest(self) -> None:
         if self._retired and not self._living:
             self._lose("retired")
+
+
+async def _spawned() -> tuple[asyncio.subprocess.Process, socket.socket]:
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with its:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "probe.agent.forkserver", str(its.fileno())),
+                pass_fds=[its.fileno()],
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=2,  # what a library prints is a log at best
+                start_new_session=True,
+                env={**os.environ, **_ONE_THREAD},
+            )
+        except BaseException as error:
+            ours.close()
+            if isinstance(error, OSError):
+                raise NotStarted(f"cannot start a process: {error.strerror}") from error
+            raise
+    return process, ours

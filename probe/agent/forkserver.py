@@ -31,6 +31,7 @@ import select
 import signal
 import socket
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -173,16 +174,15 @@ def _warmed() -> Work:
 
     warm_up(SystemClock())
     asyncio.run(warm())
-    for protocols in ((), ("http/1.1",)):  # reading the system's authorities takes 25 ms each
-        default_tls(*protocols)
+    default_tls(), default_tls("http/1.1")  # reading the system's authorities takes 25 ms each
     if all_ours():
         table()
     return worker.work
 
 
-def main() -> None:
-    control = socket.socket(fileno=int(sys.argv[1]))
-    for number in (signal.SIGTERM, signal.SIGINT):  # sent to all of us at once: the agent ends us when it has ended the runs
+def become(control: socket.socket) -> NoReturn:
+    """What this process does, to its end."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # sent to all of us: the agent ends us after the runs
         signal.signal(number, _nothing)
     gc.disable()  # what a collection frees before the fork is written to after it
     try:
@@ -194,12 +194,13 @@ def main() -> None:
         gc.freeze()
         with contextlib.suppress(AttributeError):  # glibc's alone
             ctypes.CDLL(None).malloc_trim(0)
+        Forkserver(control, work).serve()
     except BaseException as error:
         tell(control, kind="failed", why=f"{type(error).__name__}: {error}"[:2000])
-        raise
-    Forkserver(control, work).serve()
+        traceback.print_exc()
+        os._exit(1)
     os._exit(0)  # no tidying: workers that die now have nobody to be told to
 
 
 if __name__ == "__main__":
-    main()
+    become(socket.socket(fileno=int(sys.argv[1])))

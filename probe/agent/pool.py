@@ -25,6 +25,7 @@ from functools import partial
 from probe.agent.forks import Fork, Forks, NotStarted
 from probe.agent.job import Ended, Job
 from probe.agent.oversight import Oversight
+from probe.agent.seed import Seed
 from probe.agent.tally import Tally
 from probe.model.clock import Clock
 from probe.model.ids import trace_id
@@ -42,9 +43,10 @@ Put = Callable[[Observation], None]
 class Pool:
     """Made by `started`. `trouble`: why there are no workers, empty while there are. `crashes`: ends by their word."""
 
-    def __init__(self, size: int, recycle: int, grace: int, clock: Clock) -> None:
+    def __init__(self, size: int, recycle: int, grace: int, clock: Clock, seed: Seed | None) -> None:
         self._size, self._recycle, self._grace, self._clock = size, recycle, grace, clock
         self._slots = asyncio.Semaphore(size)
+        self._seed = seed
         self._forks: Forks | None = None
         self._retired: list[Forks] = []
         self._idle: deque[Fork] = deque()
@@ -55,10 +57,11 @@ class Pool:
 
     @classmethod
     @asynccontextmanager
-    async def started(cls, size: int, recycle: int, grace: int, clock: Clock) -> AsyncIterator[Pool]:
-        """`size` workers; `recycle` forks of one process; `grace` ns for a cancelled run to end as planned. Entered once a worker
-        is ready, or `trouble` says why none is. Leaving kills what still runs."""
-        pool = cls(size, recycle, grace, clock)
+    async def started(cls, size: int, recycle: int, grace: int, clock: Clock, seed: Seed | None = None) -> AsyncIterator[Pool]:
+        """`size` workers; `recycle` forks of one process; `grace` ns for a cancelled run to end as planned; `seed` of the first
+        such process, where `sow` gave one. Entered once a worker is ready, or `trouble` says why none is. Leaving kills what
+        still runs."""
+        pool = cls(size, recycle, grace, clock, seed)
         async with asyncio.TaskGroup() as group:
             keeping = group.create_task(pool._keep(), name="workers")
             try:
@@ -166,7 +169,8 @@ class Pool:
         if self._forks is None or self._forks.lost:
             if self._forks is not None:
                 self._retired.append(self._forks)
-            self._forks = await Forks.start()
+            seed, self._seed = self._seed, None
+            self._forks = await Forks.start(seed)
         return self._forks
 
     async def _renew(self) -> None:

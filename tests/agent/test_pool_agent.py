@@ -64,13 +64,14 @@ async def test_the_agents_loop_is_not_held_up_by_what_its_workers_tell(tmp_path:
     assert p95 < 25 and worst < 100, figures
 
 
+@pytest.mark.parametrize("how", ["spawned", "--sow"])
 async def test_where_the_agent_is_killed_nothing_of_it_is_left_a_second_later(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """Not the worker that hangs in C and asks nobody, nor the program that another one had started."""
     install(tmp_path, monkeypatch)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}")
-    with spawn([sys.executable, "-m", "tests.agent.alone", tmp_path], tmp_path / "out") as agent:
+    with spawn([sys.executable, "-m", "tests.agent.alone", tmp_path, how], tmp_path / "out") as agent:
         text = await agent.says("below:", 30)
         await wait_until((tmp_path / "dying.py.hangs").exists, 10, "the worker that hangs")
         below = [int(pid) for pid in text.split("below:")[1].split("no more")[0].split()]
