@@ -127,7 +127,7 @@ class Sender:
     async def _send(self, item: Item) -> Answer:
         if self._headers is None:
             try:
-                given = await self._in_thread(self._ask)
+                given = await asyncio.to_thread(self._ask)  # a vault's command may last: not in the thread that encodes
                 self._headers = {**{name.lower(): value for name, value in given.items()}, **_KNOWN}
             except Exception as error:
                 return Again(f"a header's secret cannot be read ({type(error).__name__})")

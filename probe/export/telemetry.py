@@ -128,9 +128,9 @@ class Telemetry:
             async with asyncio.timeout(deadline):
                 if self._senders:
                     await self._snapshot()
-                while self._waiting or self._encoding or any(spool.count for spool in self._spools.values()):
-                    for sender in self._senders.values():
-                        sender.hurry()
+                for sender in self._senders.values():
+                    sender.hurry()  # once: whoever refuses everything is not to be fed all there is in the last seconds
+                while self._waiting or self._encoding or any(spool.count for spool in self._spools.values()):  # noqa: ASYNC110  # threads empty them
                     await asyncio.sleep(0.05)
                 return True
         except TimeoutError:

@@ -326,6 +326,22 @@ async def test_a_collector_that_refuses_everything_costs_little_of_what_waits(
             assert counts.done >= 44 and counts.done + sum(counts.dropped.values()) == 50
 
 
+async def test_nor_does_it_get_much_of_it_when_the_agent_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(otlp_sender, "LONGEST_WAIT", 60.0)
+    monkeypatch.setattr(otlp_sender, "FIRST_WAIT", 0.05)
+    monkeypatch.setattr(telemetry_module, "CLOSING_SECONDS", 1.0)
+    async with visiting() as collector:
+        collector.answer = answered(404)
+        async with telemetry(settings(collector.url), tmp_path) as sent:
+            for n in range(50):
+                sent.traces(spans(n), keep=True)
+        collector.answer = None
+        async with telemetry(settings(collector.url), tmp_path) as sent:
+            assert sent.counts()["traces"].recovered >= 40
+            assert await sent.flush(5)
+            balanced(sent)
+
+
 async def test_metrics_that_nobody_takes_hold_no_trace_back(tmp_path: Path) -> None:
     async with visiting() as collector, telemetry(settings(collector.url), tmp_path) as sent:
         collector.answer = lambda request: answered(503)(request) if "metrics" in request.path else None
