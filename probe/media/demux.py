@@ -18,10 +18,11 @@ from av.bitstream import BitStreamFilterContext
 from probe.errors import Failure
 from probe.model.stage import Phase
 from probe.model.text import beginning, quoted
+from probe.wire import fmp4_bounds
 from probe.wire.packet import EncodedPacket
 from probe.wire.unwrap import Unwrap
 
-_PACKETS = 20_000  # per segment
+_PACKETS = fmp4_bounds.MOST  # per segment
 _STREAMS = 16
 _TS_PACKET = 188
 _BITS = 33  # of a PTS in MPEG-TS
@@ -40,14 +41,20 @@ class Demuxer:
         self._clock: Unwrap = beside._clock if beside is not None else Unwrap(_BITS)
 
     def feed(self, init: bytes | None, segment: bytes) -> list[EncodedPacket]:
-        """Packets of one whole segment. `init` None: the one before. Raises Failure(segment, malformed) for what is no
-        segment, (segment, empty) for one without media. Takes ms: call it off the loop, or use `feed_async`."""
+        """Packets of one whole segment. `init` None: the one before. Raises Failure(segment): malformed for what is no segment,
+        empty for one without media, too_large for one of more packets than any has. Takes ms: call it off the loop, or use
+        `feed_async`."""
         if init is not None:
             self._init = init
         if segment[:1] == b"\x47" and len(segment) >= _TS_PACKET and segment[_TS_PACKET : _TS_PACKET + 1] in (b"\x47", b""):
             return self._demux(segment, "mpegts", {"correct_ts_overflow": "0"})
         if segment[4:8] in _BOXES:
-            return self._demux(self._init + segment, "mp4", _SAID)
+            whole = self._init + segment
+            try:
+                fmp4_bounds.check(whole)
+            except fmp4_bounds.Unbounded as error:
+                raise Failure(Phase.SEGMENT, "too_large", f"fMP4 that claims {error}") from error
+            return self._demux(whole, "mp4", _SAID)
         raise Failure(Phase.SEGMENT, "malformed", f"neither MPEG-TS nor fMP4: begins {beginning(segment)}")
 
     async def feed_async(self, init: bytes | None, segment: bytes) -> list[EncodedPacket]:

@@ -17,6 +17,7 @@ from probe.drivers.hls_source import Piece
 from probe.drivers.streamed import Streamed
 from probe.errors import Failure
 from probe.media.decoder import DecoderThread
+from probe.media.demux import Demuxer
 from probe.media.feed import Feed
 from probe.model.clock import MS, NS
 from probe.model.frames import FrameRecord, Undecodable
@@ -24,7 +25,7 @@ from probe.model.stage import Phase
 from probe.net.body import Decoder
 from probe.net.edges import CDNS, attribute
 from probe.rtc.turn import _Tcp
-from probe.wire import amf, mpd, playlist
+from probe.wire import amf, fmp4_bounds, mpd, playlist
 from probe.wire.amf import Broken
 from probe.wire.flv_tags import VIDEO, Tag, TagReader
 from probe.wire.mpd_facts import Period, Representation, Spot, Template
@@ -40,6 +41,7 @@ from probe.wire.srt.sending import Sender
 from probe.wire.ts import TsReader
 from tests.drivers.hls_origin import clip
 from tests.drivers.rtc_session import session
+from tests.tools import rss
 from tests.wire.srt_listener import Listener
 from tests.wire.test_srt import START, Net
 
@@ -210,6 +212,55 @@ def test_an_attribute_without_a_value_is_not_looked_for_from_each_of_its_letters
     assert cost(lambda: attributes(hint)) < SECONDS / 10
     text = "\n".join(["#EXTM3U", "#EXT-X-TARGETDURATION:2", *[hint] * 60, "#EXTINF:2,", "a"])
     assert cost(lambda: playlist.parse(text.encode(), "http://a/b")) < SECONDS
+
+
+def box(name: bytes, *inside: bytes) -> bytes:
+    body = b"".join(inside)
+    return (8 + len(body)).to_bytes(4, "big") + name + body
+
+
+def words(*numbers: int) -> bytes:
+    return b"".join(number.to_bytes(4, "big") for number in numbers)
+
+
+def fragment(claimed: int) -> bytes:
+    """A moof of a hundred bytes whose one run has so many samples, of the default size and duration each."""
+    head, time_ = box(b"tfhd", words(0x020018, 1, 1, 1)), box(b"tfdt", words(0, 0))
+    return box(b"moof", box(b"mfhd", words(0, 1)), box(b"traf", head, time_, box(b"trun", words(0, claimed))))
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        fragment(20_000_000) + box(b"mdat", b"x" * 100),
+        box(b"mdat", fragment(20_000_000)) + fragment(1),
+        fragment(0) + box(b"stsz", words(0, 1, 20_000_000)),
+        fragment(0) + box(b"moov", box(b"trak", box(b"stts", words(0, 1, 20_000_000, 1)))),
+        fragment(0) + box(b"moov", box(b"cmov", b"x" * 100)),
+        fragment(0) + box(b"mdat") * 100_000,
+    ],
+    ids=["run", "hidden", "sizes", "times", "compressed", "boxes"],
+)
+def test_what_fmp4_claims_is_not_believed_before_it_is_there(bomb: bytes) -> None:
+    """Twenty million samples in two hundred bytes were 300 MB in FFmpeg, and it makes room for nine times as many."""
+    init = clip().init
+    before = rss()
+
+    def read() -> None:
+        with pytest.raises(Failure) as caught:
+            Demuxer().feed(init, bomb)
+        assert (caught.value.phase, caught.value.reason) == (Phase.SEGMENT, "too_large")
+
+    assert cost(read) < SECONDS / 4
+    assert rss() - before < 50 << 20
+
+
+def test_the_check_of_what_fmp4_claims_is_cheap_itself() -> None:
+    media = clip().init + fragment(30) + box(b"mdat", os.urandom(16 << 20))
+    assert cost(lambda: fmp4_bounds.check(media)) < SECONDS / 4
+    for flood in (b"trun" + bytes(8), box(b"stts", words(0, 4096))):
+        with pytest.raises(fmp4_bounds.Unbounded):
+            assert cost(lambda flood=flood: fmp4_bounds.check(flood * 500_000)) < SECONDS  # type: ignore[misc]
 
 
 def test_headers_of_edges_of_megabytes_are_not_read() -> None:
