@@ -176,8 +176,8 @@ async def test_a_secret_goes_to_its_origin_and_to_no_other(io: FakeIO):
 
 
 async def test_b_frames_and_sound_come_out_in_step(io: FakeIO):
-    playlist = b"#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\n0.ts\n#EXT-X-ENDLIST\n"
-    broken = {"media": body(playlist), "0": body(rich_ts())}
+    playlist = b"#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n0.ts\n#EXT-X-ENDLIST\n"
+    broken = {"media": body(playlist), "0": body(rich_ts(3))}
     records: list[Record] = []
     async with Origin(broken=broken).running() as origin, viewing(origin, io):
         async with asyncio.timeout(GRACE):
@@ -187,9 +187,9 @@ async def test_b_frames_and_sound_come_out_in_step(io: FakeIO):
     pictures = [record for record in records if isinstance(record, FrameRecord)]
     chirps = [record for record in records if isinstance(record, Chirp)]
     assert sequences(pictures) == list(range(len(pictures)))
-    assert len(pictures) >= 76  # a decoder keeps what it may still have to reorder
+    assert len(pictures) >= 56  # a decoder keeps what it may still have to reorder
     assert max(b.shown - a.shown for a, b in pairwise(pictures[4:])) < 250 * MS
-    assert len(chirps) >= 3
+    assert len(chirps) >= 2
     assert io.facts["audio"] == "aac"
     heard = median(mark.shown / NS - (mark.media_time or 0) for mark in chirps)
     seen = median(one.shown / NS - (one.media_time or 0) for one in pictures)
@@ -212,11 +212,13 @@ async def test_five_attempts_and_no_more(io: FakeIO, quick: None, code: int):
         assert origin.asked["media"] == 5
 
 
-async def test_the_five_attempts_take_three_seconds(io: FakeIO):
+async def test_the_five_attempts_take_three_seconds(io: FakeIO, monkeypatch: pytest.MonkeyPatch):
+    assert sum(hls_retry.START_PAUSES) == 3.0
+    monkeypatch.setattr(hls_retry, "START_PAUSES", tuple(pause / 10 for pause in hls_retry.START_PAUSES))
     async with Origin(broken={"media": status(404)}).running() as origin:
         began = io.clock.now()
         await refused(origin, io)
-        assert 3.0 <= (io.clock.now() - began) / NS < 5.0
+        assert 0.3 <= (io.clock.now() - began) / NS < 2.0
 
 
 async def test_a_list_of_nothing_is_empty(io: FakeIO, quick: None):
@@ -325,7 +327,8 @@ async def test_a_server_that_hangs_is_left_when_cancelled(io: FakeIO, what: str)
     assert io.stages.current is (Stage.PLAYLIST if what in ("master", "media") else Stage(what))
 
 
-async def test_a_list_that_never_moves_is_stale_while_nothing_has_started(io: FakeIO):
+async def test_a_list_that_never_moves_is_stale_while_nothing_has_started(io: FakeIO, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(hls_viewer, "STALE_TARGETS", 1)
     async with Origin(moving=False).running() as origin, viewing(origin, io):
         with pytest.raises(Failure) as raised:
             async with asyncio.timeout(GRACE):
