@@ -37,9 +37,7 @@ async def watched(items: object, tmp_path: Path, *vias: str, url: str = "${item}
     async def rooms(_: web.Request) -> web.Response:
         return web.Response(text=json.dumps({"rooms": items}), content_type="application/json")
 
-    views = ", ".join(
-        f"{{via: {via}, over: rooms, at_most: 20, url: '{url}', verify: moving, start: 1s{more}}}" for via in vias
-    )
+    views = ", ".join(f"{{via: {via}, over: rooms, at_most: 20, url: '{url}', verify: moving, start: 1s{more}}}" for via in vias)
     journey = "  - list: {http: GET /rooms, service: room, keep: {rooms: rooms}}\n"
     journey += f"  - view: {{phase: 0s, view: [{views}]}}\n"
     async with serving({"/rooms": rooms}) as server:

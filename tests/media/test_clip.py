@@ -55,7 +55,7 @@ def test_a_live_pipe_can_be_read_while_it_runs(codec):
     read, write = os.pipe()
     got: list[Any] = []
     with (
-        open(write, "wb") as sink,
+        open(write, "wb", buffering=0) as sink,  # what is left for it to write has no reader
         LivePipe(Programme("360p30", clock=clock, ids=IDS, audio_codec=codec), sink) as pipe,
         open(read, "rb") as source,
     ):
