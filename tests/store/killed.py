@@ -1,8 +1,10 @@
-"""`python -m tests.store.killed DIR COUNT SEED`: a process that appends runs is killed with SIGKILL, COUNT times; prints what
-was found. Imports once and forks, so that a kill costs what it takes to open the store, and not a start of Python.
+"""`python -m tests.store.killed DIR URL COUNT SEED`: a process that appends runs to the database at URL, with its outbox in DIR,
+is killed with SIGKILL, COUNT times; prints what was found. Imports once and forks, so that a kill costs what it takes to open
+the store, and not a start of Python.
 
 Each life: sweeps what the one before left, then begins and ends runs, some in flight at a time, writing to a pipe which record
-`put` has taken. After the last kill another life empties the outbox, and what was taken is held against what is there.
+`put` has taken. Every second one is killed at a random moment of its opening, the others at one of their work. After the last
+another life empties the outbox, and what was taken is held against what is there.
 """
 
 from __future__ import annotations
@@ -11,16 +13,17 @@ import asyncio
 import json
 import os
 import random
+import select
 import signal
-import sqlite3
 import sys
 import time
 from pathlib import Path
 
 import alembic.command  # noqa: F401  # else each child would import it, and be killed doing so
+from sqlalchemy import text
 
 from probe.clock import SystemClock
-from probe.store.address import sqlite_url
+from probe.store.database import Database
 from probe.store.store import Store
 from tests.store.support import begun, finished, run_id
 from tests.tools import wait_until
@@ -28,8 +31,8 @@ from tests.tools import wait_until
 _IN_FLIGHT = 3
 
 
-async def _append(folder: Path, first: int, said: int) -> None:
-    async with Store.opened(sqlite_url(folder / "records.sqlite"), SystemClock(), folder) as store:
+async def _append(folder: Path, url: str, first: int, said: int) -> None:
+    async with Store.opened(url, SystemClock(), folder) as store:
         os.write(said, f"swept {await store.abort_in_flight('jakarta-1')}\n".encode())
         n = first
         while True:
@@ -43,16 +46,18 @@ async def _append(folder: Path, first: int, said: int) -> None:
             await asyncio.sleep(0.0005)
 
 
-def _life(folder: Path, first: int, seconds: float) -> list[str]:
-    """What it said until it was killed."""
+def _life(folder: Path, url: str, first: int, seconds: float, working: bool) -> list[str]:
+    """What it said until it was killed, so many seconds after it began or, `working`, had opened the store."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
-            asyncio.run(_append(folder, first, writing))
+            asyncio.run(_append(folder, url, first, writing))
         finally:
             os._exit(1)
     os.close(writing)
+    if working:
+        select.select([reading], [], [], 20)
     time.sleep(seconds)
     os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
@@ -63,8 +68,8 @@ def _life(folder: Path, first: int, seconds: float) -> list[str]:
     return lines
 
 
-async def _found(folder: Path) -> dict[str, object]:
-    async with Store.opened(sqlite_url(folder / "records.sqlite"), SystemClock(), folder) as store:
+async def _found(folder: Path, url: str) -> dict[str, object]:
+    async with Store.opened(url, SystemClock(), folder) as store:
         swept = await store.abort_in_flight("jakarta-1")
         await wait_until(lambda: not store.behind, 20)
         found = {"swept": swept, "dropped": store.dropped, "problem": store.problem, "sums": dict(await store.sums())}
@@ -72,25 +77,30 @@ async def _found(folder: Path) -> dict[str, object]:
 
 
 def main() -> int:
-    folder, count, rng = Path(sys.argv[1]), int(sys.argv[2]), random.Random(int(sys.argv[3]))
+    folder, url, count, rng = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), random.Random(int(sys.argv[4]))
     begun_, ended, lines = set[int](), set[int](), list[str]()
     for life in range(count):
-        said = _life(folder, life * 100_000, rng.random() * 0.4)
+        said = _life(folder, url, life * 100_000, rng.random() * 0.2, working=life % 2 == 1)
         lines += [line for line in said if line.startswith("died")]
         for line in said:
             kind, *rest = line.split()
             if kind in ("begun", "ended") and rest[-1] == "1":
                 (begun_ if kind == "begun" else ended).add(int(rest[0]))
-    found = asyncio.run(_found(folder))
-    connection = sqlite3.connect(folder / "records.sqlite")
-    rows = dict(connection.execute("SELECT run_id, state || ' ' || crashed FROM runs"))
-    reports = {row[0] for row in connection.execute("SELECT run_id FROM reports")}
+    found = asyncio.run(_found(folder, url))
+    with Database(url).reader() as connection:
+        rows = {
+            run: f"{state} {crashed}"
+            for run, state, crashed in connection.execute(text("SELECT run_id, state, crashed FROM runs"))
+        }
+        reports = set(connection.execute(text("SELECT run_id FROM reports")).scalars())
+        sqlite = connection.dialect.name == "sqlite"
+        integrity = connection.execute(text("PRAGMA integrity_check")).scalar() if sqlite else "ok"
     taken = {run_id(n) for n in begun_}
     over = {run_id(n) for n in ended}
     found |= {
         "begun": len(taken),
         "ended": len(over),
-        "integrity": connection.execute("PRAGMA integrity_check").fetchone()[0],
+        "integrity": integrity,
         "begun_lost": len(taken - rows.keys()),
         "ended_lost": len([one for one in over if rows.get(one) != "ended "]),
         "reports_lost": len(over - reports),
@@ -101,7 +111,6 @@ def main() -> int:
         "rows": len(rows),
         "died": lines,
     }
-    connection.close()
     print(json.dumps(found))
     return 0
 

@@ -31,8 +31,8 @@ async def _all_in(store: Store, deadline: float = 15) -> None:
     await wait_until(lambda: not store.behind, deadline, f"everything in the database ({store.problem})")
 
 
-def test_a_process_killed_at_random_loses_nothing_and_counts_nothing_twice(tmp_path: Path) -> None:
-    command: list[str | Path] = [sys.executable, "-m", "tests.store.killed", tmp_path, "10", "20261121"]
+def test_a_process_killed_at_random_loses_nothing_and_counts_nothing_twice(empty: str, tmp_path: Path) -> None:
+    command: list[str | Path] = [sys.executable, "-m", "tests.store.killed", tmp_path, empty, "8", "20261121"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50, check=True)
     found = json.loads(done.stdout)
     assert found["begun"] > 20 and found["ended"] > 10 and found["aborted"] > 0, "nothing was at stake"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from probe.cli.app import trace
+from probe.cli.app import app, trace
 from probe.clock import SystemClock
 from probe.store.address import sqlite_url
 from probe.store.records import Record
@@ -46,6 +46,11 @@ def test_a_request_is_told_with_run_step_trace_and_verdict(file: Path, capsys: p
         "verdict  fail: gift failed in 1 of 4",
         f"trace    {1:032x}, span 00000000000000a1",
     ]
+
+
+def test_the_command_is_spelled_as_its_help_says(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert app(["trace", ID, "--store", str(file), "--json"], result_action="return_value") == 0
+    assert json.loads(capsys.readouterr().out)[0]["run"]["verdict"] == "fail"
 
 
 def test_json_says_the_same_and_what_is_absent_is_absent(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
