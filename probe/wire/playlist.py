@@ -11,7 +11,7 @@ ranges; merging delta updates, which is delta.py's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from m3u8.parser import parse as read_tags
@@ -53,8 +53,8 @@ def parse(body: bytes, url: str) -> Master | Media:
     duration), address_refused (a URI that is not http or https); Unsupported for encryption and variable substitution.
     Takes about 5 µs a line: give a long one to a thread.
     """
-    text = _text(body)
-    opening = _has_opening(text)
+    text, lines = _text(body)
+    opening = _has_opening(lines)
     data = _tags(f"{text}\n{_CLOSING}" if opening else text)
     if data["playlists"] or data["is_variant"]:
         if data["segments"]:
@@ -72,7 +72,7 @@ def parse(body: bytes, url: str) -> Master | Media:
         raise malformed("SKIPPED-SEGMENTS out of range")
     segments = list(_segments(data, url, sequence + skipped))
     control = data.get("server_control", {})
-    hint, init_hint = _hints(text, url)
+    hint, init_hint = _hints(lines, url)
     return Media(
         url=url,
         target_duration=max(1.0, seconds(data["targetduration"], "EXT-X-TARGETDURATION")),
@@ -94,7 +94,8 @@ def parse(body: bytes, url: str) -> Master | Media:
     )
 
 
-def _text(body: bytes) -> str:
+def _text(body: bytes) -> tuple[str, list[str]]:
+    """The whole, and line by line."""
     if len(body) > MAX_BYTES:
         raise Failure(Phase.PLAYLIST, "too_large", f"{len(body)} bytes")
     body = body.removeprefix(b"\xef\xbb\xbf")  # forbidden by the RFC, dropped by every browser
@@ -110,17 +111,16 @@ def _text(body: bytes) -> str:
     lines = text.splitlines()
     if len(lines) > MAX_LINES:
         raise Failure(Phase.PLAYLIST, "too_many_lines", f"{len(lines)}")
-    for line in lines:
-        if len(line) > MAX_LINE:
-            raise malformed(f"a line of {len(line)} characters")
-        if line.startswith("#EXT-X-DEFINE"):
-            raise Unsupported("EXT-X-DEFINE: variable substitution in a playlist")
-    return text
+    if (longest := max(map(len, lines), default=0)) > MAX_LINE:
+        raise malformed(f"a line of {longest} characters")
+    if "#EXT-X-DEFINE" in text and any(line.startswith("#EXT-X-DEFINE") for line in lines):
+        raise Unsupported("EXT-X-DEFINE: variable substitution in a playlist")
+    return text, lines
 
 
-def _has_opening(text: str) -> bool:
+def _has_opening(lines: Sequence[str]) -> bool:
     """Whether parts are listed after the last segment's URI."""
-    for line in reversed(text.splitlines()):
+    for line in reversed(lines):
         if line.startswith("#EXT-X-PART:"):
             return True
         if line.strip() and not line.startswith("#"):
@@ -225,9 +225,9 @@ def _part_target(data: Mapping[str, Any]) -> float | None:
     return target if target is not None and 0 < target <= LONGEST else None
 
 
-def _hints(text: str, url: str) -> tuple[Hint | None, Init | None]:
+def _hints(lines: Iterable[str], url: str) -> tuple[Hint | None, Init | None]:
     hint, init = None, None
-    for line in text.splitlines():
+    for line in lines:
         if not line.startswith("#EXT-X-PRELOAD-HINT:"):
             continue
         named = attributes(line)
