@@ -365,8 +365,9 @@ class Spool:
         """Outside the lock: it lasts as long as the disk likes."""
         with self._lock:
             unsynced, self._unsynced = self._unsynced, set()
-            files = [segment.fd for segment in unsynced]
-            fds = [self._dup(fd) for fd in (*files, self._locked)] if files else []  # the directory too: a new file's name
+            # The directory too: a new file's name.
+            wanted = [*(segment.fd for segment in unsynced), self._locked] if unsynced else []
+            fds = [self._dup(fd) for fd in wanted if fd >= 0]
         for fd in fds:
             if fd is None:
                 continue
