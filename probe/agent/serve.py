@@ -19,6 +19,7 @@ from probe.agent.desk import Desk
 from probe.agent.loading import Loaded
 from probe.agent.pool import Pool
 from probe.agent.runs import Runs
+from probe.agent.seed import Seed
 from probe.clock import SystemClock
 from probe.errors import ConfigError, Located
 from probe.export.prometheus import MetricsSink
@@ -45,9 +46,11 @@ class Parts:
 
 
 @asynccontextmanager
-async def opened(loaded: Loaded, read: Callable[[], Loaded], clock: SystemClock, redactor: Redactor) -> AsyncIterator[Parts]:
-    """Raises ConfigError where the state directory or the store's address is of no use, SpoolInUse where another agent has the
-    directory, StoreRefused where waiting for the database will not help."""
+async def opened(
+    loaded: Loaded, read: Callable[[], Loaded], clock: SystemClock, redactor: Redactor, seed: Seed | None = None
+) -> AsyncIterator[Parts]:
+    """`seed`: of the workers, where one could be sown. Raises ConfigError where the state directory or the store's address is of
+    no use, SpoolInUse where another agent has the directory, StoreRefused where waiting for the database will not help."""
     config = loaded.config
     _usable(loaded.state)
     metrics = MetricsSink()
@@ -61,7 +64,7 @@ async def opened(loaded: Loaded, read: Callable[[], Loaded], clock: SystemClock,
         )
         workers = config.workers
         pool = await stack.enter_async_context(
-            Pool.started(workers.count, recycle=workers.recycle, grace=workers.grace, clock=clock)
+            Pool.started(workers.count, recycle=workers.recycle, grace=workers.grace, clock=clock, seed=seed)
         )
         runs = Runs(config.agent, pool, metrics, store, telemetry, clock, redactor)
         agent = Agent(loaded, read, runs=runs, metrics=metrics, put=store.put, clock=clock, rng=random.SystemRandom())

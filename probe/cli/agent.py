@@ -13,6 +13,7 @@ from rich.console import Console
 
 from probe.agent.agent import Agent
 from probe.agent.loading import Loaded, load_config
+from probe.agent.seed import Seed
 from probe.agent.serve import opened
 from probe.cli import exits
 from probe.cli.scenarios import find, vocabulary
@@ -43,7 +44,7 @@ def describe(loaded: Loaded) -> list[str]:
     return lines
 
 
-async def serve(file: Path, console: Console, *, once: bool, verbose: bool) -> int:
+async def serve(file: Path, console: Console, *, once: bool, verbose: bool, seed: Seed | None = None) -> int:
     """Until a signal: SIGTERM and Ctrl-C end it (runs under way end as planned), SIGHUP reads the files again."""
     redactor = Redactor()
     logs.set_up(redactor, verbose=verbose, fields={})
@@ -52,7 +53,7 @@ async def serve(file: Path, console: Console, *, once: bool, verbose: bool) -> i
     try:
         with cancelling(_ENDS):
             async with AsyncExitStack() as stack:
-                parts = await stack.enter_async_context(opened(loaded, lambda: read(file), clock, redactor))
+                parts = await stack.enter_async_context(opened(loaded, lambda: read(file), clock, redactor, seed))
                 if once:
                     found = await parts.agent.once()
                     return exits.of_verdict(worst([concluded.judgement.result for concluded in found]))

@@ -170,11 +170,13 @@ def agent(
     file
         agent.yaml: where this agent stands, what it runs and when, where its findings go.
     """
+    from probe.agent.seed import sow
     from probe.cli import agent as command
 
     if check:
         return command.check(file, Console(highlight=False))
-    return _guarded(lambda console: command.serve(file, console, once=once, verbose=verbose), Options())
+    seed = sow()  # before there is a loop
+    return _guarded(lambda console: command.serve(file, console, once=once, verbose=verbose, seed=seed), Options())
 
 
 @app.command
