@@ -34,7 +34,7 @@ COMPUTING = (
 )
 PAIRS = ("e2e/", "truth/")  # of what is marked `timing`: whole runs, of which two at a time leave the machine room
 ONE_RUN = ("e2e/test_metrics.py", "e2e/test_one_trace.py", "e2e/test_outputs.py")  # serves all three
-WAITING = ("drivers", "sandbox", "media", "hostile", "run")  # the longest; the rest of tests/ is one job more
+WAITING = ("drivers", "sandbox", "media", "hostile", "agent", "run")  # the longest; the rest of tests/ is one job more
 NO_TESTS = 5  # pytest's exit code where nothing of a folder is asked for
 
 
