@@ -124,12 +124,11 @@ class Spool:
         left = size
         for fd, places in self._places(count, size):
             for place in places:
-                payload = self._read(fd, place)
-                if payload is None:
-                    self.drop([place.identity], "damaged")
+                if (item := self._read(fd, place)) is not None:
+                    found.append(item)
+                    left -= len(item.payload)
                 else:
-                    found.append(Item(place.identity, payload))
-                    left -= len(payload)
+                    self.drop([place.identity], "damaged")
             os.close(fd)
         with self._lock:
             for item in self._memory:
@@ -291,12 +290,13 @@ class Spool:
                     break
         return found
 
-    def _read(self, fd: int, place: Place) -> bytes | None:
+    def _read(self, fd: int, place: Place) -> Item | None:
         try:
-            return read(fd, place)
+            payload = read(fd, place)
         except OSError as error:
             self._trouble(error)
             return None
+        return None if payload is None else Item(place.identity, payload)
 
     def _dup(self, fd: int) -> int | None:
         try:
