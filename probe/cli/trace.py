@@ -79,7 +79,7 @@ def _text(found: Found) -> str:
     way = f"{run.publish_region} → {run.region}" if run.publish_region not in ("", run.region) else run.region
     lines = {
         "request": f"{request.method} of {request.service}, {answer}, at {rfc3339(request.at_ns)}",
-        "step": request.step,
+        "step": request.step or "–",
         "run": f"{run.run_id}: {run.scenario}, {way}, {run.mode}, by {run.agent}, began {rfc3339(run.began_ns)}",
         "verdict": _verdict(run),
         "trace": f"{run.trace_id}, span {request.span_id}",
