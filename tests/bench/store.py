@@ -139,13 +139,13 @@ async def ask(url: str, count: int, ids: list[str]) -> dict[str, list[float]]:
 
 
 async def forget(url: str, folder: Path, count: int) -> tuple[int, float, float]:
-    """Prune a fiftieth of the runs while events are put: how many went, in how many seconds, and how many ms an event waited for
+    """Prune some of the runs while events are put: how many went, in how many seconds, and how many ms an event waited for
     its commit at most."""
     longest = 0.0
     retention = Retention(keep=DAY, keep_reports=DAY)
     async with Store.opened(url, SystemClock(), folder, retention=retention) as store, asyncio.TaskGroup() as group:
         began = time.perf_counter()
-        pruning = group.create_task(store.prune(T0 + DAY + count // 50))
+        pruning = group.create_task(store.prune(T0 + DAY + count // 200))
         n = 0
         while not pruning.done():
             before = time.perf_counter()
