@@ -42,7 +42,7 @@ _KNOWN = {"content-type": "application/x-protobuf", "content-encoding": "gzip", 
 
 def packed(payload: Payload) -> bytes:
     """A payload as it waits in a spool: compressed, behind its count."""
-    return _COUNT.pack(payload.count) + zlib.compress(payload.body, 6, 31)
+    return _COUNT.pack(payload.entries) + zlib.compress(payload.body, 6, 31)
 
 
 class Sender:

@@ -21,7 +21,7 @@ _SCOPE = InstrumentationScope("probe")
 class Payload(NamedTuple):
     """One request's body, protobuf, and how many spans or data points it holds."""
 
-    count: int
+    entries: int
     body: bytes
 
 

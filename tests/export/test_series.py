@@ -100,7 +100,7 @@ def test_every_metric_of_the_table_can_be_sent() -> None:
     metrics = message.resource_metrics[0].scope_metrics[0].metrics
     assert {metric.name for metric in metrics} == set(METRICS)
     points = [point for metric in metrics for point in getattr(metric, metric.WhichOneof("data")).data_points]
-    assert len(points) == payload.count and {point.time_unix_nano for point in points} == {9 * NS}
+    assert len(points) == payload.entries and {point.time_unix_nano for point in points} == {9 * NS}
     assert all({a.key for a in point.attributes} == set(METRICS[m.name].labels) for m in metrics for point in _points(m))
     for metric in metrics:
         if metric.WhichOneof("data") == "histogram":
@@ -121,7 +121,7 @@ def test_many_points_go_in_several_requests_of_one_time() -> None:
     for payload in payloads:
         message = ExportMetricsServiceRequest()
         message.ParseFromString(payload.body)
-        assert len(payload.body) < 4 << 20 and payload.count <= 5000
+        assert len(payload.body) < 4 << 20 and payload.entries <= 5000
         for metric in message.resource_metrics[0].scope_metrics[0].metrics:
             if metric.name.endswith("runs_due_total"):
                 names += [point.attributes[0].value.string_value for point in _points(metric)]
