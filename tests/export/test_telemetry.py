@@ -572,7 +572,7 @@ async def test_killed_again_and_again_while_the_collector_comes_and_goes(tmp_pat
     rng = random.Random(11)
     first = 0
     async with visiting() as collector:
-        for life in range(3):
+        for life in range(2):
             output = tmp_path / f"out-{life}"
             with spawn([sys.executable, "-c", _AGENT, collector.url, tmp_path / "spool", str(first)], output, cwd=ROOT) as child:
                 await wait_until(lambda: output.read_bytes().count(b"\n") > 10, 20)  # noqa: B023
