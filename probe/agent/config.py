@@ -160,7 +160,9 @@ class WorkerSettings(Model):
 
     count: int = Field(2, ge=1, le=64, description="How many are kept warm.")
     memory: Size = Field(10**9, description="What one may take; beyond it, it is ended.", examples=["1GB"])
-    recycle: int = Field(200, ge=1, description="Runs after which one is replaced.")
+    recycle: int = Field(
+        100_000, ge=1, description="Runs after which the process that workers are forked from is replaced; a worker makes one."
+    )
     grace: PositiveDuration = Field(20 * NS, description="What runs have to end when the agent does.", examples=["20s"])
 
 

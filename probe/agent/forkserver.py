@@ -30,6 +30,7 @@ import resource
 import select
 import signal
 import socket
+import ssl
 import sys
 import traceback
 from collections.abc import Callable
@@ -48,6 +49,7 @@ class Forkserver:
 
     def __init__(self, control: socket.socket, work: Work) -> None:
         self._control, self._work = control, work
+        self._authorities = _authorities()
         self._workers: dict[int, int] = {}  # pid → file for its last words
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # orphans of a worker are reaped here: nobody else might
@@ -89,6 +91,9 @@ class Forkserver:
             _kill(order["pid"])
 
     def _fork(self, number: int, agent: socket.socket) -> None:
+        if (now := _authorities()) != self._authorities:
+            self._authorities = now
+            _read_authorities()
         words = os.memfd_create("last-words")
         me = os.getpid()
         try:
@@ -169,15 +174,33 @@ def _warmed() -> Work:
     from probe.clock import SystemClock
     from probe.drivers.table import all_ours, table
     from probe.media.decoder import warm_up
-    from probe.net.connector import default_tls
     from probe.rtc import warm
 
     warm_up(SystemClock())
     asyncio.run(warm())
-    default_tls(), default_tls("http/1.1")  # reading the system's authorities takes 25 ms each
+    _read_authorities()
     if all_ours():
         table()
     return worker.work
+
+
+def _read_authorities() -> None:
+    """Here, since it takes 25 ms for each protocol."""
+    from probe.net.connector import default_tls
+
+    default_tls.cache_clear()
+    default_tls()
+    default_tls("http/1.1")
+
+
+def _authorities() -> list[int]:
+    """Changes when the system's authorities do: an agent outlives many of them."""
+    found = []
+    paths = ssl.get_default_verify_paths()
+    for path in (paths.cafile, paths.capath):
+        with contextlib.suppress(OSError, TypeError):  # TypeError: there is none
+            found.append(os.stat(path).st_mtime_ns)
+    return found
 
 
 def become(control: socket.socket) -> NoReturn:

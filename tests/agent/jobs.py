@@ -33,6 +33,11 @@ class Dying:
     async def nothing(self, step, io):
         await asyncio.sleep(step.took / 1e9)
 
+    async def authorities(self, step, io):
+        from probe.net.connector import default_tls
+
+        io.note(f"knows {len(default_tls().get_ca_certs())}")
+
     async def segfault(self, step, io):
         ctypes.string_at(0)
 

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import signal
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -43,6 +44,13 @@ def alive(pid: int) -> bool:
         return False
 
 
+async def replaced(pool: Pool) -> None:
+    """Kill the one worker that waits, and wait for another."""
+    (pid,) = await wait_until(lambda: pool.pids, 10, "a worker")
+    os.kill(pid, signal.SIGKILL)
+    await wait_until(lambda: pool.pids not in ((), (pid,)), 10, "another worker")
+
+
 def child_of(facts: list[Observation]) -> int | None:
     """The process that a worker says it started."""
     return next((int(found[1]) for text in notes(facts) if (found := re.match(r"child (\d+)", text))), None)
@@ -75,9 +83,7 @@ async def test_a_secret_nobody_has_and_a_worker_that_died_waiting(tmp_path: Path
     job = make_job(tmp_path, fake(""))
     missing = SecretRef(name="password", source=("env", "NO_SUCH_SECRET"), origins=("http://127.0.0.1",))
     async with pool_of(1) as pool:
-        (pid,) = pool.pids
-        os.kill(pid, signal.SIGKILL)
-        await wait_until(lambda: pool.ready == 1 and pool.pids != (pid,), 10, "another worker")
+        await replaced(pool)
         ended, facts = await run(pool, replace(job, plan=replace(job.plan, secrets={"password": missing})))
         assert isinstance(ended.outcome, Aborted) and "NO_SUCH_SECRET" in ended.outcome.detail
         assert ended.crashed == ""
@@ -174,6 +180,26 @@ async def test_where_the_forkserver_is_killed_its_runs_are_lost_and_the_next_one
         await wait_until(lambda: not alive(pid), 1, "the worker's end")
         ended, _ = await run(pool, make_job(tmp_path, fake("")))
         assert ended.outcome == Done()
+
+
+async def test_authorities_that_come_while_the_agent_runs_are_trusted_by_runs_to_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, monkeypatch)
+    bundle = Path(ssl.get_default_verify_paths().cafile or "").read_text()
+    first, second, *_ = re.findall(r"-----BEGIN.*?-----END CERTIFICATE-----\n", bundle, re.DOTALL)
+    trusted = tmp_path / "authorities.pem"
+    trusted.write_text(first)
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "none"))
+    known = []
+    async with pool_of(1) as pool:
+        for _ in range(2):
+            _, facts = await run(pool, make_job(tmp_path, fake("authorities")))
+            known.append(notes(facts)[-1])
+            trusted.write_text(first + second)
+            await replaced(pool)  # the one that waits was forked before
+    assert known == ["knows 1", "knows 2"]
 
 
 async def test_the_process_that_workers_come_from_is_replaced_while_runs_go_on(tmp_path: Path) -> None:
