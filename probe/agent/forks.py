@@ -97,17 +97,17 @@ class Forks:
     async def fork(self) -> Fork:
         """A worker that is warm and waits for its job. Raises NotStarted."""
         self.forked += 1
-        ours, its = socket.socketpair()
         said = self._expect(str(self.forked))
-        fork = None
+        fork = ours = None
         try:
+            ours, its = socket.socketpair()
             async with asyncio.timeout(_FORKED_WITHIN):
                 with its:
                     self.tell(its, kind="fork", number=self.forked)
                 answer = await said
                 if not answer["pid"]:
                     raise NotStarted(answer["why"])
-                gone = self._living[answer["pid"]]
+                gone = answer["gone"]
                 reader, writer = await asyncio.open_unix_connection(sock=ours, limit=_WAITING)
                 fork = Fork(answer["pid"], reader, writer, gone, self)
                 if await read(reader) != (Kind.READY, b""):
@@ -117,9 +117,12 @@ class Forks:
             if fork is not None:
                 fork.kill()
                 fork.close()
-            ours.close()
+            if ours is not None:
+                ours.close()
             if isinstance(error, TimeoutError | Garbled):
                 raise NotStarted(f"a worker was not ready within {_FORKED_WITHIN:g} s") from error
+            if isinstance(error, OSError):
+                raise NotStarted(f"no way to a worker: {error.strerror}") from error
             raise
         finally:
             self._said.pop(str(self.forked), None)
@@ -168,14 +171,15 @@ class Forks:
             case "ready":
                 self._answer("ready", message)
             case "forked":
+                gone: asyncio.Future[Gone] = asyncio.get_running_loop().create_future()
                 if message["pid"]:
-                    self._living[message["pid"]] = asyncio.get_running_loop().create_future()
-                self._answer(str(message["number"]), message)
+                    self._living[message["pid"]] = gone
+                self._answer(str(message["number"]), {**message, "gone": gone})
             case "gone":
                 status = message["status"]
                 how = f"signal {-status}" if status < 0 else f"exit {status}"
-                gone = self._living.pop(message["pid"])
-                gone.set_result(Gone(how, message["cpu"], message["peak"], message["words"]))
+                ended = Gone(how, message["cpu"], message["peak"], message["words"])
+                self._living.pop(message["pid"]).set_result(ended)
                 self._rest()
             case "failed":
                 self._lose(message["why"])
@@ -205,7 +209,10 @@ class Forks:
 
 
 async def _spawned() -> tuple[asyncio.subprocess.Process, socket.socket]:
-    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    except OSError as error:
+        raise NotStarted(f"no way to a process: {error.strerror}") from error
     with its:
         try:
             process = await asyncio.create_subprocess_exec(

@@ -44,14 +44,17 @@ class Oversight:
         ends = self.clock.now() + self.job.deadline
         self._caps = Caps(self.fork.pid, self.job.memory, ends, self.clock, self.fork.kill)
 
+    def begin(self) -> None:
+        """Hand over the job."""
+        self.fork.writer.write(pipe.job_frame(self.job))
+
     def cancel(self) -> None:
         """End as planned, within the grace time."""
         self.fork.writer.write(pipe.frame(Kind.CANCEL))
         self._caps.end_by(self.clock.now() + self.grace, "grace")
 
     async def run(self) -> Ended:
-        """To be cancelled by `cancel` only."""
-        self.fork.writer.write(pipe.job_frame(self.job))
+        """To the end. To be cancelled by `cancel` only."""
         try:
             async with asyncio.TaskGroup() as group:
                 capping = group.create_task(self._caps.watch(), name="caps")

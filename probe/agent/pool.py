@@ -107,6 +107,7 @@ class Pool:
 
     async def _see_through(self, oversight: Oversight) -> Ended:
         interrupted: asyncio.CancelledError | None = None
+        oversight.begin()
         async with asyncio.TaskGroup() as group:
             running = group.create_task(oversight.run(), name=f"run {oversight.job.plan.run_id}")
             while not running.done():

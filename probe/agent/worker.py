@@ -43,27 +43,25 @@ _log = logging.getLogger(__name__)
 def work(agent: socket.socket, words: int) -> NoReturn:
     """What a forked process does with the rest of its life. `words`: the file for its last ones. Leaves without the
     interpreter's tidying: it would wait for threads, and touch every page that is shared."""
-    code = BROKE
     try:
         logs.set_up(Cleaner(), verbose=False, fields={})
         table()  # other distributions' drivers are loaded now: they may bring threads along
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(agent))
-        code = 0
     except BaseException as error:
         _log.exception("a worker broke outside of its run")
         os.write(words, f"{type(error).__name__}: {error}".encode("utf-8", "replace"))
     finally:
-        os._exit(code)
+        os._exit(BROKE)
 
 
 async def _serve(agent: socket.socket) -> None:
     reader, writer = await asyncio.open_unix_connection(sock=agent)
     writer.write(frame(Kind.READY))
     order = await read(reader)
-    if order is None:
-        return  # it was never needed
-    await _run(read_job(order[1]), reader, writer)
+    if order is not None:  # else it was never needed
+        await _run(read_job(order[1]), reader, writer)
+    os._exit(0)
 
 
 async def _run(job: Job, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -78,7 +76,8 @@ async def _run(job: Job, reader: asyncio.StreamReader, writer: asyncio.StreamWri
         await asyncio.wait({running})
         obeying.cancel()
     shipping.flush()
-    writer.write(outcome_frame(cleaner.value(running.result())))
+    outcome: Outcome = Cancelled() if running.cancelled() else running.result()  # cancelled: before it began
+    writer.write(outcome_frame(cleaner.value(outcome)))
     writer.close()
     await writer.wait_closed()
 

@@ -150,6 +150,20 @@ async def test_a_cancelled_run_ends_as_planned_and_one_that_never_began_is_told_
     assert [fact.outcome for fact in waiting if isinstance(fact, StepDone)] == [Skipped("not_reached")]
 
 
+async def test_a_run_may_be_cancelled_at_any_moment_of_its_beginning(tmp_path: Path) -> None:
+    async with pool_of(1) as pool, asyncio.TaskGroup() as group:
+        for turns in range(1, 9):
+            await wait_until(lambda: pool.ready == 1, 10, "a worker")
+            facts: list[Observation] = []
+            running = group.create_task(pool.run(make_job(tmp_path, fake("", took=50.0)), facts.append))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            running.cancel()
+            await asyncio.wait({running})
+            assert running.cancelled(), turns
+            assert fold(facts).outcome == Cancelled(), turns
+
+
 async def test_a_run_that_does_not_end_when_told_is_killed_after_the_grace_time_with_what_it_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
