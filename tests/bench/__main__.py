@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.bench import bench_code, egress, matrix, publishing
+from tests.bench import bench_code, egress, matrix, publishing, store
 from tests.bench.runs import run, scenario, starts, stock, watched
 from tests.faults.platform import Platform, Ran
 
@@ -111,6 +111,9 @@ async def bench(starts_wanted: int, seconds: float) -> int:
             print(table(title, publishing.rows(sending)), flush=True)
         whole = await matrix.measure(folder)
         print(table("a whole matrix, everything decoded", matrix.rows(whole)), flush=True)
+        (folder / "store").mkdir()
+        kept = await store.measure(folder / "store")
+        print(table(f"records in SQLite, {kept.runs:,} runs", store.rows(kept)), flush=True)
     at_360p = costs[0]
     held = {
         f"drawing at 360p ≤ {bench_code.BOUND_US:g} µs: {at_360p.draw_us:.1f}": at_360p.draw_us <= bench_code.BOUND_US,
@@ -119,7 +122,7 @@ async def bench(starts_wanted: int, seconds: float) -> int:
     if shares:
         median = statistics.median(shares)
         held[f"probe's share of a WHEP start ≤ {PROBE_SHARE_MS:g} ms at the median: {median:.1f}"] = median <= PROBE_SHARE_MS
-    held |= egress.targets(watching) | publishing.targets(sending) | matrix.targets(whole)
+    held |= egress.targets(watching) | publishing.targets(sending) | matrix.targets(whole) | store.targets(kept)
     for target, ok in held.items():
         print(f"{'held  ' if ok else 'MISSED'}  {target}")
     if tainted:
