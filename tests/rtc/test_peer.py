@@ -238,6 +238,8 @@ async def test_a_track_nobody_reads_takes_nothing_and_a_slow_one_resumes_at_a_ke
 @pytest.mark.timing
 async def test_ice_takes_less_than_the_sleep_upstream_begins_with() -> None:
     took = []
+    async with pair():
+        pass  # what the first of a process imports and makes is not timed
     async with steady(0.1):
         for _ in range(7):
             async with pair(connect=False) as two:
