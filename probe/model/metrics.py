@@ -193,6 +193,8 @@ _ALL = (
     _counter("self_traces_total", ("outcome",), "Traces of runs: kept, or left out by sampling."),
     _gauge("self_store_behind", ("region",), "Records that are not in the database yet."),
     _counter("self_store_errors_total", ("region",), "Failed attempts to write records into the database."),
+    _counter("self_http_requests_total", ("class",), "Requests that the agent's HTTP service answered, by class of status."),
+    _counter("self_http_dropped_total", ("kind",), "Connections that its HTTP service closed on a client, by why."),
 )
 
 METRICS: dict[str, Metric] = {m.name: m for m in _ALL}

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from prometheus_client import CollectorRegistry
 
+from probe.export.families import Families
 from probe.store.reader import Records
 
 
@@ -43,7 +44,8 @@ class Probed:
 
 @dataclass(frozen=True, slots=True)
 class GateState:
-    """A gate in one region: what its rule last said. `since` and `evaluated` are Unix ns; `value` None: nothing to judge by."""
+    """A gate in one region: what its rule last said. `since` and `evaluated` are Unix ns, 0 where no run has judged it; `value`
+    None: nothing to judge by."""
 
     name: str
     region: str
@@ -57,8 +59,26 @@ class GateState:
     action: str
 
 
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A schedule: when, in words; its next run as Unix ns (None: none is to come); what holds back a run that is due; runs
+    under way."""
+
+    name: str
+    scenario: str
+    when: str
+    next: int | None
+    held_by: str
+    running: int
+
+
 class View(Protocol):
     """The agent, as its HTTP service needs it. All but the coroutines answer at once."""
+
+    @property
+    def figures(self) -> Families:
+        """Where the service counts what becomes of its connections."""
+        ...
 
     @property
     def registry(self) -> CollectorRegistry: ...
@@ -87,5 +107,10 @@ class View(Protocol):
         ...
 
     def gates(self, name: str, region: str) -> Sequence[GateState]:
-        """The gates of that name, in that region or (empty) in all; none: there is no such gate."""
+        """The gates of that name or (empty) all, in that region or (empty) in all; none: there is no such gate. One that no run
+        has judged lately is inconclusive."""
+        ...
+
+    def schedules(self) -> Sequence[Planned]:
+        """All there are, in the order of the configuration."""
         ...
