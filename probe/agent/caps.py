@@ -15,13 +15,17 @@ import psutil
 from probe.model.clock import NS, Clock
 
 _LOOK = 0.25  # s
+_LAST_WORDS = 0.5
 
 
 class Caps:
     """Of one process. `ends`: monotonic ns. `broken` says which was, `memory` or `time`, or what `end_by` was told."""
 
-    def __init__(self, pid: int, memory: int, ends: int, clock: Clock, kill: Callable[[], None]) -> None:
-        self._memory, self._ends, self._clock, self._kill = memory, ends, clock, kill
+    def __init__(
+        self, pid: int, memory: int, ends: int, clock: Clock, *, ask: Callable[[], None], kill: Callable[[], None]
+    ) -> None:
+        self._memory, self._ends, self._clock = memory, ends, clock
+        self._ask, self._kill = ask, kill
         self._late = "time"
         self.broken = ""
         self.peak: int | None = None
@@ -36,7 +40,7 @@ class Caps:
             self._ends, self._late = at, why
 
     async def watch(self) -> None:
-        """Until one is broken; it is killed then."""
+        """Until one is broken; it is killed then. One that is late is asked where it is before."""
         while not self.broken:
             left = (self._ends - self._clock.now()) / NS
             if left <= 0:
@@ -45,6 +49,9 @@ class Caps:
                 self.broken = "memory"
             else:
                 await asyncio.sleep(min(_LOOK, left))
+        if self.broken != "memory":
+            self._ask()
+            await asyncio.sleep(_LAST_WORDS)
         self._kill()
 
     def _resident(self) -> int:

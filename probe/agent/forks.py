@@ -37,7 +37,7 @@ class NotStarted(ProbeError):
 class Gone:
     """How a worker ended, by the kernel's account: `cpu` in seconds, `peak` in bytes, its children's that it waited for included;
     None where the forkserver went first and nobody can say. `words`, its last: where each thread was when a signal of its own
-    making killed it, or what broke it."""
+    making killed it or when it was asked, or what broke it."""
 
     how: str  # signal 11 | exit 3 | lost
     cpu: float | None = None
@@ -54,6 +54,10 @@ class Fork:
     writer: asyncio.StreamWriter
     gone: asyncio.Future[Gone]
     server: Forks
+
+    def ask(self) -> None:
+        """Make it tell where it is, with its last words."""
+        self.server.tell(kind="ask", pid=self.pid)
 
     def kill(self) -> None:
         if not self.gone.done():

@@ -9,7 +9,7 @@ distributions add is loaded in the worker.
     python -m probe.agent.forkserver FD        # FD: a SOCK_SEQPACKET socket to the agent
 
     READY, or FAILED why →
-         ← FORK n (with the worker's socket) | KILL pid
+         ← FORK n (with the worker's socket) | ASK pid, for its last words | KILL pid
     FORKED n pid →
     GONE pid, status, cpu, peak, its last words →
 
@@ -88,7 +88,10 @@ class Forkserver:
             with socket.socket(fileno=sockets[0]) as agent:
                 self._fork(order["number"], agent)
         elif order["pid"] in self._workers:  # else it was faster
-            _kill(order["pid"])
+            if order["kind"] == "ask":
+                os.kill(order["pid"], signal.SIGABRT)  # faulthandler answers that even where Python does not come to
+            else:
+                _kill(order["pid"])
 
     def _fork(self, number: int, agent: socket.socket) -> None:
         if (now := _authorities()) != self._authorities:
@@ -174,11 +177,15 @@ def _warmed() -> Work:
     from probe.clock import SystemClock
     from probe.drivers.table import all_ours, table
     from probe.media.decoder import warm_up
+    from probe.media.prepare import SIZES
     from probe.rtc import warm
+    from probe.wire.h264_band import BandWriter
 
     warm_up(SystemClock())
     asyncio.run(warm())
     _read_authorities()
+    for width, height in SIZES.values():
+        BandWriter(width, height)  # leaves its tables behind
     if all_ours():
         table()
     return worker.work

@@ -24,8 +24,9 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How a job ended. `crashed` says how the worker died (`signal 11`, `memory`, `time`, `exit 3`, `protocol`), empty where it
-    lived. `startup` is the part of `cpu`, in seconds, that came before the first step; `peak` bytes of resident memory."""
+    """How a job ended. `crashed` says how the worker died (`signal 11`, `exit 3`, `memory`, `time`, `protocol`; `grace`: told to
+    end, it did not; `lost`: nobody can say; `start`: there was none), empty where it lived. `startup` is the part of `cpu`, in
+    seconds, that came before the first step; `peak` bytes of resident memory."""
 
     outcome: Outcome
     crashed: str = ""

@@ -42,7 +42,7 @@ class Oversight:
 
     def __post_init__(self) -> None:
         ends = self.clock.now() + self.job.deadline
-        self._caps = Caps(self.fork.pid, self.job.memory, ends, self.clock, self.fork.kill)
+        self._caps = Caps(self.fork.pid, self.job.memory, ends, self.clock, ask=self.fork.ask, kill=self.fork.kill)
 
     def begin(self) -> None:
         """Hand over the job."""
