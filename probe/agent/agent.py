@@ -61,7 +61,7 @@ class Agent:
         self._bandwidth = 0
         self._under_way = 0
         self.looked = clock.now()  # at the schedule, last
-        self.gates: dict[tuple[str, str], GateState] = {}
+        self.gates: dict[tuple[str, str, str], GateState] = {}  # by schedule, name and region
         self.refused: tuple[str, ...] = ()  # why the file's configuration is not in force
         self._declare(loaded)
         self._took()
@@ -111,6 +111,7 @@ class Agent:
             self._event("reload", "refused: " + "; ".join(refused))
             return refused
         self.loaded = loaded
+        self.gates = {key: state for key, state in self.gates.items() if key[0] in loaded.schedules}
         self._schedule.replace(self._entries(loaded), self._clock.system())
         self._declare(loaded)
         self._took()
@@ -121,6 +122,10 @@ class Agent:
     def held_back(self) -> Mapping[str, str]:
         """Schedules that are due and held back, and by what."""
         return self._schedule.waiting()
+
+    def upcoming(self) -> Mapping[str, int | None]:
+        """When each schedule's next run is to start, Unix ns; None where none is to come."""
+        return self._schedule.upcoming()
 
     # -- the schedule
 
@@ -144,7 +149,7 @@ class Agent:
         self._figures.set("self_runs_in_flight", scenario, self._runs.running[job.plan.scenario] + 1)
         try:
             if (concluded := await self._runs.run(job)) is not None:
-                self.gates |= gate_states(concluded, job.plan, self.gates, self._clock.system())
+                self._judged(gate_states(concluded, job, self.gates, self._clock.system()), job.plan.run_id)
         except Exception:
             _log.exception("run %s broke the agent's part of it", job.plan.run_id)
         finally:
@@ -152,6 +157,15 @@ class Agent:
             self._bandwidth -= bandwidth
             self._figures.set("self_runs_in_flight", scenario, self._runs.running[job.plan.scenario])
             self._news.set()
+
+    def _judged(self, states: Mapping[tuple[str, str, str], GateState], run_id: str) -> None:
+        """What a run said of its gates holds from now on; where it is another word than before, that is an event."""
+        for key, state in states.items():
+            before = self.gates[key].result if key in self.gates else ""
+            if state.result != before:
+                data = {"from": before, "to": state.result, "value": state.value, "schedule": key[0], "run_id": run_id}
+                self._event("gate", state.reason, subject=state.name, region=state.region, who=state.owner, data=data)
+        self.gates |= states
 
     async def _rest(self) -> None:
         """Until something is due, or there is news."""
@@ -220,16 +234,28 @@ class Agent:
         self._figures.set("self_reload_success", region, 1)
         self._figures.set("self_reload_time_seconds", region, self._clock.system() / NS)
 
-    def _event(self, kind: str, why: str) -> None:
+    def _event(
+        self,
+        kind: str,
+        why: str,
+        *,
+        subject: str = "",
+        region: str = "",
+        who: str = "",
+        data: Mapping[str, object] | None = None,
+    ) -> None:
+        """`subject` and `region` are the agent's where they are not given."""
         self._put(
             Event(
                 event_id=uuid7(self._clock.system() // 1_000_000, random.SystemRandom()),
                 at_ns=self._clock.system(),
                 agent=self.loaded.config.agent,
                 kind=kind,
-                subject=self.loaded.config.agent,
-                region=self.loaded.region,
+                subject=subject or self.loaded.config.agent,
+                region=region or self.loaded.region,
+                who=who,
                 why=why,
+                data=data or {},
             )
         )
 

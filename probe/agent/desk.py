@@ -11,14 +11,18 @@ from prometheus_client import CollectorRegistry
 
 from probe.agent.agent import Agent
 from probe.agent.conclude import Concluded
+from probe.agent.gates import standing
+from probe.agent.loading import Prepared
 from probe.agent.runs import Runs
-from probe.agent.service.view import GateState, Probed, Refusal, Refused
+from probe.agent.service.view import GateState, Planned, Probed, Refusal, Refused
 from probe.clock import SystemClock
 from probe.drivers.table import table
+from probe.export.families import Families
 from probe.export.prometheus import MetricsSink
 from probe.model.clock import NS
 from probe.model.verdict import Verdict
 from probe.plan import Plan
+from probe.scenario.units import format_duration
 from probe.store.reader import Records
 from probe.version import VERSION
 
@@ -41,6 +45,10 @@ class Desk:
     def registry(self) -> CollectorRegistry:
         return self._metrics.registry
 
+    @property
+    def figures(self) -> Families:
+        return self._metrics.figures
+
     def about(self) -> Mapping[str, str]:
         loaded = self._agent.loaded
         return {"agent": loaded.config.agent, "region": loaded.region, "version": VERSION}
@@ -57,7 +65,22 @@ class Desk:
         return await self._agent.reload()
 
     def gates(self, name: str, region: str) -> Sequence[GateState]:
-        return [gate for gate in self._agent.gates.values() if gate.name == name and region in ("", gate.region)]
+        loaded, now = self._agent.loaded, self._clock.system()
+        known = [
+            state
+            for schedule, prepared in loaded.schedules.items()
+            for state in standing(schedule, prepared, loaded.region, self._agent.gates, now)
+        ]
+        return [state for state in known if name in ("", state.name) and region in ("", state.region)]
+
+    def schedules(self) -> Sequence[Planned]:
+        upcoming, held, running = self._agent.upcoming(), self._agent.held_back(), self._runs.running
+        return [
+            Planned(
+                name, p.scenario.name, _when(p), upcoming.get(name), held.get(name, ""), running[p.scenario.name]
+            )
+            for name, p in self._agent.loaded.schedules.items()
+        ]
 
     async def probe(self, scenario: str, target: str, within: float | None) -> Probed | Refused:
         loaded = self._agent.loaded
@@ -84,6 +107,11 @@ class Desk:
             began = self._clock.now()
             concluded = await self._runs.run(replace(job, plan=replace(job.plan, mode="adhoc")), metrics)
             return _probed(job.plan, concluded, (self._clock.now() - began) / NS, metrics)
+
+
+def _when(prepared: Prepared) -> str:
+    settings = prepared.settings
+    return f"every {format_duration(settings.every)}" if settings.every is not None else f"{settings.cron} {settings.tz}"
 
 
 def _probed(plan: Plan, concluded: Concluded | None, duration: float, metrics: MetricsSink) -> Probed:

@@ -198,6 +198,10 @@ class Schedule:
         """Schedules whose slot came and could not start yet, and what holds them."""
         return {name: state.held_by for name, state in self._states.items() if state.waiting is not None}
 
+    def upcoming(self) -> dict[str, int | None]:
+        """When the next run of each is to start, Unix ns; None where none is to come."""
+        return {name: state.start if state.start < _NEVER else None for name, state in self._states.items()}
+
     # -- inside
 
     def _take(self, entries: Iterable[Entry], now: int) -> None:

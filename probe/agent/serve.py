@@ -19,6 +19,7 @@ from probe.agent.desk import Desk
 from probe.agent.loading import Loaded
 from probe.agent.pool import Pool
 from probe.agent.runs import Runs
+from probe.agent.service.listening import serving
 from probe.agent.seed import Seed
 from probe.clock import SystemClock
 from probe.errors import ConfigError, Located
@@ -43,14 +44,22 @@ class Parts:
     desk: Desk
     pool: Pool
     store: Store
+    port: int | None  # of the HTTP service, where there is one
 
 
 @asynccontextmanager
 async def opened(
-    loaded: Loaded, read: Callable[[], Loaded], clock: SystemClock, redactor: Redactor, seed: Seed | None = None
+    loaded: Loaded,
+    read: Callable[[], Loaded],
+    clock: SystemClock,
+    redactor: Redactor,
+    seed: Seed | None = None,
+    *,
+    listen: bool = True,
 ) -> AsyncIterator[Parts]:
-    """`seed`: of the workers, where one could be sown. Raises ConfigError where the state directory or the store's address is of
-    no use, SpoolInUse where another agent has the directory, StoreRefused where waiting for the database will not help."""
+    """`seed`: of the workers, where one could be sown; `listen`: whether there is an HTTP service. Raises ConfigError where the
+    state directory, the store's address or the one to listen at is of no use, SpoolInUse where another agent has the directory,
+    StoreRefused where waiting for the database will not help."""
     config = loaded.config
     _usable(loaded.state)
     metrics = MetricsSink()
@@ -69,11 +78,14 @@ async def opened(
         runs = Runs(config.agent, pool, metrics, store, telemetry, clock, redactor)
         agent = Agent(loaded, read, runs=runs, metrics=metrics, put=store.put, clock=clock, rng=random.SystemRandom())
         desk = Desk(agent, runs, metrics, store, clock, (lambda: [pool.trouble] if pool.trouble else [],))
+        port = None
+        if listen:
+            port = await stack.enter_async_context(serving(desk, config.host_and_port, loaded.web, clock))
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(_watch(metrics, loaded.region, pool, store), name="figures")
             pruning = group.create_task(_prune(store), name="retention")
             try:
-                yield Parts(agent, desk, pool, store)
+                yield Parts(agent, desk, pool, store, port)
             finally:
                 watching.cancel()
                 pruning.cancel()

@@ -15,6 +15,7 @@ from probe.agent.agent import Agent
 from probe.agent.loading import Loaded, load_config
 from probe.agent.seed import Seed
 from probe.agent.serve import opened
+from probe.agent.service.web_config import read_web_config
 from probe.cli import exits
 from probe.cli.scenarios import find, vocabulary
 from probe.cli.signals import Interrupted, cancelling
@@ -53,7 +54,8 @@ async def serve(file: Path, console: Console, *, once: bool, verbose: bool, seed
     try:
         with cancelling(_ENDS):
             async with AsyncExitStack() as stack:
-                parts = await stack.enter_async_context(opened(loaded, lambda: read(file), clock, redactor, seed))
+                opening = opened(loaded, lambda: read(file), clock, redactor, seed, listen=not once)
+                parts = await stack.enter_async_context(opening)
                 if once:
                     found = await parts.agent.once()
                     return exits.of_verdict(worst([concluded.judgement.result for concluded in found]))
@@ -79,6 +81,8 @@ def check(file: Path, console: Console) -> int:
     """Say what it would do, or every mistake."""
     try:
         loaded = read(file)
+        if loaded.web is not None:
+            read_web_config(loaded.web)
     except ConfigError as error:
         console.print(str(error), markup=False, soft_wrap=True)
         return exits.BAD_CONFIGURATION

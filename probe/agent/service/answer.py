@@ -65,7 +65,7 @@ def as_json(value: object, status: int = 200, headers: Mapping[str, str] | None 
 
 
 async def send(request: web.Request, answer: Answer, headers: Mapping[str, str]) -> web.StreamResponse:
-    """Send all of it within `SENDING`. Raises TimeoutError where the client does not take it, ConnectionError where it is gone."""
+    """Send all of it within `SENDING`. Raises TimeoutError where the client does not take it, ConnectionError where it left."""
     body, encoding = await _encoded(request, answer)
     response = web.StreamResponse(status=answer.status, headers={**SECURITY, **answer.headers, **headers})
     response.headers["Content-Type"] = answer.kind

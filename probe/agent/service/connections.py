@@ -105,6 +105,7 @@ class Guarded(web.RequestHandler):
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type]  # what turns it off
             keepalive_timeout=IDLE + 5,  # the sweep comes first, and counts
             max_line_size=MAX_LINE,
             max_field_size=MAX_LINE,

@@ -14,8 +14,9 @@ worst: fail, inconclusive, warn, pass), and `gates`, all there are of that name.
 - Flagger: `url: http://agent:9464/gate/hold-campaign?region=eu` as a confirm-rollout, pre-rollout or rollout webhook (it POSTs,
   and takes 2xx as yes). As a *rollback* webhook, where 2xx means roll back, add `&when=fail`: 200 on fail alone, else 412 or 503.
 - Argo Rollouts' web metric takes any status but 2xx for an error of the measurement, and reads the body itself. Add
-  `&status=200`, then `jsonPath: "{$.result}"`, `successCondition: result in ["pass", "warn"]`, `failureCondition: result == "fail"`: what is
-  neither pauses the rollout as inconclusive. Without it a failed gate ends the rollout as an error, never as a success.
+  `&status=200`, then `jsonPath: "{$.result}"`, `successCondition: result in ["pass", "warn"]`, `failureCondition: result ==
+  "fail"`: what is neither pauses the rollout as inconclusive. Without it a failed gate ends the rollout as an error, never as a
+  success.
 - CI: `curl --fail --retry 5 http://agent:9464/gate/hold-campaign?region=eu` exits 22 on all but pass and warn, and
   asks again where it was inconclusive.
 """
