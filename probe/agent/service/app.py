@@ -13,9 +13,9 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from probe.agent.service.answer import SENDING, Answer, Refuse, line, plain, send
+from probe.agent.service.answer import SECURITY, SENDING, Answer, Refuse, line, plain, send
 from probe.agent.service.auth import Door, from_another_site, from_here
-from probe.agent.service.connections import Connections, Guarded
+from probe.agent.service.connections import Connection, Connections, Guarded
 from probe.agent.service.gate import Gates
 from probe.agent.service.health import Health
 from probe.agent.service.metrics import Scrapes
@@ -63,9 +63,8 @@ class Guard:
     def middleware(self) -> Middleware:
         @web.middleware
         async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
-            protocol = request.protocol
-            assert isinstance(protocol, Guarded)
-            self._connections.begins(protocol.connection)
+            connection = _connection(request)
+            self._connections.begins(connection)
             try:
                 try:
                     return await handler(request)
@@ -74,7 +73,7 @@ class Guard:
                     answer = Answer(plain(error.status).body, status=error.status, headers=allow)
                     return await self._send(request, answer)
             finally:
-                self._connections.ends(protocol.connection)
+                self._connections.ends(connection)
 
         return guarded
 
@@ -117,6 +116,7 @@ class Guard:
                 raise Refuse(403, words)
 
     async def _send(self, request: web.Request, answer: Answer) -> web.StreamResponse:
+        self._connections.sends(_connection(request))
         self._view.figures.add("self_http_requests_total", {"class": f"{answer.status // 100}xx"})
         try:
             return await send(request, answer, self._web().headers)
@@ -125,3 +125,16 @@ class Guard:
             if request.transport is not None:
                 request.transport.abort()
             raise ConnectionResetError(f"the client took more than {SENDING:g} s to read") from None
+
+
+def _connection(request: web.Request) -> Connection:
+    protocol = request.protocol
+    assert isinstance(protocol, Guarded)
+    return protocol.connection
+
+
+async def secured(_: web.Request, response: web.StreamResponse) -> None:
+    """What aiohttp answers by itself (an Expect that nobody knows, which it repeats) is not to be taken for a page either."""
+    for name, value in SECURITY.items():
+        if name == "Server" or name not in response.headers:
+            response.headers[name] = value

@@ -113,11 +113,11 @@ def from_here(request: web.Request) -> bool:
     peer = request.transport.get_extra_info("peername") if request.transport else None
     if not isinstance(peer, tuple) or not is_loopback(str(peer[0])) or any(name in request.headers for name in _PROXIED):
         return False
-    host = urlsplit(f"//{request.headers.get('Host', '')}")
     try:
-        return host.hostname == "localhost" or is_loopback(host.hostname or "")
+        host = urlsplit(f"//{request.headers.get('Host', '')}").hostname or ""
     except ValueError:
         return False
+    return host == "localhost" or is_loopback(host)
 
 
 def from_another_site(request: web.Request) -> bool:

@@ -1,8 +1,9 @@
 """The connections that are open, and which of them must go.
 
-There are at most `MOST`. Who comes then takes the place of the one that has been idle longest, so that a thousand connections
-that say nothing do not keep a scrape out; where all are being answered the newcomer is closed at once. A client has `HEADERS`
-seconds for its first request and may stay for `IDLE` after its last. Each connection that is closed on a client is counted.
+There are at most `MOST`. Who comes then takes the place of the one that has been idle longest, or has not taken its answer for
+`PATIENCE` seconds, so that a thousand connections that say nothing, or do not listen, do not keep a scrape out; where there is
+none the newcomer is closed at once. A client has `HEADERS` seconds for its first request and may stay for `IDLE` after its last.
+Each connection that is closed on a client is counted.
 """
 
 from __future__ import annotations
@@ -13,24 +14,27 @@ from http import HTTPStatus
 
 from aiohttp import web
 
+from probe.agent.service.answer import SECURITY
 from probe.model.clock import NS, Clock
 
 MOST = 512
 HEADERS = 10.0
 IDLE = 75.0
+PATIENCE = 3.0
 MAX_LINE = 8190  # request line, and each header
 MAX_HEADERS = 64
 KINDS = ("full", "displaced", "slow_request", "idle", "slow_reader", "handshake", "malformed")
 
 
 class Connection:
-    """One client's. `since`: monotonic ns of its beginning or of its last answer; `busy`: it is being answered."""
+    """One client's. `busy`: it is being answered; `sending`: and is to read; `since`: monotonic ns of when that began, or of its
+    beginning or last answer where it is not."""
 
-    __slots__ = ("busy", "handshake", "served", "since", "taken", "transport")
+    __slots__ = ("busy", "handshake", "sending", "served", "since", "taken", "transport")
 
     def __init__(self, since: int) -> None:
         self.since = since
-        self.busy = False
+        self.busy = self.sending = False
         self.served = 0
         self.transport: asyncio.Transport | None = None
         self.handshake: asyncio.Task[None] | None = None
@@ -54,13 +58,15 @@ class Connections:
 
     def admit(self) -> Connection | None:
         """A place for a newcomer; None where there is none."""
+        now = self._clock.now()
         if len(self.open) >= self._most:
-            idle = min((c for c in self.open if not c.busy), key=lambda c: c.since, default=None)
-            if idle is None:
+            slow = now - int(PATIENCE * NS)
+            least = min((c for c in self.open if not c.busy or (c.sending and c.since < slow)), key=_rank, default=None)
+            if least is None:
                 self.count("full")
                 return None
-            self._close(idle, "displaced")
-        connection = Connection(self._clock.now())
+            self._close(least, "slow_reader" if least.busy else "displaced")
+        connection = Connection(now)
         self.open.add(connection)
         return connection
 
@@ -68,9 +74,14 @@ class Connections:
         """It has sent a request."""
         connection.busy = True
 
+    def sends(self, connection: Connection) -> None:
+        """Its answer is ready."""
+        connection.sending = True
+        connection.since = self._clock.now()
+
     def ends(self, connection: Connection) -> None:
         """It has its answer."""
-        connection.busy = False
+        connection.busy = connection.sending = False
         connection.served += 1
         connection.since = self._clock.now()
 
@@ -94,6 +105,11 @@ class Connections:
         self.open.discard(connection)
         self.count(kind)
         connection.drop()
+
+
+def _rank(connection: Connection) -> tuple[bool, int]:
+    """Idle ones go first, the oldest first."""
+    return connection.busy, connection.since
 
 
 class Guarded(web.RequestHandler):
@@ -130,6 +146,6 @@ class Guarded(web.RequestHandler):
         self._connections.count("malformed")
         if request.writer.output_size > 0:
             raise ConnectionError("the answer was under way")
-        response = web.Response(status=status, text=f"{status} {HTTPStatus(status).phrase}\n")
+        response = web.Response(status=status, text=f"{status} {HTTPStatus(status).phrase}\n", headers=SECURITY)
         response.force_close()
         return response

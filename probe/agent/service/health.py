@@ -44,7 +44,7 @@ class Health:
 
     async def index(self, request: web.Request) -> Answer:
         query(request)
-        return self._pages.page(
+        return await self._pages.page(
             "index",
             about=self._view.about(),
             alive=self._view.not_alive(),

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from probe.agent.service.app import Guard, routes
+from probe.agent.service.app import Guard, routes, secured
 from probe.agent.service.auth import Door, is_loopback
 from probe.agent.service.connections import KINDS, MOST, Connection, Connections, Guarded
 from probe.agent.service.gate import Gates
@@ -87,6 +87,7 @@ def _application(
     pages = Pages()
     guard = Guard(view, Door(lambda: guarded.web), lambda: guarded.web, connections)
     application = web.Application(middlewares=[guard.middleware], client_max_size=_BODY)
+    application.on_response_prepare.append(secured)
     health = Health(view, pages, clock, lambda: guarded.troubles)
     scrapes, probes = Scrapes(view.registry, group), Probes(view, group)
     application.add_routes(routes(guard, health, scrapes, probes, Gates(view), RunPages(view, pages)))
@@ -107,17 +108,18 @@ class _File:
         while self._path is not None:
             await asyncio.sleep(look)
             stamp = await asyncio.to_thread(_stamp, self.web.files)
-            if stamp == self._seen:
+            if stamp == self._seen and not self.troubles:  # what it lacks may be a file that we do not look at
                 continue
             self._seen = stamp
             try:
                 self.web = await asyncio.to_thread(read_web_config, self._path)
-                self._seen = await asyncio.to_thread(_stamp, self.web.files)
                 self.troubles = []
                 _log.info("%s is read again", self._path)
             except ConfigError as error:
-                self.troubles = [f"the web-config file is not taken: {mistake}" for mistake in error.mistakes]
-                _log.error("%s", "; ".join(self.troubles))
+                troubles = [f"the web-config file is not taken: {mistake}" for mistake in error.mistakes]
+                if troubles != self.troubles:
+                    _log.error("%s", "; ".join(troubles))
+                self.troubles = troubles
 
 
 def _stamp(files: Sequence[Path]) -> Stamp:
@@ -190,20 +192,36 @@ def _bound(host: str, port: int) -> list[socket.socket]:
     """Listening sockets, all on one port. Raises ConfigError."""
     sockets: list[socket.socket] = []
     try:
-        for family, kind, protocol, _, where in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE):
-            one = socket.socket(family, kind, protocol)
-            sockets.append(one)
-            one.setblocking(False)
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            one.bind((where[0], sockets[0].getsockname()[1] or port, *where[2:]))
-            one.listen(_BACKLOG)
+        absent: OSError | None = None
+        for family, *_, where in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE):
+            try:
+                sockets.append(_listening(family, (where[0], sockets[0].getsockname()[1] if sockets else port, *where[2:])))
+            except OSError as error:
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise
+                absent = error  # localhost is two addresses, of which a machine may have one
+        if absent is not None and not sockets:
+            raise absent
     except OSError as error:
         for one in sockets:
             one.close()
         raise ConfigError([Located("agent.yaml", 0, 0, "listen", _why(host, port, error))]) from error
     return sockets
+
+
+def _listening(family: int, where: tuple[object, ...]) -> socket.socket:
+    one = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        one.setblocking(False)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        one.bind(where)
+        one.listen(_BACKLOG)
+    except OSError:
+        one.close()
+        raise
+    return one
 
 
 def _why(host: str, port: int, error: OSError) -> str:

@@ -3,6 +3,7 @@ one line, without the templates having a say in it."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 from datetime import UTC, datetime
@@ -44,10 +45,10 @@ class Pages:
             short=short,
         )
 
-    def page(self, name: str, status: int = 200, **values: Any) -> Answer:
-        """A template with its values; blocks for a few ms."""
-        body = self._environment.get_template(f"{name}.html.j2").render(**values)
-        return Answer(body.encode(errors="replace"), HTML, status, {"Content-Security-Policy": self._policy})
+    async def page(self, name: str, **values: Any) -> Answer:
+        """A template with its values, filled in a thread."""
+        body = await asyncio.to_thread(self._environment.get_template(f"{name}.html.j2").render, **values)
+        return Answer(body.encode(errors="replace"), HTML, headers={"Content-Security-Policy": self._policy})
 
 
 def _safe(value: Any) -> Any:

@@ -50,7 +50,7 @@ class RunPages:
             return as_json({"runs": [told(row) for row in rows], "before": before})
         schedules = self._view.schedules()
         about = self._view.about()
-        return self._pages.page(
+        return await self._pages.page(
             "runs",
             about=about,
             rows=rows,
@@ -77,7 +77,7 @@ class RunPages:
         report = await self._view.records.report(run_id)
         if report:
             return Answer(report.encode(errors="replace"), HTML, headers=_REPORT)
-        return self._pages.page("run", about=self._view.about(), row=row, missing=_missing(row), attempts=attempts)
+        return await self._pages.page("run", about=self._view.about(), row=row, missing=_missing(row), attempts=attempts)
 
 
 def _limit(text: str) -> int:
