@@ -171,7 +171,7 @@ ROWS = [
         then={"fault": "refuse", "service": "whep"}),
     Row("media_silent", Watch("whep", "4s"), 0, "", "heard no sound", {"of": "whep"}, also=the_leg_is_named),
     # RTMP: the publisher
-    broadcast("a forged key", "auth/refused", key="${room}?token=forged"),
+    broadcast("a forged key", "auth/refused", key="${room}?token=${run.tag}"),
     broadcast("no such room", "join/refused", key="nowhere?token=${broadcaster_token}"),
     broadcast("rtmp_refuses", "signal/refused", {"at": "connect"}),
     broadcast("rtmp_refuses", "join/refused", {"at": "publish"}),
@@ -208,7 +208,7 @@ ROWS = [
     # low-latency HLS
     viewer("ll-hls", "hang", "playlist/timeout", service="ll-hls"),
     viewer("ll-hls", "part_hangs", "part/timeout"),
-    Row("part_missing", Watch("ll-hls", "2s", "6s"), 0, "", "", also=refusals_are_told),
+    Row("part_missing", Watch("ll-hls", "4s", "6s"), 1, "ll-hls", "playing/frozen", also=refusals_are_told),
     Row("hint_never_comes", Watch("ll-hls", "2s"), 0, "", "", also=refusals_are_told),
     Row("delta_lies", Watch("ll-hls", "6s"), 0, "", ""),
     viewer("ll-hls", "segment_garbage", "part/malformed", start="3500ms", of="ll-hls"),

@@ -135,6 +135,7 @@ def test_of_optional_viewers_nobody_asks_whether_they_heard():
     story = listened(listened(Story().publisher(), "hears", 1), "deaf", 0, optional=True)
     assert silent_cause([fold(story.facts)]) is None
     found = silent_cause([fold(listened(story, "silent", 0).finish())])
+    assert found is not None
     assert (found.count, found.of, found.words[:6]) == (1, 2, "1 of 2")
 
 

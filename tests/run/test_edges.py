@@ -21,7 +21,8 @@ from probe.model.outcome import Done, Failed
 from probe.model.stage import Phase
 from probe.net.client import AddressPolicy, Client
 from probe.plan import ViewSpec, ViewStep, WaitStep
-from probe.run.edges import ANY, MOST, Pin, each
+from probe.run.edges import ANY, Pin, each
+from probe.scenario.size import MOST_ADDRESSES as MOST
 from tests.drivers.hls_origin import Origin
 from tests.net.conftest import Names, names
 from tests.run.test_engine import Platform, World, platform, view
