@@ -2,7 +2,7 @@
 # python3, root or not. Stamps in .venv make a repeat instant.
 
 .DEFAULT_GOAL := help
-.PHONY: help smoke test lint bench soak system peers pion node clean
+.PHONY: help smoke test lint bench soak chain system peers pion node clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -26,6 +26,10 @@ bench: $(VENV)/.dev system  ## Costs and latencies, as ratios of one machine.
 
 soak: $(VENV)/.dev system  ## Repetition: many healthy runs, and runs on a starved machine.
 	$(BIN)/python -m tests.soak
+
+chain: $(VENV)/.run  ## An agent with sandbox, Prometheus and a collector, on loopback, until Ctrl-C.
+	@deploy/install-system-packages prometheus
+	deploy/chain
 
 system:  ## Debian packages that tests use (as root; says what is missing otherwise).
 	@deploy/install-system-packages
