@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from probe.agent.service.answer import SECURITY, SENDING, Answer, Refuse, line, plain, send
-from probe.agent.service.auth import Door, from_another_site, from_here
+from probe.agent.service.auth import KNOWN, Door, from_another_site, from_here
 from probe.agent.service.connections import Connection, Connections, Guarded
 from probe.agent.service.gate import Gates
 from probe.agent.service.health import Health
@@ -105,8 +105,8 @@ class Guard:
     async def _admit(self, request: web.Request, path: str) -> None:
         """Raises Refuse."""
         known = await self._door.knows(request)
-        request["known"] = known or not self._door.asks()
-        if not request["known"] and path not in _OPEN:
+        request[KNOWN] = known or not self._door.asks()
+        if not request[KNOWN] and path not in _OPEN:
             raise Refuse(401, "who asks?", {"WWW-Authenticate": 'Basic realm="stream-probe", charset="UTF-8"'})
         if path in _ACTS:
             if from_another_site(request):

@@ -26,6 +26,7 @@ from aiohttp import web
 from probe.agent.service.answer import Refuse
 from probe.agent.service.web_config import Web
 
+KNOWN = web.RequestKey("known", bool)  # whether whoever asks may be told everything
 _REMEMBERED = 256  # right ones, and as many wrong ones
 _LINE = 16
 _NOBODY = "$2b$10$sHTKkAUmxQaG4kIr5hUrkecc5g.pUPAf56/eue.6BT40sOnHgvpcq"  # costs an unknown user what a known one costs

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
+from typing import cast
 
 from aiohttp import web
 
@@ -131,8 +132,7 @@ class Guarded(web.RequestHandler):
         self.connection, self._connections = connection, connections
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.connection.transport = transport
+        self.connection.transport = cast(asyncio.Transport, transport)  # uvloop's are none by name
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from aiohttp import web
 
 from probe.agent.service.answer import Answer, line, plain
+from probe.agent.service.auth import KNOWN
 from probe.agent.service.pages import Pages
 from probe.agent.service.query import query
 from probe.agent.service.view import View
@@ -61,4 +62,4 @@ class Health:
 def _said(why: Sequence[str], well: str, request: web.Request) -> Answer:
     if not why:
         return line(200, well)
-    return line(503, "\n".join(printable(one, 600) for one in why[:100])) if request["known"] else plain(503)
+    return line(503, "\n".join(printable(one, 600) for one in why[:100])) if request[KNOWN] else plain(503)

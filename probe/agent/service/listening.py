@@ -138,14 +138,17 @@ class _Listener:
         self._server, self._connections, self._guarded, self._group = server, connections, guarded, group
 
     async def accept(self, listening: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
+        loop, told = asyncio.get_running_loop(), False
         while True:
             try:
                 client, _ = await loop.sock_accept(listening)
+                told = False
             except ConnectionError:
                 continue
             except OSError as error:
-                _log.warning("no connection can be taken: %s", error.strerror)
+                if not told:
+                    _log.warning("no connection can be taken: %s", error.strerror)
+                told = True
                 await asyncio.sleep(_PAUSE)
                 continue
             connection = self._connections.admit()
@@ -202,7 +205,7 @@ def _bound(host: str, port: int) -> list[socket.socket]:
                 absent = error  # localhost is two addresses, of which a machine may have one
         if absent is not None and not sockets:
             raise absent
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter: of a name that is none
         for one in sockets:
             one.close()
         raise ConfigError([Located("agent.yaml", 0, 0, "listen", _why(host, port, error))]) from error
@@ -224,8 +227,10 @@ def _listening(family: int, where: tuple[object, ...]) -> socket.socket:
     return one
 
 
-def _why(host: str, port: int, error: OSError) -> str:
+def _why(host: str, port: int, error: OSError | UnicodeError) -> str:
     place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    if isinstance(error, UnicodeError):
+        return f"{host} is no host's name"
     match error.errno:
         case errno.EADDRINUSE:
             return f"{place} is in use; end the program that has it, or choose another port (0: any)"

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from cryptography import x509
 from pydantic import BeforeValidator, Field, model_validator
 
 from probe.errors import ConfigError
@@ -49,6 +50,13 @@ def _header(value: Any) -> Any:
     return value
 
 
+def _supported(value: Any, absent: tuple[str, ...]) -> Any:
+    for name in absent if isinstance(value, dict) else ():
+        if name in value:
+            raise ValueError(f"{name} is known to Prometheus, and not supported here")
+    return value
+
+
 def _client_auth(value: Any) -> Any:
     if value in ("RequestClientCert", "RequireAnyClientCert"):
         raise ValueError("takes certificates that nobody verifies; use VerifyClientCertIfGiven or RequireAndVerifyClientCert")
@@ -78,9 +86,7 @@ class TlsServer(Model):
     @model_validator(mode="before")
     @classmethod
     def _here(cls, value: Any) -> Any:
-        if isinstance(value, dict) and (absent := [name for name in _ABSENT if name in value]):
-            raise ValueError(f"{absent[0]} is known to Prometheus, and not supported here")
-        return value
+        return _supported(value, _ABSENT)
 
     @model_validator(mode="after")
     def _whole(self) -> TlsServer:
@@ -92,7 +98,7 @@ class TlsServer(Model):
 
 
 class HttpServer(Model):
-    """`headers` are added to every answer, in place of ours of the same name."""
+    """`headers` are added to every answer, in place of ours of the same name; an empty one is none."""
 
     http2: bool = True
     headers: dict[Header, Annotated[str, BeforeValidator(_header)]] = Field({})
@@ -104,6 +110,11 @@ class WebFile(Model):
     tls_server_config: TlsServer | None = None
     http_server_config: HttpServer = HttpServer(headers={})
     basic_auth_users: dict[Annotated[str, Field(min_length=1)], Annotated[str, BeforeValidator(_bcrypt)]] = Field({})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _here(cls, value: Any) -> Any:
+        return _supported(value, ("rate_limit",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +148,8 @@ def read_web_config(path: Path) -> Web:
         certified = tls.client_auth_type == "RequireAndVerifyClientCert"
     if document.mistakes:
         raise ConfigError(document.mistakes)
-    return Web(context, certified, config.basic_auth_users, dict(config.http_server_config.headers), tuple(files))
+    headers: dict[str, str] = {name: value for name, value in config.http_server_config.headers.items() if value}
+    return Web(context, certified, config.basic_auth_users, headers, tuple(files))
 
 
 def _context(document: Document, tls: TlsServer, folder: Path) -> ssl.SSLContext | None:
@@ -150,16 +162,27 @@ def _context(document: Document, tls: TlsServer, folder: Path) -> ssl.SSLContext
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version, context.maximum_version = _VERSIONS[tls.min_version], _VERSIONS[tls.max_version]
     context.set_alpn_protocols(["http/1.1"])
+    asked: list[bool] = []
+
+    def passphrase() -> str:  # which would be asked for at the terminal
+        asked.append(True)
+        return ""
+
     try:
-        # A key with a passphrase would be asked for at the terminal.
-        context.load_cert_chain(folder / tls.cert_file, folder / tls.key_file, password=lambda: "")
+        context.load_cert_chain(folder / tls.cert_file, folder / tls.key_file, password=passphrase)
     except ssl.SSLError as error:
-        _wrong(document, "key_file" if "KEY" in (error.reason or "") else "cert_file", _why(error))
+        if not _certificates(folder / tls.cert_file):
+            _wrong(document, "cert_file", "holds no certificate as PEM")
+        elif asked:
+            _wrong(document, "key_file", "is locked by a passphrase, which nobody can be asked for")
+        else:
+            mismatch = "MISMATCH" in (error.reason or "")
+            _wrong(document, "key_file", "is not the key of cert_file" if mismatch else "holds no private key as PEM")
     if tls.client_ca_file is not None:
         try:
             context.load_verify_locations(folder / tls.client_ca_file)
-        except ssl.SSLError as error:
-            _wrong(document, "client_ca_file", _why(error))
+        except ssl.SSLError:
+            _wrong(document, "client_ca_file", "holds no certificate as PEM")
         required = tls.client_auth_type == "RequireAndVerifyClientCert"
         context.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_OPTIONAL
     return context
@@ -181,10 +204,9 @@ def _wrong(document: Document, name: str, message: str) -> None:
     document.mistake(place, message, dotted(place))
 
 
-def _why(error: ssl.SSLError) -> str:
-    reason = error.reason or ""
-    if "MISMATCH" in reason:
-        return "is not the key of cert_file"
-    if reason in ("BAD_PASSWORD_READ", "BAD_DECRYPT", "INTERRUPTED_OR_CANCELLED", "MAYBE_WRONG_PASSWORD"):
-        return "is locked by a passphrase, which nobody can be asked for"
-    return f"is no PEM file of that kind ({reason.lower().replace('_', ' ') or 'unknown format'})"
+def _certificates(path: Path) -> bool:
+    """Whether there is one; OpenSSL does not say which of the files it was that it could not read."""
+    try:
+        return bool(x509.load_pem_x509_certificates(path.read_bytes()))
+    except (OSError, ValueError):
+        return False
