@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import re
 import signal
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -68,7 +71,14 @@ def notes(facts: list[Observation]) -> list[str]:
 async def test_a_run_arrives_whole_and_says_what_it_cost(tmp_path: Path) -> None:
     async with pool_of() as pool:
         await wait_until(lambda: pool.ready == 2, 10, "two warm workers")
-        ended, facts = await run(pool, make_job(tmp_path, fake("", took=0.3)))
+        async with asyncio.TaskGroup() as group:
+            facts: list[Observation] = []
+            running = group.create_task(pool.run(make_job(tmp_path, fake("", took=0.3)), facts.append))
+            await wait_until(lambda: facts, 10, "its beginning")
+            for pid in (pool.pids[0], psutil.Process(pool.pids[0]).ppid()):
+                for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                    os.kill(pid, number)  # as a supervisor does to all of a group: the agent alone ends runs
+        ended = running.result()
         assert (ended.outcome, ended.crashed) == (Done(), "")
         assert isinstance(facts[0], RunBegan) and isinstance(facts[-1], RunEnded)
         assert [fact.seq for fact in facts] == list(range(1, len(facts) + 1))
@@ -149,6 +159,24 @@ async def test_a_cancelled_run_ends_as_planned_and_one_that_never_began_is_told_
     assert fold(facts).outcome == fold(waiting).outcome == Cancelled()
     assert [fact.outcome for fact in facts if isinstance(fact, StepDone)] == [Cancelled()]
     assert [fact.outcome for fact in waiting if isinstance(fact, StepDone)] == [Skipped("not_reached")]
+
+
+async def test_without_descriptors_no_worker_comes_and_with_them_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = socket.socketpair
+    refusals = iter(range(2))
+
+    def socketpair(*args: Any) -> tuple[socket.socket, socket.socket]:
+        if next(refusals, None) is not None:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return given(*args)
+
+    monkeypatch.setattr(socket, "socketpair", socketpair)
+    async with pool_of(1) as pool:
+        ended, _ = await run(pool, make_job(tmp_path, fake("")))
+    assert ended.outcome == Done()
+    assert sum("Too many open files" in record.getMessage() for record in caplog.records) == 2
 
 
 async def test_a_run_may_be_cancelled_at_any_moment_of_its_beginning(tmp_path: Path) -> None:
