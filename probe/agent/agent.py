@@ -2,10 +2,9 @@
 
 One task loop, which is to stay under 50 ms of lag whatever a run does: runs are other processes, judging and rendering are
 threads, the store and the collector are behind queues on disk. What fails here and now (a database that is away, a collector
-that hangs) is a figure in the metrics and a word in `/readyz`, never a run that is not made.
+that hangs) is a figure in the metrics and a line in the log, never a run that is not made.
 
-A new configuration is taken whole or not at all, while runs go on; what cannot change under a running agent (its identity, its
-addresses, its processes) is refused with the word restart.
+A new configuration is taken whole or not at all, while runs go on (reload.py).
 """
 
 from __future__ import annotations
@@ -17,54 +16,57 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from probe.agent.conclude import Concluded
+from probe.agent.figures import AgentFigures
 from probe.agent.gates import gate_states
 from probe.agent.job import Job
-from probe.agent.loading import Loaded, fingerprint
+from probe.agent.loading import Loaded
+from probe.agent.reload import Configuration
 from probe.agent.runs import Runs
 from probe.agent.schedule import Entry, Room, Schedule
 from probe.agent.service.view import GateState
 from probe.clock import SystemClock
-from probe.drivers.table import table
-from probe.errors import ConfigError
-from probe.export.prometheus import MetricsSink
 from probe.model.clock import NS
 from probe.model.ids import uuid7
 from probe.store.records import Event, Record
 
 _log = logging.getLogger(__name__)
 _NAP = 1.0  # s at most between looks at the schedule: the clock may be stepped
-_LOOK = 5.0  # s between looks at the files
-_BEAT = 0.5  # s between looks at our own lag
-FIXED = ("agent", "state", "listen", "web", "store", "telemetry", "workers")  # what a reload cannot change
+_BEAT, _BEATS = 0.05, 10  # s between looks at our own lag, and how many of them make one figure
+_STEP = NS // 2  # of the system clock; less is drift
 
 
 class Agent:
-    """Runs until cancelled. `read` reads the configuration again; it may raise ConfigError."""
+    """Runs until cancelled. `figures` have been declared for the configuration."""
 
     def __init__(
         self,
-        loaded: Loaded,
-        read: Callable[[], Loaded],
+        configuration: Configuration,
         *,
         runs: Runs,
-        metrics: MetricsSink,
+        figures: AgentFigures,
         put: Callable[[Record], object],
         clock: SystemClock,
         rng: random.Random,
     ) -> None:
-        self.loaded = loaded
-        self._read, self._runs, self._metrics, self._figures, self._put = read, runs, metrics, metrics.figures, put
+        self.configuration = configuration
+        self._runs, self._figures, self._put = runs, figures, put
         self._clock, self._rng = clock, rng
-        self._schedule = Schedule(self._entries(loaded), agent=loaded.config.agent, now=clock.system(), rng=rng)
-        self._told: Counter[tuple[str, str]] = Counter()
+        loaded = configuration.loaded
+        self._schedule = Schedule(_entries(loaded), agent=loaded.config.agent, now=clock.system(), rng=rng)
+        self._reloading = asyncio.Lock()
         self._news = asyncio.Event()
+        self._under_way: Counter[str] = Counter()  # by scenario
         self._bandwidth = 0
-        self._under_way = 0
         self.looked = clock.now()  # at the schedule, last
+        self.ending = False
         self.gates: dict[tuple[str, str, str], GateState] = {}  # by schedule, name and region
-        self.refused: tuple[str, ...] = ()  # why the file's configuration is not in force
-        self._declare(loaded)
-        self._took()
+        figures.began(clock.system())
+        figures.taken(loaded, clock.system())
+
+    @property
+    def loaded(self) -> Loaded:
+        """What is in force."""
+        return self.configuration.loaded
 
     async def serve(self) -> None:
         """Schedule until cancelled; then every run is asked to end, and waited for (the pool bounds that)."""
@@ -72,52 +74,60 @@ class Agent:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._watch_files(), name="files")
-                group.create_task(self._watch_lag(), name="lag")
-                while True:
-                    self._start_due(group)
-                    await self._rest()
+                group.create_task(self._watch_self(), name="lag and clock")
+                try:
+                    while True:
+                        try:
+                            self._start_due(group)
+                        except Exception:  # `/healthz` tells it if it stays; what runs goes on
+                            _log.exception("the schedule could not be asked")
+                            await asyncio.sleep(_NAP)
+                        await self._rest()
+                finally:
+                    self.ending = True
         finally:
             self._event("stop", "")
 
-    async def once(self) -> list[Concluded]:
-        """Every schedule once, as many at a time as the budget has room for."""
-        found: list[Concluded] = []
-        slots = asyncio.Semaphore(self.loaded.config.budget.runs)
-
-        async def one(name: str) -> None:
-            async with slots:
-                concluded = await self._runs.run(self.job(name, 0))
-                if concluded is not None:
-                    found.append(concluded)
-
+    async def once(self) -> list[Concluded | None]:
+        """Every schedule once, as many at a time as the budget has room for and no two of one scenario. Windows and blackouts are
+        not asked: whoever wants it once does the scheduling. None: a run that came to nothing."""
+        waiting = dict(self.loaded.schedules)
+        runs = []
         async with asyncio.TaskGroup() as group:
-            for name in self.loaded.schedules:
-                group.create_task(one(name), name=f"once {name}")
-        return found
+            while waiting:
+                room, running = self._room(), self._running()
+                for name, prepared in list(waiting.items()):
+                    fits = room.runs > 0 and (room.bandwidth is None or prepared.bandwidth <= room.bandwidth)
+                    if fits and prepared.scenario.name not in running:
+                        del waiting[name]
+                        runs.append(self._begin(group, name, 0))
+                        room, running = self._room(), self._running()
+                self._news.clear()
+                if waiting:
+                    await self._news.wait()
+        return [run.result() for run in runs]
 
     async def reload(self) -> tuple[str, ...]:
         """Read the files again, and take what they say whole or not at all. Returns why not; nothing where it is in force."""
-        try:
-            loaded = await asyncio.to_thread(self._read)
-            refused = tuple(
-                f"{field} changes only with a restart" for field in FIXED if _of(loaded, field) != _of(self.loaded, field)
-            )
-        except ConfigError as error:
-            refused = tuple(str(mistake) for mistake in error.mistakes)
-        self.refused = refused
-        if refused:
-            self._figures.set("self_reload_success", {"region": self.loaded.region}, 0)
-            _log.error("the configuration is not taken: %s", "; ".join(refused))
-            self._event("reload", "refused: " + "; ".join(refused))
-            return refused
-        self.loaded = loaded
-        self.gates = {key: state for key, state in self.gates.items() if key[0] in loaded.schedules}
-        self._schedule.replace(self._entries(loaded), self._clock.system())
-        self._declare(loaded)
-        self._took()
-        self._event("reload", f"taken: {len(loaded.schedules)} schedules")
-        self._news.set()
-        return ()
+        async with self._reloading:
+            loaded = await self.configuration.renewed()
+            if loaded is None:
+                refused = self.configuration.refused
+                self._figures.refused()
+                _log.error("the configuration is not taken: %s", "; ".join(refused))
+                self._event("reload", "refused: " + "; ".join(refused))
+                return refused
+            await asyncio.to_thread(self._figures.declare, loaded)
+            self._figures.count(self._schedule)
+            self.configuration.loaded = loaded
+            self._schedule.replace(_entries(loaded), self._clock.system())
+            self._figures.count(self._schedule)
+            self._figures.taken(loaded, self._clock.system())
+            self.gates = {key: state for key, state in self.gates.items() if key[0] in loaded.schedules}
+            self._event("reload", f"taken: {len(loaded.schedules)} schedules")
+            _log.info("the configuration is taken: %d schedules", len(loaded.schedules))
+            self._news.set()
+            return ()
 
     def held_back(self) -> Mapping[str, str]:
         """Schedules that are due and held back, and by what."""
@@ -127,36 +137,68 @@ class Agent:
         """When each schedule's next run is to start, Unix ns; None where none is to come."""
         return self._schedule.upcoming()
 
+    def job(self, name: str, due: int) -> Job:
+        """The next run of a schedule; `due` Unix ns, 0 where nobody planned it."""
+        loaded, workers = self.loaded, self.loaded.config.workers
+        return Job(
+            plan=loaded.plan(name, self._clock.system(), self._rng),
+            schedule=name,
+            due=due,
+            deadline=loaded.schedules[name].deadline,
+            memory=workers.memory,
+            state=loaded.state,
+        )
+
     # -- the schedule
 
     def _start_due(self, group: asyncio.TaskGroup) -> None:
+        for due in self._schedule.due(self._clock.system(), self._running(), self._room()):
+            self._begin(group, due.name, due.slot)
+            self._figures.late(self.loaded.schedules[due.name].scenario.name, due.late / NS)
+        self._figures.count(self._schedule)
         self.looked = self._clock.now()
-        budget = self.loaded.config.budget
-        room = Room(
-            budget.runs - self._under_way, None if budget.bandwidth is None else budget.bandwidth - self._bandwidth
-        )  # fmt: skip
-        running = [scenario for scenario, count in self._runs.running.items() if count]
-        for due in self._schedule.due(self._clock.system(), running, room):
-            job = self.job(due.name, due.slot)
-            self._under_way += 1
-            self._bandwidth += self.loaded.schedules[due.name].bandwidth
-            group.create_task(self._one(job, self.loaded.schedules[due.name].bandwidth), name=f"run {job.plan.run_id}")
-            self._figures.observe("self_run_late_seconds", {"scenario": job.plan.scenario}, due.late / NS)
-        self._count_schedule()
 
-    async def _one(self, job: Job, bandwidth: int) -> None:
-        scenario = {"scenario": job.plan.scenario}
-        self._figures.set("self_runs_in_flight", scenario, self._runs.running[job.plan.scenario] + 1)
+    def _room(self) -> Room:
+        """What of the budget is free, beside what somebody asked for too. A run without a worker would wait for one, and be late
+        without a word."""
+        budget, workers = self.loaded.config.budget, self.loaded.config.workers
+        bandwidth = None if budget.bandwidth is None else budget.bandwidth - self._bandwidth
+        busy = max(self._under_way.total(), self._runs.running.total())
+        return Room(min(budget.runs, workers.count) - busy, bandwidth)
+
+    def _running(self) -> set[str]:
+        """Scenarios of the runs under way, those that somebody asked for included."""
+        return {scenario for scenario, count in (self._under_way + self._runs.running).items() if count}
+
+    def _begin(self, group: asyncio.TaskGroup, name: str, slot: int) -> asyncio.Task[Concluded | None]:
+        prepared = self.loaded.schedules[name]
+        self._under_way[prepared.scenario.name] += 1
+        self._bandwidth += prepared.bandwidth
+        task = group.create_task(self._made(name, slot), name=f"run {name}")
+        task.add_done_callback(lambda _: self._ended(prepared.scenario.name, prepared.bandwidth))
+        return task
+
+    def _ended(self, scenario: str, bandwidth: int) -> None:
+        self._under_way[scenario] -= 1
+        self._bandwidth -= bandwidth
+        self._news.set()
+
+    async def _made(self, name: str, slot: int) -> Concluded | None:
+        """A run, to its end. A bug on the way is this run's."""
         try:
-            if (concluded := await self._runs.run(job)) is not None:
+            job = self.job(name, slot)
+        except Exception:
+            _log.exception("no run of %s could be planned", name)
+            self._figures.broken(self.loaded.schedules[name].scenario.name)
+            return None
+        try:
+            concluded = await self._runs.run(job)
+            if concluded is not None:
                 self._judged(gate_states(concluded, job, self.gates, self._clock.system()), job.plan.run_id)
+            return concluded
         except Exception:
             _log.exception("run %s broke the agent's part of it", job.plan.run_id)
-        finally:
-            self._under_way -= 1
-            self._bandwidth -= bandwidth
-            self._figures.set("self_runs_in_flight", scenario, self._runs.running[job.plan.scenario])
-            self._news.set()
+            return None
 
     def _judged(self, states: Mapping[tuple[str, str, str], GateState], run_id: str) -> None:
         """What a run said of its gates holds from now on; where it is another word than before, that is an event."""
@@ -178,61 +220,32 @@ class Agent:
         except TimeoutError:
             pass
 
-    def job(self, name: str, due: int) -> Job:
-        """The next run of a schedule; `due` Unix ns, 0 where nobody planned it."""
-        loaded, workers = self.loaded, self.loaded.config.workers
-        return Job(
-            plan=loaded.plan(name, self._clock.system(), self._rng),
-            schedule=name,
-            due=due,
-            deadline=loaded.schedules[name].deadline,
-            memory=workers.memory,
-            state=loaded.state,
-        )
-
-    # -- the configuration
+    # -- beside it
 
     async def _watch_files(self) -> None:
-        seen = self.loaded.files
         while True:
-            await asyncio.sleep(_LOOK)
-            now = await asyncio.to_thread(fingerprint, list(self.loaded.files))
-            if now == seen:
-                continue
-            seen = now
-            if now != self.loaded.files:
-                await self.reload()
-            elif self.refused:  # what was refused has been put back as it was
-                self.refused = ()
-                self._took()
+            await self.configuration.changed()
+            await self.reload()
 
-    async def _watch_lag(self) -> None:
+    async def _watch_self(self) -> None:
         """How late this loop is with what it was to do at a moment: whoever makes it late spoils no run, but the schedule."""
-        labels = {"region": self.loaded.region}
         while True:
-            before = self._clock.now()
-            await asyncio.sleep(_BEAT)
-            self._figures.observe("self_agent_lag_seconds", labels, max(0.0, (self._clock.now() - before) / NS - _BEAT))
+            worst = 0.0
+            for _ in range(_BEATS):
+                before = self._clock.now()
+                await asyncio.sleep(_BEAT)
+                worst = max(worst, (self._clock.now() - before) / NS - _BEAT)
+            self._figures.lag(worst)
+            self._follow_clock()
 
-    def _entries(self, loaded: Loaded) -> list[Entry]:
-        return [prepared.entry for prepared in loaded.schedules.values()]
-
-    def _declare(self, loaded: Loaded) -> None:
-        """Every series that these schedules can produce exists from now on, at 0."""
-        phases = table().phases()
-        for name, prepared in loaded.schedules.items():
-            self._metrics.declare(loaded.plan(name, 0, random.Random(0)), phases)
-            scenario = prepared.scenario.name
-            self._figures.touch("self_runs_due_total", {"scenario": scenario})
-            self._figures.set("self_runs_in_flight", {"scenario": scenario}, self._runs.running[scenario])
-            for why in ("overlap", "budget", "blackout", "late"):
-                self._figures.touch("self_runs_missed_total", {"scenario": scenario, "kind": why})
-
-    def _took(self) -> None:
-        region = {"region": self.loaded.region}
-        self._figures.set("self_agent_info", region, 1)
-        self._figures.set("self_reload_success", region, 1)
-        self._figures.set("self_reload_time_seconds", region, self._clock.system() / NS)
+    def _follow_clock(self) -> None:
+        """Records and telemetry are dated by the system's clock for as long as we live, steps and all. Measurements are the
+        workers', each with a clock as old as its run."""
+        if abs(stepped := self._clock.stepped_ns()) > _STEP:
+            self._clock.anchor()
+            words = f"the system clock was stepped by {stepped / NS:+.1f} s"
+            _log.warning("%s", words)
+            self._event("clock", words)
 
     def _event(
         self,
@@ -259,18 +272,6 @@ class Agent:
             )
         )
 
-    def _count_schedule(self) -> None:
-        """What the schedule counted since it was last asked."""
-        scenarios = {name: prepared.scenario.name for name, prepared in self.loaded.schedules.items()}
-        counts = Counter({(name, ""): count for name, count in self._schedule.slots.items()}) + self._schedule.missed
-        for (name, why), count in (counts - self._told).items():
-            scenario = {"scenario": scenarios.get(name, name)}
-            if why:
-                self._figures.add("self_runs_missed_total", {**scenario, "kind": why}, count)
-            else:
-                self._figures.add("self_runs_due_total", scenario, count)
-        self._told = counts
 
-
-def _of(loaded: Loaded, name: str) -> object:
-    return getattr(loaded.config, name)
+def _entries(loaded: Loaded) -> list[Entry]:
+    return [prepared.entry for prepared in loaded.schedules.values()]

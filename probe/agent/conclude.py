@@ -4,7 +4,7 @@ that measures its own lag."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from probe.agent.job import Ended
 from probe.export.figures import MEDIA_PURPOSES, wall_of
@@ -17,9 +17,9 @@ from probe.export.verdict_json import verdict_json
 from probe.judge.fold import fold
 from probe.judge.sums import sums
 from probe.judge.verdict import Judgement, join, judge
-from probe.model.clock import Clock
+from probe.model.clock import Wall
 from probe.model.observation import Observation, RequestDone, RunBegan
-from probe.model.verdict import RunResult
+from probe.model.verdict import RunResult, Verdict
 from probe.net.redact import Redactor
 from probe.plan import Plan
 from probe.store.records import Request, RunFinished
@@ -39,12 +39,11 @@ class Concluded:
     notable: bool
 
 
-def conclude(plan: Plan, facts: Sequence[Observation], ended: Ended, clock: Clock, redactor: Redactor) -> Concluded | None:
+def conclude(plan: Plan, facts: Sequence[Observation], ended: Ended, now: Wall, redactor: Redactor) -> Concluded | None:
     """None where its worker died before it said how it began: there is nothing to judge."""
     if not any(isinstance(fact, RunBegan) for fact in facts):
         return None
     result = fold(facts)
-    now = clock.wall()
     judgement = judge(result, plan.gates, now, objectives=plan.objectives, owner=plan.owner)
     verdict, cause = join([judgement], [result])
     evaluation = Evaluation(
@@ -57,20 +56,45 @@ def conclude(plan: Plan, facts: Sequence[Observation], ended: Ended, clock: Cloc
         probe_version=VERSION,
     )
     redact = redactor.redact
+    record = _record(plan, result, ended, now, verdict, redact(cause.words) if cause is not None else "")
+    record = replace(record, verdict_json=verdict_json(evaluation, redact), report_html=report_html(evaluation, redact))
+    return Concluded(result, judgement, record, spans_of(result, redact), notable(result, verdict, ended.crashed))
+
+
+def unjudged(plan: Plan, facts: Sequence[Observation], ended: Ended, now: Wall, redactor: Redactor) -> Concluded | None:
+    """As `conclude`, where that broke: its sums are right, and nothing is said of it."""
+    if not any(isinstance(fact, RunBegan) for fact in facts):
+        return None
+    result = fold(facts)
+    judgement = Judgement(Verdict.INCONCLUSIVE, None, (), (), now)
+    record = _record(plan, result, ended, now, Verdict.INCONCLUSIVE, "the probe could not judge it")
+    return Concluded(result, judgement, record, [], notable=True)
+
+
+def lost(plan: Plan, ended: Ended, now: int) -> RunFinished:
+    """The record of a run of which nothing can be said; `now` Unix ns."""
+    return RunFinished(
+        run_id=plan.run_id,
+        state="aborted",
+        verdict=Verdict.INCONCLUSIVE.value,
+        cause="nothing of it could be judged",
+        ended_ns=now,
+        crashed=ended.crashed,
+    )
+
+
+def _record(plan: Plan, result: RunResult, ended: Ended, now: Wall, verdict: Verdict, cause: str) -> RunFinished:
     attempts = sums(result.sessions)
-    record = RunFinished(
+    return RunFinished(
         run_id=plan.run_id,
         state="aborted" if ended.crashed else "ended",
         verdict=verdict.value,
-        cause=redact(cause.words) if cause is not None else "",
+        cause=cause,
         ended_ns=now.unix_ns,
         attempts={**attempts.clean, **{f"{kind}_tainted": count for kind, count in attempts.tainted.items()}},
         crashed=ended.crashed,
-        verdict_json=verdict_json(evaluation, redact),
-        report_html=report_html(evaluation, redact),
         requests=tuple(_requests(result)),
     )
-    return Concluded(result, judgement, record, spans_of(result, redact), notable(result, verdict, ended.crashed))
 
 
 def _requests(result: RunResult) -> list[Request]:

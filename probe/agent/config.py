@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator
 from probe.agent.schedule import Cron, Every, Recurring, Span, Window
 from probe.model.clock import NS
 from probe.scenario.fields import Model, Name, OneOrMany, SecretSource
-from probe.scenario.units import PositiveDuration, Rate, Ratio, Size, describe
+from probe.scenario.units import PositiveDuration, Rate, Ratio, Size, describe, format_duration
 
 _LISTEN = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]*):(\d{1,5})")
 
@@ -110,6 +110,11 @@ class Scheduled(Model):
     def when(self) -> Every | Cron:
         return Every(self.every) if self.every is not None else Cron(self.cron or "", self.tz)
 
+    @property
+    def words(self) -> str:
+        """When, for people."""
+        return f"every {format_duration(self.every)}" if self.every is not None else f"at {self.cron} {self.tz}"
+
 
 class StoreSettings(Model):
     """Where records are kept, and how long."""
@@ -153,6 +158,16 @@ class TelemetrySettings(Model):
         0.1, description="Share of traces sent of runs in which all was well; all others always are.", examples=["10%"]
     )
     spool: Size = Field(256 * 10**6, description="On disk while the collector is away; then the oldest goes.", examples=["256MB"])
+
+    @field_validator("endpoint")
+    @classmethod
+    def _address(cls, value: str | None) -> str | None:
+        parts = urlsplit(value or "http://none")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"{describe(value)} is no address of a collector; write http://collector:4318")
+        if parts.password is not None or parts.username is not None:
+            raise ValueError("carries a password; put it into headers, by reference: {authorization: {env: OTLP_AUTHORIZATION}}")
+        return value
 
 
 class WorkerSettings(Model):

@@ -12,7 +12,6 @@ from prometheus_client import CollectorRegistry
 from probe.agent.agent import Agent
 from probe.agent.conclude import Concluded
 from probe.agent.gates import standing
-from probe.agent.loading import Prepared
 from probe.agent.runs import Runs
 from probe.agent.service.view import GateState, Planned, Probed, Refusal, Refused
 from probe.clock import SystemClock
@@ -22,7 +21,6 @@ from probe.export.prometheus import MetricsSink
 from probe.model.clock import NS
 from probe.model.verdict import Verdict
 from probe.plan import Plan
-from probe.scenario.units import format_duration
 from probe.store.reader import Records
 from probe.version import VERSION
 
@@ -54,12 +52,13 @@ class Desk:
         return {"agent": loaded.config.agent, "region": loaded.region, "version": VERSION}
 
     def not_ready(self) -> Sequence[str]:
-        refused = [f"the configuration is not taken: {why}" for why in self._agent.refused]
-        return [*refused, *(why for trouble in self._troubles for why in trouble())]
+        ending = ["it is ending"] if self._agent.ending else []
+        refused = [f"the configuration is not taken: {why}" for why in self._agent.configuration.refused]
+        return [*ending, *refused, *(why for trouble in self._troubles for why in trouble())]
 
     def not_alive(self) -> str:
         since = self._clock.now() - self._agent.looked
-        return f"nothing was scheduled for {since / NS:.0f} s" if since > _STUCK else ""
+        return f"nothing was scheduled for {since / NS:.0f} s" if since > _STUCK and not self._agent.ending else ""
 
     async def reload(self) -> Sequence[str]:
         return await self._agent.reload()
@@ -76,9 +75,7 @@ class Desk:
     def schedules(self) -> Sequence[Planned]:
         upcoming, held, running = self._agent.upcoming(), self._agent.held_back(), self._runs.running
         return [
-            Planned(
-                name, p.scenario.name, _when(p), upcoming.get(name), held.get(name, ""), running[p.scenario.name]
-            )
+            Planned(name, p.scenario.name, p.settings.words, upcoming.get(name), held.get(name, ""), running[p.scenario.name])
             for name, p in self._agent.loaded.schedules.items()
         ]
 
@@ -95,6 +92,7 @@ class Desk:
             )
             return Refused(Refusal.LONGER_THAN_THE_SCRAPE, words)
         job = self._agent.job(name, 0)
+        job = replace(job, plan=replace(job.plan, mode="adhoc"))
         if target:
             if _origin(target) not in {*loaded.config.targets, *(p.scenario.platform.url for p in loaded.schedules.values())}:
                 return Refused(Refusal.TARGET_NOT_LISTED, "the target is not listed; add its origin to targets in agent.yaml")
@@ -103,15 +101,10 @@ class Desk:
             return Refused(Refusal.BUSY, "another probe is under way; ask again when it is over")
         async with self._probing:
             metrics = MetricsSink()
-            metrics.declare(job.plan, table().phases())
+            await asyncio.to_thread(metrics.declare, job.plan, table().phases())
             began = self._clock.now()
-            concluded = await self._runs.run(replace(job, plan=replace(job.plan, mode="adhoc")), metrics)
+            concluded = await self._runs.run(job, metrics)
             return _probed(job.plan, concluded, (self._clock.now() - began) / NS, metrics)
-
-
-def _when(prepared: Prepared) -> str:
-    settings = prepared.settings
-    return f"every {format_duration(settings.every)}" if settings.every is not None else f"{settings.cron} {settings.tz}"
 
 
 def _probed(plan: Plan, concluded: Concluded | None, duration: float, metrics: MetricsSink) -> Probed:

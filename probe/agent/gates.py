@@ -25,16 +25,18 @@ def gate_states(concluded: Concluded, job: Job, before: Gates, now: int) -> dict
     named = {gate.name for gate in job.plan.gates}
     worst: dict[tuple[str, str, str], Check] = {}
     for check in concluded.judgement.checks:
-        key = (job.schedule, check.name, check.region)
-        if check.subject or check.name not in named or (key in worst and worst[key].result.rank >= check.result.rank):
+        name = check.name.partition("/")[0]  # a protocol may follow
+        key = (job.schedule, name, check.region)
+        if check.subject or not check.threshold or name not in named:
             continue
-        worst[key] = check
+        if key not in worst or check.result.rank > worst[key].result.rank:
+            worst[key] = check
     states = {}
     for key, check in worst.items():
         last = before.get(key)
         result = check.result.value
         states[key] = GateState(
-            name=check.name,
+            name=key[1],
             region=check.region,
             scenario=job.plan.scenario,
             result=result,

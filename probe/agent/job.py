@@ -8,6 +8,8 @@ from pathlib import Path
 from probe.model.outcome import Outcome
 from probe.plan import Plan
 
+CRASHED = "the probe crashed: "  # in the outcome of a run whose worker died, before the word for how
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:

@@ -2,6 +2,9 @@
 
 Every mistake at once, each with its line. It is taken whole or not at all: the scenarios are loaded and planned here, so that
 what is wrong with one is found before it replaces what runs. Paths are relative to the file.
+
+What each file was is noted before it is read: one that changes meanwhile is then seen as changed. Names are kept as they are
+written, links and all, for it is the link that is moved where a whole folder is replaced (as Kubernetes does).
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from pathlib import Path
 
 from probe.agent.config import Config, Scheduled
 from probe.agent.schedule import Entry
+from probe.agent.service.web_config import read_web_config
 from probe.errors import ConfigError, Located
 from probe.model.clock import NS
 from probe.model.ids import new_run_ids
@@ -42,6 +46,14 @@ class Prepared:
     deadline: int
 
 
+class Unusable(ConfigError):
+    """Mistakes, and the `files` that they were found in and beside, as Loaded has them: another digest may be without."""
+
+    def __init__(self, mistakes: list[Located], files: Mapping[Path, str]) -> None:
+        super().__init__(mistakes)
+        self.files = files
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """A configuration that can be run. `files` is what it was made of, by path, as digests: another digest, another one."""
@@ -65,7 +77,19 @@ class Loaded:
 
 def load_config(path: Path, *, env: Mapping[str, str], words: Vocabulary, find: Callable[[Path], Path]) -> Loaded:
     """Read agent.yaml and all it names. `words`: what the drivers can do; `find`: from a scenario's name to its file. Raises
-    ConfigError with all mistakes of all files."""
+    Unusable with all mistakes of all files."""
+    files: dict[Path, str] = {}
+    try:
+        return _load(path, files, env=env, words=words, find=find)
+    except ConfigError as error:
+        raise Unusable(error.mistakes, files) from error
+
+
+def _load(
+    path: Path, files: dict[Path, str], *, env: Mapping[str, str], words: Vocabulary, find: Callable[[Path], Path]
+) -> Loaded:
+    """Notes what it reads in `files`."""
+    _note(files, path)
     document = parse(read(path), str(path))
     config = None
     if isinstance(document.data, dict):
@@ -80,14 +104,13 @@ def load_config(path: Path, *, env: Mapping[str, str], words: Vocabulary, find: 
         document.mistake((), "say where this machine stands: region: …, or $PROBE_REGION", "region")
     schedules: dict[str, Prepared] = {}
     others: list[Located] = []
-    files = {path.resolve()}
     for name, settings in config.schedules.items():
         place: tuple[str | int, ...] = ("schedules", name, "scenario")
         beside = path.parent / settings.scenario
         file = beside if beside.exists() else find(Path(settings.scenario))
+        _note(files, beside, file)
         try:
             scenario = load(file, env=env, sets={k: json.dumps(v) for k, v in settings.set.items()}, words=words)
-            files.add(Path(file).resolve())
             prepared = _prepared(config, name, settings, scenario, region)
             if config.budget.bandwidth is not None and prepared.bandwidth > config.budget.bandwidth:
                 needs = f"needs {prepared.bandwidth / 1e6:.1f} Mbps, more than budget.bandwidth; it would never run"
@@ -99,11 +122,27 @@ def load_config(path: Path, *, env: Mapping[str, str], words: Vocabulary, find: 
                     others.append(mistake)
                 else:
                     document.mistake(place, f"{mistake.where}: {mistake.message}".lstrip(": "), dotted(place))
+    state = Path()
+    try:
+        state = state_directory(config.state, env, path.parent)
+    except RuntimeError:  # a user without a home
+        document.mistake((), "say where it is to keep what must survive it: state: /var/lib/…", "state")
+    web = None if config.web is None else path.parent / config.web
+    if web is not None:
+        try:
+            read_web_config(web)  # the service reads it for itself, now and when it changes
+        except ConfigError as error:
+            others += error.mistakes
     if document.mistakes or others:
         raise ConfigError([*sorted(dict.fromkeys(document.mistakes), key=lambda m: (m.line, m.column)), *dict.fromkeys(others)])
-    web = None if config.web is None else path.parent / config.web
-    state = state_directory(config.state, env)
-    return Loaded(config, region, state, web, schedules, fingerprint([*files, *([web] if web else [])]))
+    return Loaded(config, region, state, web, schedules, files)
+
+
+def _note(files: dict[Path, str], *paths: Path) -> None:
+    """As it is now, if it was not noted before."""
+    for path in paths:
+        if path.absolute() not in files:
+            files |= fingerprint([path.absolute()])
 
 
 def fingerprint(paths: Sequence[Path]) -> dict[Path, str]:
@@ -147,8 +186,9 @@ def reckoned(plan: Plan) -> int:
     return sum(published) + viewed
 
 
-def state_directory(state: str | None, env: Mapping[str, str]) -> Path:
-    """Where an agent keeps what must survive it, given its own word on that."""
+def state_directory(state: str | None, env: Mapping[str, str], beside: Path = Path()) -> Path:
+    """Where an agent keeps what must survive it, given its own word on that in a file of the directory `beside`. Raises
+    RuntimeError where nothing says it and there is no home."""
     if state is not None:
-        return Path(state)
+        return (beside / state).absolute()
     return Path(env.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()) / "stream-probe" / "agent"

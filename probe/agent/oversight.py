@@ -14,7 +14,7 @@ from typing import Any
 from probe.agent import pipe
 from probe.agent.caps import Caps
 from probe.agent.forks import Fork, Gone
-from probe.agent.job import Ended, Job
+from probe.agent.job import CRASHED, Ended, Job
 from probe.agent.pipe import Garbled, Kind
 from probe.agent.tally import Tally
 from probe.model.clock import Clock
@@ -107,7 +107,7 @@ class Oversight:
         if self._outcome is None:
             crashed = "protocol" if self._garbled else self._caps.broken or gone.how
             self.words = gone.words
-        outcome = self._outcome or self.tally.ended or Aborted(f"the probe crashed: {crashed}")
+        outcome = self._outcome or self.tally.ended or Aborted(f"{CRASHED}{crashed}")
         self.tally.end(outcome)
         peak = max((known for known in (gone.peak, self._caps.peak) if known is not None), default=None)
         return Ended(outcome=outcome, crashed=crashed, cpu=gone.cpu, startup=self._startup, peak=peak)

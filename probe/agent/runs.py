@@ -2,7 +2,10 @@
 its trace handed on.
 
 Whatever becomes of a run, it is counted once: by its outcomes where a worker lived to tell them, as aborted where it did not.
-An attempt whose worker died belongs to nobody's ratio.
+An attempt whose worker died belongs to nobody's ratio. A bug of ours that keeps a run from being judged costs its verdict, not
+its sums.
+
+Runs are judged one at a time: each is CPU in a thread beside a loop that is to be on time.
 """
 
 from __future__ import annotations
@@ -10,25 +13,27 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol
 
-from probe.agent.conclude import Concluded, conclude
-from probe.agent.job import Ended, Job
+from probe.agent.conclude import Concluded, conclude, lost, unjudged
+from probe.agent.facts import Facts
+from probe.agent.figures import crash_kind
+from probe.agent.job import CRASHED, Ended, Job
+from probe.agent.tally import Tally
+from probe.clock import SystemClock
 from probe.export.prometheus import OBJECTIVES, MetricsSink
 from probe.export.spans import Span
-from probe.model.clock import Clock
+from probe.model.clock import Wall
 from probe.model.ids import trace_id
 from probe.model.observation import Observation
-from probe.model.outcome import Cancelled
-from probe.model.verdict import Verdict
+from probe.model.outcome import Aborted, Cancelled
 from probe.net.redact import Redactor
 from probe.plan import Plan
-from probe.store.records import Record, RunBegun, RunFinished
+from probe.store.records import Record, RunBegun
 from probe.version import VERSION
 
 _log = logging.getLogger(__name__)
-MOST_FACTS = 200_000  # of one run that are kept for its report; metrics see them all
 
 
 class Workers(Protocol):
@@ -59,44 +64,54 @@ class Runs:
         metrics: MetricsSink,
         store: Recorder,
         tracer: Tracer,
-        clock: Clock,
+        clock: SystemClock,
         redactor: Redactor,
     ) -> None:
         self._agent = agent
         self._workers, self._metrics, self._store, self._tracer = workers, metrics, store, tracer
         self._clock, self._redactor = clock, redactor
+        self._judging = asyncio.Lock()
         self.running: Counter[str] = Counter()
 
     async def run(self, job: Job, metrics: MetricsSink | None = None) -> Concluded | None:
         """None where the run came to nothing that can be judged. `metrics`: where it is counted instead. A cancellation ends the
         run as planned and is raised again once all of it is recorded."""
         plan, metrics = job.plan, metrics or self._metrics
-        self.running[plan.scenario] += 1
-        facts: list[Observation] = []
-
-        def put(fact: Observation) -> None:
-            metrics.put(fact)
-            if len(facts) < MOST_FACTS:
-                facts.append(fact)
-            else:
-                metrics.count_dropped("report")
-
-        self._store.put(self._begun(job))
+        facts = Facts(metrics)
+        # By the calendar as it is now, then by what has passed: a clock stepped meanwhile makes no run end before it began.
+        began, began_unix = self._clock.now(), self._clock.system()
+        self._under_way(plan, +1)
         try:
-            try:
-                ended = await self._workers.run(job, put)
-            except asyncio.CancelledError:
-                await asyncio.shield(self._over(plan, facts, Ended(outcome=Cancelled()), metrics))
-                raise
-            return await asyncio.shield(self._over(plan, facts, ended, metrics))
+            self._store.put(self._begun(job, began_unix))
+            ended, interrupted = await self._made(job, facts)
+            over = self._over(plan, facts, ended, metrics, lambda: began_unix + self._clock.now() - began)
+            return await _undisturbed(over, interrupted)
         finally:
-            self.running[plan.scenario] -= 1
+            self._under_way(plan, -1)
 
-    async def _over(self, plan: Plan, facts: list[Observation], ended: Ended, metrics: MetricsSink) -> Concluded | None:
+    async def _made(self, job: Job, facts: Facts) -> tuple[Ended, asyncio.CancelledError | None]:
+        """How it ended, and the cancellation that ended it. Whatever happened, all that began in it has ended."""
+        tally = Tally(job.plan, facts.put, self._clock)
+        try:
+            ended = await self._workers.run(job, tally.put)
+            tally.end(ended.outcome)
+            return ended, None
+        except asyncio.CancelledError as error:
+            tally.end(Cancelled())
+            return facts.ended(), error
+        except Exception:
+            _log.exception("run %s could not be seen through", job.plan.run_id)
+            tally.end(Aborted(f"{CRASHED}lost"))
+            return facts.ended(), None
+
+    async def _over(
+        self, plan: Plan, facts: Facts, ended: Ended, metrics: MetricsSink, now: Callable[[], int]
+    ) -> Concluded | None:
         about = {"run_id": plan.run_id, "trace_id": trace_id(plan.run_number, plan.trace_low), "region": plan.region}
         if ended.crashed:
-            self._metrics.figures.add("self_worker_crashes_total", {"kind": ended.crashed})
-        concluded = await asyncio.to_thread(self._concluded, plan, facts, ended)
+            self._metrics.figures.add("self_worker_crashes_total", {"kind": crash_kind(ended.crashed)})
+        async with self._judging:
+            concluded = await asyncio.to_thread(self._concluded, plan, facts.kept, ended, now())
         if concluded is None:
             metrics.count_unjudged(plan)
             return None
@@ -107,25 +122,24 @@ class Runs:
         _log.info("%s: %s %s", plan.scenario, concluded.record.verdict, concluded.record.cause, extra=about)
         return concluded
 
-    def _concluded(self, plan: Plan, facts: list[Observation], ended: Ended) -> Concluded | None:
+    def _concluded(self, plan: Plan, facts: Sequence[Observation], ended: Ended, now: int) -> Concluded | None:
         """In a thread: judging, rendering and compressing hold no loop."""
+        at = Wall(now, self._clock.wall().error_ns)
         concluded = None
-        try:
-            concluded = conclude(plan, facts, ended, self._clock, self._redactor)
-        except Exception:
-            _log.exception("run %s could not be judged", plan.run_id)
-        lost = RunFinished(
-            run_id=plan.run_id,
-            state="aborted",
-            verdict=Verdict.INCONCLUSIVE.value,
-            cause="nothing of it could be judged",
-            ended_ns=self._clock.wall().unix_ns,
-            crashed=ended.crashed,
-        )
-        self._store.put(lost if concluded is None else concluded.record)
+        for how in (conclude, unjudged):
+            try:
+                concluded = how(plan, facts, ended, at, self._redactor)
+                break
+            except Exception:
+                _log.exception("run %s could not be judged", plan.run_id)
+        self._store.put(lost(plan, ended, now) if concluded is None else concluded.record)
         return concluded
 
-    def _begun(self, job: Job) -> RunBegun:
+    def _under_way(self, plan: Plan, more: int) -> None:
+        self.running[plan.scenario] += more
+        self._metrics.figures.set("self_runs_in_flight", {"scenario": plan.scenario}, self.running[plan.scenario])
+
+    def _begun(self, job: Job, now: int) -> RunBegun:
         plan = job.plan
         return RunBegun(
             run_id=plan.run_id,
@@ -140,6 +154,22 @@ class Runs:
             run_number=plan.run_number,
             trace_id=trace_id(plan.run_number, plan.trace_low),
             due_ns=job.due,
-            began_ns=self._clock.wall().unix_ns,
+            began_ns=now,
             probe_version=VERSION,
         )
+
+
+async def _undisturbed(
+    over: Coroutine[Any, Any, Concluded | None], interrupted: asyncio.CancelledError | None
+) -> Concluded | None:
+    """What it comes to; a cancellation, this one or one that comes meanwhile, goes on its way only then."""
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(over)
+        while not task.done():
+            try:
+                await asyncio.wait({task})
+            except asyncio.CancelledError as error:
+                interrupted = error
+    if interrupted is not None:
+        raise interrupted
+    return task.result()

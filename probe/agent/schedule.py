@@ -182,7 +182,10 @@ class Schedule:
         for state in sorted(self._states.values(), key=lambda s: s.waiting or 0):
             if state.waiting is None:
                 continue
-            if state.entry.scenario in busy:
+            if any(window.holds(now) for window in state.entry.blackouts):  # it has begun since the slot came
+                self.missed[state.entry.name, "blackout"] += 1
+                state.waiting = None
+            elif state.entry.scenario in busy:
                 state.held_by = "overlap"
             elif full or room.runs < 1 or (room.bandwidth is not None and room.bandwidth < state.entry.bandwidth):
                 state.held_by, full = "budget", True  # in order: a large one is not starved by small ones

@@ -9,31 +9,39 @@ import asyncio
 import logging
 import os
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from probe.agent.agent import Agent
+from probe.agent.claim import claimed
 from probe.agent.desk import Desk
+from probe.agent.figures import AgentFigures
 from probe.agent.loading import Loaded
 from probe.agent.pool import Pool
+from probe.agent.reload import Configuration
 from probe.agent.runs import Runs
-from probe.agent.service.listening import serving
 from probe.agent.seed import Seed
+from probe.agent.service.listening import serving
 from probe.clock import SystemClock
 from probe.errors import ConfigError, Located
 from probe.export.prometheus import MetricsSink
+from probe.export.spool import SpoolInUse
+from probe.export.spool_figures import SpoolFigures
 from probe.export.telemetry import Settings, Telemetry
 from probe.model.clock import NS
 from probe.net.redact import Redactor
 from probe.net.secret import read_secret
+from probe.store.address import resolve
+from probe.store.errors import StoreRefused
 from probe.store.retention import Retention
 from probe.store.store import Store
 
 _log = logging.getLogger(__name__)
 _TICK = 5.0  # s between looks at what the parts count themselves
-_PRUNE = 3600.0
+_FIRST_PRUNE, _PRUNE = 60.0, 3600.0  # s; soon, for an agent that never lives for an hour
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +52,13 @@ class Parts:
     desk: Desk
     pool: Pool
     store: Store
+    metrics: MetricsSink
     port: int | None  # of the HTTP service, where there is one
 
 
 @asynccontextmanager
 async def opened(
-    loaded: Loaded,
-    read: Callable[[], Loaded],
+    configuration: Configuration,
     clock: SystemClock,
     redactor: Redactor,
     seed: Seed | None = None,
@@ -58,38 +66,75 @@ async def opened(
     listen: bool = True,
 ) -> AsyncIterator[Parts]:
     """`seed`: of the workers, where one could be sown; `listen`: whether there is an HTTP service. Raises ConfigError where the
-    state directory, the store's address or the one to listen at is of no use, SpoolInUse where another agent has the directory,
-    StoreRefused where waiting for the database will not help."""
-    config = loaded.config
-    _usable(loaded.state)
+    state directory, the store or the address to listen at is of no use, or another agent has the directory."""
+    try:
+        async with AsyncExitStack() as stack:
+            parts = await _open(stack, configuration, clock, redactor, seed, listen=listen)
+            yield parts
+    except BaseExceptionGroup as group:
+        raise _alone(group) from group  # what we are made of are groups of tasks, and each would wrap it
+    except SpoolInUse as error:
+        raise _mistake("state", str(error)) from error
+    except StoreRefused as error:
+        raise _mistake("store", str(error)) from error
+    _log.info("the agent has ended; %d records wait for the database", parts.store.behind)
+
+
+async def _open(
+    stack: AsyncExitStack,
+    configuration: Configuration,
+    clock: SystemClock,
+    redactor: Redactor,
+    seed: Seed | None,
+    *,
+    listen: bool,
+) -> Parts:
+    loaded = configuration.loaded
+    config, workers = loaded.config, loaded.config.workers
+    before = stack.enter_context(claimed(loaded.state, config.agent))
     metrics = MetricsSink()
-    async with AsyncExitStack() as stack:
-        url = _address(loaded, redactor)
-        retention = Retention(keep=config.store.keep, keep_reports=config.store.keep_reports)
-        store = await stack.enter_async_context(Store.opened(url, clock, loaded.state / "outbox", retention=retention))
-        await store.abort_in_flight(config.agent)
-        telemetry = await stack.enter_async_context(
-            Telemetry.opened(_collector(loaded, redactor), metrics.figures, clock, loaded.state / "spool")
-        )
-        workers = config.workers
-        pool = await stack.enter_async_context(
-            Pool.started(workers.count, recycle=workers.recycle, grace=workers.grace, clock=clock, seed=seed)
-        )
-        runs = Runs(config.agent, pool, metrics, store, telemetry, clock, redactor)
-        agent = Agent(loaded, read, runs=runs, metrics=metrics, put=store.put, clock=clock, rng=random.SystemRandom())
-        desk = Desk(agent, runs, metrics, store, clock, (lambda: [pool.trouble] if pool.trouble else [],))
-        port = None
-        if listen:
-            port = await stack.enter_async_context(serving(desk, config.host_and_port, loaded.web, clock))
-        async with asyncio.TaskGroup() as group:
-            watching = group.create_task(_watch(metrics, loaded.region, pool, store), name="figures")
-            pruning = group.create_task(_prune(store), name="retention")
-            try:
-                yield Parts(agent, desk, pool, store, port)
-            finally:
-                watching.cancel()
-                pruning.cancel()
-    _log.info("the agent has ended; %d records wait for the database", store.behind)
+    figures = AgentFigures(metrics, loaded.region)
+    await asyncio.to_thread(figures.declare, loaded)  # before the collector is told anything: what it hears first is 0
+    url = _address(loaded, redactor)
+    retention = Retention(keep=config.store.keep, keep_reports=config.store.keep_reports)
+    store = await stack.enter_async_context(Store.opened(url, clock, loaded.state / "outbox", retention=retention))
+    names = {config.agent, before} - {""}
+    if aborted := sum([await store.abort_in_flight(name) for name in names]):
+        _log.warning("%d runs were under way when the last agent here ended; they are recorded as aborted", aborted)
+    telemetry = await stack.enter_async_context(
+        Telemetry.opened(_collector(loaded, redactor), metrics.figures, clock, loaded.state / "spool")
+    )
+    pool = await stack.enter_async_context(
+        Pool.started(workers.count, recycle=workers.recycle, grace=workers.grace, clock=clock, seed=seed)
+    )
+    runs = Runs(config.agent, pool, metrics, store, telemetry, clock, redactor)
+    agent = Agent(configuration, runs=runs, figures=figures, put=store.put, clock=clock, rng=random.SystemRandom())
+    desk = Desk(agent, runs, metrics, store, clock, (lambda: [pool.trouble] if pool.trouble else [],))
+    await stack.enter_async_context(_beside(_watch(metrics, loaded.region, pool, store), _prune(store)))
+    port = None
+    if listen:
+        port = await stack.enter_async_context(serving(desk, config.host_and_port, loaded.web, clock))
+    return Parts(agent, desk, pool, store, metrics, port)
+
+
+@asynccontextmanager
+async def _beside(*watches: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """They go on while the block lasts."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(watch) for watch in watches]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+def _alone(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one thing that went wrong; the group itself where there are several."""
+    only: BaseException = group
+    while isinstance(only, BaseExceptionGroup) and len(only.exceptions) == 1:
+        only = only.exceptions[0]
+    return only
 
 
 def _collector(loaded: Loaded, redactor: Redactor) -> Settings:
@@ -118,39 +163,36 @@ def _collector(loaded: Loaded, redactor: Redactor) -> Settings:
 async def _watch(metrics: MetricsSink, region: str, pool: Pool, store: Store) -> None:
     """What the parts count themselves becomes figures."""
     labels = {"region": region}
+    outbox = SpoolFigures(metrics.figures, store.outbox, ("refused",))
+    metrics.figures.touch("self_store_errors_total", labels)
     errors = 0
     while True:
         metrics.figures.set("self_workers_ready", labels, pool.ready)
         metrics.figures.set("self_store_behind", labels, store.behind)
         metrics.figures.add("self_store_errors_total", labels, store.errors - errors)
         errors = store.errors
+        outbox.refresh()
         await asyncio.sleep(_TICK)
 
 
 async def _prune(store: Store) -> None:
+    await asyncio.sleep(_FIRST_PRUNE)
     while True:
-        await asyncio.sleep(_PRUNE)
         try:
             await store.prune()
         except Exception as error:
             _log.warning("old records were not removed: %s", error)
-
-
-def _usable(state: Path) -> None:
-    try:
-        state.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise ConfigError([Located(str(state), 0, 0, "state", f"cannot be made: {error.strerror}")]) from error
+        await asyncio.sleep(_PRUNE)
 
 
 def _address(loaded: Loaded, redactor: Redactor) -> str:
     """The store's URL; one that comes by reference is a secret."""
-    url = loaded.config.store.url
-    if isinstance(url, str):
-        return f"sqlite:///{loaded.state / 'records.sqlite'}" if url == "sqlite" else url
-    try:
-        address = read_secret(url.source)
-    except OSError as error:
-        raise ConfigError([Located("agent.yaml", 0, 0, "store.url", f"{url.source[1]} {error.strerror}")]) from error
-    redactor.add(address)
-    return address
+    setting = loaded.config.store.url
+    url = resolve(setting if isinstance(setting, str) else setting.source, loaded.state)
+    if not isinstance(setting, str):
+        redactor.add(url)
+    return url
+
+
+def _mistake(field: str, words: str) -> ConfigError:
+    return ConfigError([Located("agent.yaml", 0, 0, field, words)])

@@ -176,7 +176,7 @@ def agent(
     if check:
         return command.check(file, Console(highlight=False))
     seed = sow()  # before there is a loop
-    return _guarded(lambda console: command.serve(file, console, once=once, verbose=verbose, seed=seed), Options())
+    return _guarded(lambda _: command.serve(file, once=once, verbose=verbose, seed=seed), Options())
 
 
 @app.command

@@ -70,7 +70,7 @@ def _url(store: str | None, agent: Path | None, env: Mapping[str, str]) -> str:
     if where is None or document.mistakes:
         raise ConfigError(document.mistakes)
     url = where.store.url
-    return resolve(url if isinstance(url, str) else url.source, state_directory(where.state, env))
+    return resolve(url if isinstance(url, str) else url.source, state_directory(where.state, env, agent.parent))
 
 
 def _text(found: Found) -> str:

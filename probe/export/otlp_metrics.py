@@ -68,6 +68,9 @@ class Snapshots:
 
     def take(self, now: int) -> list[Payload]:
         """All series as they are, in one or more requests, at Unix time `now` in ns."""
+        if now < self._start:  # the clock was put back to before we began: nothing ends before its beginning
+            self._start = now
+            self._points.clear()
         out: list[Payload] = []
         metrics: list[bytes] = []
         count = 0

@@ -104,6 +104,11 @@ class Store(Records):
         return self._outbox.dropped
 
     @property
+    def outbox(self) -> Spool:
+        """For its figures."""
+        return self._outbox
+
+    @property
     def outbox_bytes(self) -> int:
         return self._outbox.bytes
 
