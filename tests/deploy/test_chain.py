@@ -38,7 +38,7 @@ async def test_what_does_not_come_up_is_told_and_all_else_ends(tmp_path: Path) -
         said = chain.text()
     assert code == 1, said
     assert "agent ended with 2" in said
-    assert "nowhere.yaml" in said
+    assert "schedules.x.scenario: cannot be read" in said
     assert running(str(state)) == []
 
 

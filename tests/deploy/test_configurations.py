@@ -85,7 +85,7 @@ def unit() -> dict[str, str]:
 
 def test_prometheus_takes_its_configuration() -> None:
     promtool = requires("promtool", package="prometheus")
-    command = [promtool, "check", "config", DEPLOY / "stack" / "prometheus.yml"]
+    command = [promtool, "check", "config", str(DEPLOY / "stack" / "prometheus.yml")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -33,6 +33,6 @@ def test_a_line_that_it_does_not_know_would_be_noticed(tmp_path: Path) -> None:
 
 def test_systemd_finds_little_exposed() -> None:
     analyze = requires("systemd-analyze", package="systemd")
-    command = [analyze, "security", "--offline=true", f"--threshold={EXPOSURE}", "--no-pager", UNIT]
+    command = [analyze, "security", "--offline=true", f"--threshold={EXPOSURE}", "--no-pager", str(UNIT)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
