@@ -78,6 +78,7 @@ async def send(request: web.Request, answer: Answer, headers: Mapping[str, str])
             view = memoryview(body)
             for start in range(0, len(body), PIECE):
                 await response.write(view[start : start + PIECE])
+                await asyncio.sleep(0)  # the kernel may take all of it at once, and from many clients
         await response.write_eof()
         # Small answers too wait for what went before them: who asks and asks and never reads would fill our memory.
         if writer is not None:

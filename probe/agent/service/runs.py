@@ -96,7 +96,7 @@ def _link(values: Mapping[str, str | None]) -> str:
 def _missing(row: RunRow) -> str:
     if row.state == "running":
         return "it is under way"
-    return "it came to no report" if row.state == "aborted" else "its report is no longer kept"
+    return "nothing of it could be judged" if row.state == "aborted" else "its report is no longer kept"
 
 
 def attempts(row: RunRow) -> str:
