@@ -84,7 +84,9 @@ class _Builder:
             "streamprobe.optional": step.optional,
             "streamprobe.taints": ",".join(sorted(step.taints)),
         }
-        return self._span(step.span_id, self._root, f"step {step.step}", step.began, end, attributes, outcome=step.outcome)
+        # One that was never reached has none of its own.
+        identity = step.span_id or derived_id(self._root, "step", step.step)
+        return self._span(identity, self._root, f"step {step.step}", step.began, end, attributes, outcome=step.outcome)
 
     def _session(self, session: SessionResult) -> list[Span]:
         end = self._end if session.ended is None else session.ended

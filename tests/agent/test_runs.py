@@ -47,6 +47,7 @@ async def test_every_attempt_is_somewhere_and_everywhere_the_same(tmp_path: Path
     assert counted(stage).total() == stage.total("attempts_total") == len(ways) * len(SESSIONS)
     assert +counted(stage) == became(stage.finished()) == traced(stage)
     assert +counted(stage) == {"done": 12, "failed": 4, "aborted": 16, "cancelled": 8}
+    assert all(len(span.span_id) == 16 for spans in stage.traces for span in spans)  # those of steps never reached too
     assert stage.total("runs_total") == len(stage.finished()) == len(ways)
     assert stage.total("self_worker_crashes_total", kind="signal 11") == 4
     assert stage.total("self_worker_crashes_total", kind="lost") == 4
