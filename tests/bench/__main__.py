@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.bench import bench_code, egress, matrix, publishing, store
+from tests.bench import agent, bench_code, egress, matrix, publishing, store
 from tests.bench.runs import run, scenario, starts, stock, watched
 from tests.faults.platform import Platform, Ran
 
@@ -111,6 +111,8 @@ async def bench(starts_wanted: int, seconds: float) -> int:
             print(table(title, publishing.rows(sending)), flush=True)
         whole = await matrix.measure(folder)
         print(table("a whole matrix, everything decoded", matrix.rows(whole)), flush=True)
+        agents = await agent.measure(folder)
+        print(table("an agent", agent.rows(agents)), flush=True)
         (folder / "store").mkdir()
         kept = await store.measure(folder / "store")
         print(table(f"records in SQLite, {kept.runs:,} runs", store.rows(kept)), flush=True)
@@ -123,6 +125,7 @@ async def bench(starts_wanted: int, seconds: float) -> int:
         median = statistics.median(shares)
         held[f"probe's share of a WHEP start ≤ {PROBE_SHARE_MS:g} ms at the median: {median:.1f}"] = median <= PROBE_SHARE_MS
     held |= egress.targets(watching) | publishing.targets(sending) | matrix.targets(whole) | store.targets(kept)
+    held |= agent.targets(agents)
     for target, ok in held.items():
         print(f"{'held  ' if ok else 'MISSED'}  {target}")
     if tainted:
