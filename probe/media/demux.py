@@ -3,7 +3,8 @@
 FFmpeg is handed bytes, one segment at a time, with the format named by us and every protocol forbidden: a segment can
 neither pick a demuxer nor make it open anything. Times are the stream's own: fMP4 carries them in tfdt, the 33 bits of
 MPEG-TS are unwrapped across segments here. What fMP4 holds its init section says: FFmpeg is kept from decoding the beginning of
-each piece to find out, which cost more than everything else it did. Not attempted: packed audio, WebVTT, encryption.
+each piece to find out, which cost more than everything else it did. What nearly every fMP4 is, wire/fmp4_reader.py reads without
+FFmpeg, and at once where it is short. Not attempted: packed audio, WebVTT, encryption.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from av.bitstream import BitStreamFilterContext
 from probe.errors import Failure
 from probe.model.stage import Phase
 from probe.model.text import beginning, quoted
-from probe.wire import fmp4_bounds
+from probe.wire import fmp4_bounds, fmp4_reader
 from probe.wire.packet import EncodedPacket
 from probe.wire.unwrap import Unwrap
 
 _PACKETS = fmp4_bounds.MOST  # per segment
 _STREAMS = 16
+_AT_ONCE = 1 << 20  # bytes that are read while the loop waits: a thread for them costs more, and holds the interpreter as long
 _TS_PACKET = 188
 _BITS = 33  # of a PTS in MPEG-TS
 _BOXES = frozenset({b"ftyp", b"styp", b"moov", b"moof", b"sidx", b"emsg", b"prft", b"free", b"skip", b"uuid", b"mdat"})
@@ -38,16 +40,18 @@ class Demuxer:
 
     def __init__(self, beside: Demuxer | None = None) -> None:
         self._init = b""
+        self._tracks: fmp4_reader.Tracks | None = None
         self._clock: Unwrap = beside._clock if beside is not None else Unwrap(_BITS)
 
     def feed(self, init: bytes | None, segment: bytes) -> list[EncodedPacket]:
         """Packets of one whole segment. `init` None: the one before. Raises Failure(segment): malformed for what is no segment,
         empty for one without media, too_large for one of more packets than any has. Takes ms: call it off the loop, or use
         `feed_async`."""
-        if init is not None:
-            self._init = init
+        self._take(init)
         if segment[:1] == b"\x47" and len(segment) >= _TS_PACKET and segment[_TS_PACKET : _TS_PACKET + 1] in (b"\x47", b""):
             return self._demux(segment, "mpegts", {"correct_ts_overflow": "0"})
+        if (packets := self._plain(segment)) is not None:
+            return packets
         if segment[4:8] in _BOXES:
             whole = self._init + segment
             try:
@@ -58,8 +62,19 @@ class Demuxer:
         raise Failure(Phase.SEGMENT, "malformed", f"neither MPEG-TS nor fMP4: begins {beginning(segment)}")
 
     async def feed_async(self, init: bytes | None, segment: bytes) -> list[EncodedPacket]:
-        """The same in a worker thread; one call at a time."""
-        return await asyncio.to_thread(self.feed, init, segment)
+        """The same, in a worker thread where it takes long; one call at a time."""
+        self._take(init)
+        if len(segment) <= _AT_ONCE and (packets := self._plain(segment)) is not None:
+            return packets
+        return await asyncio.to_thread(self.feed, None, segment)
+
+    def _take(self, init: bytes | None) -> None:
+        if init is not None:
+            self._init, self._tracks = init, fmp4_reader.tracks(init)
+
+    def _plain(self, segment: bytes) -> list[EncodedPacket] | None:
+        """Of fMP4 as nearly everybody makes it; None for what FFmpeg is to read."""
+        return None if self._tracks is None else fmp4_reader.read(self._tracks, segment)
 
     def _demux(self, data: bytes, form: str, options: dict[str, str]) -> list[EncodedPacket]:
         try:
