@@ -16,7 +16,7 @@ from tests.store.support import PASSWORD, Cluster, cluster, initdb, installed
 _NUMBERS = itertools.count(1)
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def _server() -> Iterator[Cluster | None]:
     """A running server; its template `records` has the schema, its user `guest` a password. Before every test, so that none is
     asked why it left a server behind; None where it is not installed."""
