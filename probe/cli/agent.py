@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from probe.run import logs
 from probe.scenario.units import format_duration
 
 _ENDS = (signal.SIGINT, signal.SIGTERM)
+SWITCH = 0.001  # s that the loop waits for the interpreter while a thread judges; usually 5 ms
 
 
 def read(file: Path) -> Loaded:
@@ -45,6 +47,7 @@ def describe(loaded: Loaded) -> list[str]:
 
 async def serve(file: Path, *, once: bool, verbose: bool, seed: Seed | None = None) -> int:
     """Until a signal: SIGTERM and Ctrl-C end it (runs under way end as planned), SIGHUP reads the files again."""
+    sys.setswitchinterval(SWITCH)
     redactor = Redactor()
     logs.set_up(redactor, verbose=verbose, fields={})
     configuration = Configuration(read(file), lambda: read(file))

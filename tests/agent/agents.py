@@ -149,9 +149,9 @@ class Scripted:
                 say(SessionStarted(session=f"s{number}", took=NS // 10))
             ending: Outcome = Failed(Phase.SIGNAL, "http_404") if failed else Done()
             say(SessionEnded(session=f"s{number}", outcome=ending, ending="" if failed else "planned"))
-        for step in plan.journey:
-            say(StepBegan(step=step.name, kind=step.kind, service=step.service, span_id="9" * 16))
-            say(StepDone(session=step.name, step=step.name, kind=step.kind, service=step.service, outcome=Done(), took=1))
+        for one in plan.journey:
+            say(StepBegan(step=one.name, kind=one.kind, service=one.service, span_id="9" * 16))
+            say(StepDone(session=one.name, step=one.name, kind=one.kind, service=one.service, outcome=Done(), took=1))
         tally.end(Done())
         return Ended(outcome=Done())
 
@@ -192,7 +192,7 @@ def staged(
     more: str = "",
     how: Callable[[Job], str] = lambda _: "done",
     rate: float = 1.0,
-    **scenarios: str,
+    scenarios: Mapping[str, str] = {},
 ) -> Stage:
     """A Stage whose agent.yaml stands in `folder`."""
     file = written(folder, schedules, more, **scenarios)
@@ -243,7 +243,7 @@ def became(rows: Iterable[RunRow | RunFinished]) -> Counter[str]:
 @contextmanager
 def agent_process(file: Path, *arguments: str, env: Mapping[str, str] = {}, output: str = "log") -> Iterator[Child]:
     """`probe agent FILE`; ended with the block."""
-    command = [sys.executable, "-m", "probe", "agent", file, *arguments]
+    command: list[str | Path] = [sys.executable, "-m", "probe", "agent", file, *arguments]
     with spawn(command, file.parent / output, env={**environment(**env)}, cwd=ROOT) as child:
         yield child
 

@@ -9,7 +9,7 @@ import shutil
 import signal
 import sqlite3
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -50,7 +50,7 @@ def written(folder: Path, collector: str = "", every: str = "2s") -> Path:
     return file
 
 
-def runs_in_flight(sandbox: Sandbox) -> object:
+def runs_in_flight(sandbox: Sandbox) -> Callable[[], Awaitable[bool]]:
     async def watched() -> bool:
         return any(s["role"] == "viewer" and s["state"] == "up" for s in (await sandbox.state())["sessions"])
 

@@ -103,7 +103,7 @@ async def test_a_scenario_that_is_deleted_or_turns_invalid_stays_as_it_was(tmp_p
     ],
 )
 async def test_what_belongs_to_a_running_agent_changes_only_with_a_restart(tmp_path: Path, field: str, change) -> None:
-    stage = staged(tmp_path, ONE, one=scenario(regions="[local, mars]"))
+    stage = staged(tmp_path, ONE, scenarios={"one": scenario(regions="[local, mars]")})
     stage.file.write_text(change(stage.file.read_text()))
     assert await stage.agent.reload() == (f"{field} changes only with a restart",)
     assert success(stage) == 0

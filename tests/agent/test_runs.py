@@ -87,12 +87,12 @@ async def test_a_cancellation_waits_until_the_run_is_recorded_however_often_it_c
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entered, go = threading.Event(), threading.Event()
-    judge = concluding.judge
+    judge = vars(concluding)["judge"]
 
     def slow(*given: object, **more: object) -> object:
         entered.set()
         assert go.wait(10)
-        return judge(*given, **more)  # type: ignore[arg-type]
+        return judge(*given, **more)
 
     monkeypatch.setattr(concluding, "judge", slow)
     stage = staged(tmp_path, ONE)
