@@ -293,7 +293,7 @@ async def soak(minutes: float, seed: int, out: Path) -> tuple[list[list[Row]], l
         looks, faults = Looks(), None
         async with Sandbox.start() as sandbox, visiting() as collector:
             file = written(folder, collector.url)
-            command = [sys.executable, "-m", "tests.soak.agent_child", file, folder]
+            command: list[str | Path] = [sys.executable, "-m", "tests.soak.agent_child", file, folder]
             env = {**clean(**environment(sandbox)), "OPENBLAS_NUM_THREADS": "1"}
             with spawn(command, out / "agent.log", env=env, cwd=ROOT) as agent:
                 async with asking(agent) as asked:
@@ -317,7 +317,6 @@ async def soak(minutes: float, seed: int, out: Path) -> tuple[list[list[Row]], l
                     }
                     os.kill(agent.pid, signal.SIGTERM)
                     code = await agent.exit(30)
-            await asyncio.sleep(0.2)
             found = await sums(folder / "state", collector)
             rooms = (await sandbox.state())["rooms"]
         bad = [*looks.complaints(), *found.complaints()]
@@ -355,6 +354,12 @@ async def _healed(faults: Faults, asked: Asked) -> None:
     async def delivered() -> bool:
         return await asked.total("self_store_behind") == 0 and await asked.total("self_spool_items", kind="traces") == 0
 
+    before = await asked.total("runs_total", scenario="short")
+
+    async def swept() -> bool:
+        return await asked.total("runs_total", scenario="short") >= before + 2
+
+    await wait_until(swept, 60, "a run on a platform of which all is swept")
     await wait_until(delivered, 60, "everything that waits")
 
 

@@ -48,7 +48,7 @@ async def main(file: Path, folder: Path, seed: Seed | None) -> int:
 
 if __name__ == "__main__":
     early.prepare()
-    command.SystemClock = Hooked  # type: ignore[misc]
+    vars(command)["SystemClock"] = Hooked
     seed = sow()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         sys.exit(runner.run(main(Path(sys.argv[1]), Path(sys.argv[2]), seed)))
