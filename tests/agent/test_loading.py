@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from probe.agent.loading import fingerprint, load_config
+from probe.agent.loading import Unusable, fingerprint, load_config
 from probe.agent.schedule import Cron, Every, Span
 from probe.cli.scenarios import find, vocabulary
 from probe.errors import ConfigError
@@ -84,3 +84,20 @@ def test_a_change_of_any_file_is_another_fingerprint(tmp_path):
     assert fingerprint(list(found.files)) != found.files
     scenario.unlink()
     assert fingerprint(list(found.files))[scenario] == ""
+
+
+def test_paths_are_relative_to_the_file_and_a_mistake_is_told_with_all_files_it_was_found_in(tmp_path):
+    assert loaded(
+        written(tmp_path, "region: local\nstate: here\nschedules:\n  start: {scenario: room-start, every: 1m}\n")
+    ).state == (tmp_path / "here")
+    (tmp_path / "web.yaml").write_text("basic_auth_users: {probe: hunter2}\n")
+    text = (
+        "region: local\nweb: web.yaml\nschedules:\n  a: {scenario: gone.yaml, every: 1m}\n  b: {scenario: bad.yaml, every: 1m}\n"
+    )
+    (tmp_path / "bad.yaml").write_text("scenario: bad\n")
+    with pytest.raises(Unusable) as caught:
+        loaded(written(tmp_path, text))
+    told = str(caught.value)
+    assert "web.yaml:1" in told and "bad.yaml" in told and "schedules.a.scenario: cannot be read" in told
+    assert "hunter2" not in told
+    assert set(caught.value.files) >= {tmp_path / name for name in ("agent.yaml", "gone.yaml", "bad.yaml")}

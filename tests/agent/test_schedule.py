@@ -126,6 +126,17 @@ def test_blackouts_count_and_windows_bound():
     assert plan.next_at() is None
 
 
+def test_what_waits_when_a_blackout_begins_does_not_start_in_it():
+    dark = Span(START + 90 * NS, START + 600 * NS)
+    plan = schedule(entry(blackouts=(dark,), run_on_start=True, jitter=0.0))
+    assert plan.due(START, (), Room(0)) == []
+    assert plan.waiting() == {"a": "budget"}
+    assert plan.due(START + 95 * NS, (), PLENTY) == []
+    assert plan.waiting() == {}
+    assert plan.missed["a", "blackout"] >= 1
+    assert sum(plan.slots.values()) == sum(plan.missed.values())
+
+
 def test_a_clock_stepped_forward_starts_one_run_and_counts_the_rest():
     plan = schedule(entry())
     now = START + 7200 * NS
