@@ -70,7 +70,7 @@ def test_whoever_stops_an_agent_waits_longer_than_its_runs_have_to_end() -> None
 def test_memory_limits_hold_the_agent_and_what_its_workers_may_take() -> None:
     def needs(place: str) -> float:
         workers = loaded(place).config.workers
-        return workers.memory * workers.count + 150 * 2**20
+        return workers.memory * workers.count + 200 * 2**20
 
     container = documents("kubernetes/base/deployment.yaml")[0]["spec"]["template"]["spec"]["containers"][0]
     assert int(container["resources"]["limits"]["memory"].removesuffix("Mi")) * 2**20 >= needs("kubernetes/base")
