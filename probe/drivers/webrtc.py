@@ -15,7 +15,7 @@ from yarl import URL
 
 from probe.drivers import ice
 from probe.drivers.base import SessionIO, Spec
-from probe.errors import Failure
+from probe.errors import DriverBug, Failure
 from probe.model.stage import Phase, Stage
 from probe.model.text import quoted
 from probe.net.client import Answer, Client
@@ -152,6 +152,8 @@ async def _up(peer: Peer, spec: Spec, io: SessionIO, relays: list[IceServer]) ->
     match link:
         case Link.UP:
             pass
+        case Link.BROKEN:
+            raise DriverBug(f"connecting broke: {type(peer.bug).__name__}") from peer.bug
         case Link.DTLS_FAILED:
             raise Failure(Phase.DTLS, "failed", "no handshake, or a certificate that is not the answer's")
         case _:

@@ -46,6 +46,7 @@ class Link(StrEnum):
     UP = "up"
     ICE_FAILED = "ice_failed"
     DTLS_FAILED = "dtls_failed"
+    BROKEN = "broken"  # something of ours raised on the way: see `bug`
     ENDED = "ended"  # it was up; the far side said goodbye or gave no more consent
 
 
@@ -59,6 +60,7 @@ class Peer(RTCPeerConnection):
         self._connecting: set[asyncio.Task[Any]] = set()
         self._was_up = False
         self._closing = False
+        self.bug: Exception | None = None
         self.on_link: Callable[[Link], None] | None = None
 
     async def up(self) -> Link:
@@ -189,6 +191,11 @@ class Peer(RTCPeerConnection):
         except (AssertionError, ValueError, ConnectionError, OSError):
             if not self._closing:
                 self._tell(Link.DTLS_FAILED)
+        except (
+            Exception
+        ) as bug:  # upstream forgets its task: nobody would ever hear of it, and the platform be blamed for silence
+            self.bug = bug
+            self._tell(Link.BROKEN)
         finally:
             self._connecting.discard(task)
 
@@ -229,6 +236,8 @@ class Peer(RTCPeerConnection):
 
     def _link(self) -> Link | None:
         """Where we stand, for whoever asks late."""
+        if self.bug is not None:
+            return Link.BROKEN
         states = {t.state for t in self._secures}
         if "failed" in states:
             return Link.DTLS_FAILED

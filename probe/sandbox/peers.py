@@ -96,7 +96,7 @@ class PeerSession:
             self.state = "up"
             self._deadline.cancel()
             self.up()
-        elif link in (Link.ICE_FAILED, Link.DTLS_FAILED, Link.ENDED):
+        elif link in (Link.ICE_FAILED, Link.DTLS_FAILED, Link.BROKEN, Link.ENDED):
             self.end()
 
 

@@ -8,8 +8,10 @@ import time
 from fractions import Fraction
 
 import pytest
+from aiortc import RTCSessionDescription
 from aiortc.rtp import RTCP_PSFB_FIR, RtcpPsfbPacket
 
+from probe.rtc.dtls import Certificate
 from probe.rtc.peer import Link, new_peer, prefer
 from probe.rtc.receiver import request_keyframe
 from probe.rtc.sender import Report, UnitTrack, on_keyframe_request, on_report
@@ -249,3 +251,20 @@ async def test_ice_takes_less_than_the_sleep_upstream_begins_with() -> None:
                 await two.connect()
                 took.append(marks[Link.ICE_UP] - began)
     assert statistics.median(took) < 0.040, f"offer, answer and ICE: {took}"
+
+
+async def test_what_breaks_on_our_side_of_connecting_is_told_and_blames_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the system refuses pyOpenSSL memory that can be written and run."""
+
+    def refused(*_: object, **__: object) -> None:
+        raise MemoryError("no memory for a callback")
+
+    async with pair(connect=False) as two:
+        monkeypatch.setattr(Certificate, "_create_ssl_context", refused)
+        await two.server.setRemoteDescription(RTCSessionDescription(sdp=await two.client.offer(), type="offer"))
+        await two.server.setLocalDescription(await two.server.createAnswer())
+        await two.client.accept(two.server.localDescription.sdp)
+        async with asyncio.timeout(5):
+            assert await two.client.up() is Link.BROKEN
+        assert isinstance(two.client.bug, MemoryError)
+        assert await two.client.up() is Link.BROKEN
