@@ -2,8 +2,8 @@
 
 Five scenarios a minute on the sandbox, metrics to a collector every 15 s and scraped every 15 s, as a region has it. Its CPU is
 that of the agent and of the process its workers are forked from, told apart by the records: outside of all runs, and in them
-(facts taken in, judged, rendered, recorded). Memory is proportional (PSS): what several processes share counts once. A run's own cost is
-its worker's, as the kernel counted it.
+(facts taken in, judged, rendered, recorded). Memory is proportional (PSS): what several processes share counts once. A run's own
+cost is its worker's, as the kernel counted it.
 
     python -m tests.bench.agent [--seconds S] [--runs N]
 """
@@ -37,6 +37,7 @@ from probe.planning import make_plan
 from probe.sandbox.launch import Sandbox
 from probe.scenario import load
 from probe.store.address import sqlite_url
+from probe.store.database import Database
 from probe.store.reader import Records
 from tests.agent.agents import Asked, agent_process, asking
 from tests.export.collectors import visiting
@@ -54,7 +55,7 @@ Row = tuple[str, ...]
 @dataclass(frozen=True, slots=True)
 class Figures:
     """`idle`: % of a core outside runs, over `idle_seconds`; `a_run` ms of the agent's CPU for each run, beyond what it is idle.
-    `memory`: MiB of PSS at most while nothing ran, of agent, forkserver and all workers. `runs`: of each in a warm worker."""
+    `memory`: MiB of PSS while nothing ran (medians), of agent, forkserver and all workers. `runs`: of each in a warm worker."""
 
     idle: float
     idle_seconds: float
@@ -82,6 +83,8 @@ async def idle(folder: Path, sandbox: Sandbox, seconds: float) -> tuple[float, f
     """The first five of the figures, and the lag of its loop."""
     looks: list[tuple[int, float]] = []  # Unix ns, CPU seconds
     memory: list[tuple[int, dict[str, float]]] = []
+    (folder / "state").mkdir(mode=0o700)
+    Database(sqlite_url(folder / "state" / "records.sqlite")).writer().close()  # the first start of all makes the schema: 12 MiB
     async with visiting() as collector:
         with agent_process(written(folder, collector.url), env=environment(sandbox)) as agent:
             async with asking(agent) as asked:
@@ -110,8 +113,8 @@ async def idle(folder: Path, sandbox: Sandbox, seconds: float) -> tuple[float, f
     rate = idle_cpu / still
     made = sum(looks[0][0] < began and ended < looks[-1][0] for began, ended in runs)
     quiet = [found for at, found in memory if not any(began < at < ended for began, ended in runs)]
-    most = max(quiet, key=lambda found: sum(found.values()))
-    return 100 * rate, still, 1000 * (busy_cpu - rate * busy) / max(1, made), made, most, lag
+    usual = {name: statistics.median(found[name] for found in quiet) for name in quiet[0]}
+    return 100 * rate, still, 1000 * (busy_cpu - rate * busy) / max(1, made), made, usual, lag
 
 
 def _cpu(process: psutil.Process) -> float:
