@@ -21,7 +21,7 @@ from probe.drivers.base import SessionIO
 from probe.drivers.hls_shown import Shown
 from probe.drivers.hls_source import Piece
 from probe.errors import Failure, Unsupported
-from probe.media.decoder import DecoderThread
+from probe.media.decoder import DecoderThread, Unit
 from probe.media.demux import Demuxer
 from probe.model.clock import MS, NS
 from probe.model.observation import UNHEARD, Freeze, Switched
@@ -31,10 +31,11 @@ from probe.wire.player import Player
 from probe.wire.playlist_values import LONGEST
 
 AHEAD = 200 * MS  # how much before its instant a packet is decoded at least: longer than a busy machine makes us wait
-TOGETHER = 400 * MS  # what is due so soon after it goes along: decoding one picture at a time costs half as much again
-EVERY = (
-    100 * MS
-)  # what was shown meanwhile is told, each with its own instant: a timer for each picture costs more than telling it
+TOGETHER = 1000 * MS  # what is due so soon after it goes along: decoding one picture at a time costs half as much again
+# What was shown meanwhile is told, each with its own instant: a timer for each picture costs more than telling it. For all who
+# watch at the same instants: they wake the loop once.
+EVERY = 100 * MS
+_EARLY = 5 * MS  # by which a timer may come before its instant: it is not to come twice
 _MAX_SECONDS = 30.0  # hls.js: maxBufferLength
 _MAX_BYTES = 32 << 20
 _MAX_UNITS = 20_000
@@ -43,7 +44,7 @@ _LATEST = 1e10  # seconds: beyond it a double no longer tells microseconds
 HEARD = ("aac", "opus", "mp3")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Unit:
     """A packet on the player's own timeline: handed over at `at`, shown at `due` (ns)."""
 
@@ -207,7 +208,7 @@ class Screen:
         instants = [self.player.due(queue[0].at) - AHEAD for queue in (self._units, self._sounds) if queue]
         if self._handed > self._told or self._shown.holding or self._heard.holding:
             instants.append(self._told + EVERY)
-        return min(instants, default=None)
+        return (min(instants) + _EARLY) // EVERY * EVERY if instants else None
 
     def _tell(self) -> None:
         """Of what is on screen by now."""
@@ -220,7 +221,8 @@ class Screen:
     def _queue(self, queue: deque[_Unit], units: Sequence[_Unit]) -> None:
         queue.extend(units)
         self._bytes += sum(len(unit.packet.data) for unit in units)
-        self._hand_over()
+        if self.player.started and queue and self.player.due(queue[0].at) - AHEAD <= self._io.clock.now():
+            self._hand_over()
         self._more.set()
 
     async def _demuxed(self, demuxer: Demuxer, piece: Piece) -> list[EncodedPacket]:
@@ -230,22 +232,32 @@ class Screen:
     def _hand_over(self) -> None:
         if not self.player.started:
             return
-        now = self._io.clock.now()
+        now, zero = self._io.clock.now(), self.player.due(0)
+        limit = now + AHEAD + TOGETHER - zero
+        handed: dict[DecoderThread, list[Unit]] = {}
         for queue in (self._units, self._sounds):
-            while queue and self.player.due(queue[0].at) - AHEAD - TOGETHER <= now:
-                self._decode(queue.popleft())
+            while queue and queue[0].at <= limit:
+                unit = queue.popleft()
+                packet, due = unit.packet, unit.due + zero
+                self._bytes -= len(packet.data)
+                if due > self._handed:
+                    self._handed = due
+                decoder = self._eye(unit, due) if packet.kind == "video" else self._ear(packet)
+                if decoder is not None:
+                    keyframe = packet.keyframe or packet.kind == "audio"
+                    handed.setdefault(decoder, []).append(
+                        Unit(packet.data, packet.pts, unit.arrived, packet.size, keyframe, due, unit.rendition, now)
+                    )
+        for decoder, units in handed.items():
+            decoder.submit_all(units)
 
-    def _decode(self, unit: _Unit) -> None:
-        p, due = unit.packet, self.player.due(unit.due)
-        self._bytes -= len(p.data)
-        self._handed = max(self._handed, due)
-        if p.kind == "video" and unit.rendition != self._on_screen:
+    def _eye(self, unit: _Unit, due: int) -> DecoderThread | None:
+        """The decoder for this picture; a rendition that it goes over to is on screen from `due` on."""
+        if unit.rendition != self._on_screen:
             if self._on_screen:
                 self._switches.append(Switched(at=due, before=self._on_screen, after=unit.rendition))
             self._on_screen = unit.rendition
-        decoder = self._video if p.kind == "video" else self._ear(p)
-        if decoder is not None:
-            decoder.submit(p.data, p.pts, unit.arrived, p.size, p.keyframe or p.kind == "audio", due, unit.rendition)
+        return self._video
 
     def _ear(self, packet: EncodedPacket) -> DecoderThread | None:
         """The decoder for this sound; a new one where its kind changed."""

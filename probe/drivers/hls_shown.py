@@ -29,6 +29,7 @@ class Shown(Feed):
         self._held: deque[Record] = deque()
         self._jumps: deque[int] = deque()
         self._posting = threading.Lock()
+        self._news = False  # something was handed on that nobody was woken for
 
     def jumped(self, at: int) -> None:
         """From the instant `at` on is shown what our player jumped to."""
@@ -45,14 +46,17 @@ class Shown(Feed):
                 self.dropped += 1
 
     def ring(self) -> None:
-        self._to.ring()
+        """For what was handed on; what is held wakes nobody."""
+        if self._news:
+            self._news = False
+            self._to.ring()
 
     def release(self, now: int) -> None:
         """Hand on what is shown by `now`."""
         with self._posting:
             while self._held and _at(self._held[0]) <= now:
                 self._hand_on(self._held.popleft())
-        self._to.ring()
+        self.ring()
 
     @property
     def holding(self) -> bool:
@@ -68,6 +72,7 @@ class Shown(Feed):
                 self._jumps.popleft()
                 record = replace(record, jumped=True)
         self._to.put(record)
+        self._news = True
 
 
 def _at(record: Record) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -32,13 +33,17 @@ _BYTES = 32 << 20
 _MAX_PIXELS = 4096 * 2304  # a hostile stream may name any size
 _SILENT = 32  # units inside the codec before the oldest counts as swallowed; H.264 reorders at most 16
 _TOGETHER = 8  # units of sound decoded at a time, a sixth of a second: a thread's visit costs more than decoding one
+_BURST = 32  # units decoded in one visit where a player shows them later and nobody is in a hurry: its pictures are in the cache
+_SOON = 50_000_000  # ns to the instant it is shown at, from which on a unit is for later
 _LONGER = 16  # units of sound that a thread is woken for; fewer wait until one comes for a picture, somebody's
 _TICK = Fraction(1, 1000)
 _MOST_NALS = 4096  # of a picture: FFmpeg takes seconds over a million of them, and nobody else is decoded meanwhile
 
 
 @dataclass(slots=True)
-class _Unit:
+class Unit:
+    """`due`: when a buffered player would show it. `size`: its bytes on the wire. `handed`: when the decoder was given it."""
+
     data: bytes
     pts: float | None
     arrived: int
@@ -68,16 +73,17 @@ class DecoderThread:
         self._feed, self._clock = feed, clock
         self._inspector = Inspector(clock)
         self._limit = limit
-        self._units: deque[_Unit] = deque()
+        self._units: deque[Unit] = deque()
         self._bytes = 0
         self._lock = threading.RLock()
         self._enlisted = False
         self._together = 1 if isinstance(self._context, av.VideoCodecContext) else _TOGETHER
+        self._visit = self._together  # units decoded before others have their turn
         self._busy: int | None = None  # arrival of the unit being decoded
         self._by: threading.Thread | None = None  # who decodes it
         self._stop = False
         self._resync = True
-        self._inside: dict[int, _Unit] = {}
+        self._inside: dict[int, Unit] = {}
         self._count = 0
         self.dropped = 0  # units that did not fit
         self.skipped = 0  # units before the first keyframe, or between a drop and the next one
@@ -93,21 +99,31 @@ class DecoderThread:
         due_ns: int | None = None,
         rendition: str = "",
     ) -> None:
-        """Hand over one unit; never blocks. `due_ns`: when a buffered player would show it. `size`: its bytes on the wire."""
-        unit = _Unit(data, pts_seconds, arrived_ns, size, keyframe, due_ns, rendition, self._clock.now())
+        """Hand over one unit; never blocks. As in Unit."""
+        self.submit_all([Unit(data, pts_seconds, arrived_ns, size, keyframe, due_ns, rendition, self._clock.now())])
+
+    def submit_all(self, units: Iterable[Unit]) -> None:
+        """Hand over some together, in decoding order; never blocks."""
         with self._lock:
             if self._stop:
                 return
-            if self._resync and not keyframe:
-                self.skipped += 1
-                return
-            self._resync = False
-            self._units.append(unit)
-            self._bytes += len(data)
-            while len(self._units) > self._limit or self._bytes > _BYTES:
-                self._drop_oldest()
+            for unit in units:
+                self._put(unit)
             if len(self._units) >= self._together:
                 self._ring()
+
+    def _put(self, unit: Unit) -> None:
+        """Called with the lock held."""
+        if self._resync and not unit.keyframe:
+            self.skipped += 1
+            return
+        self._resync = False
+        if unit.due is not None:
+            self._visit = _BURST
+        self._units.append(unit)
+        self._bytes += len(unit.data)
+        while len(self._units) > self._limit or self._bytes > _BYTES:
+            self._drop_oldest()
 
     def pending(self) -> float:
         """Age in seconds of the oldest unit not decoded yet; 0.0 when none waits."""
@@ -133,8 +149,9 @@ class DecoderThread:
         """Called with the lock held: there is something to do."""
         if not self._enlisted:
             self._enlisted = True
-            workers.enlist(self._next, patient=self._together > 1)
-        elif len(self._units) == _LONGER and self._together > 1:
+            due = self._units[0].due
+            workers.enlist(self._next, patient=self._together > 1, later=due is not None and due - self._clock.now() > _SOON)
+        elif len(self._units) >= _LONGER and self._together > 1:
             workers.rouse()
 
     def _drop_oldest(self) -> None:
@@ -148,11 +165,11 @@ class DecoderThread:
             self._resync = True
 
     def _next(self) -> bool:
-        """A worker's: decode one picture, or all the sound there is; whether more wait."""
+        """A worker's: decode one picture, or those that are shown later, or all the sound there is; whether more wait."""
         me = threading.current_thread()
-        for _ in range(self._together):
+        for done in range(self._visit):
             with self._lock:
-                if not self._units:
+                if not self._units or (done >= self._together and workers.pressed):
                     break
                 unit = self._units.popleft()
                 self._bytes -= len(unit.data)
@@ -173,7 +190,7 @@ class DecoderThread:
                 self._feed.put(record)
                 workers.afterwards(self._feed.ring)
 
-    def _decode(self, unit: _Unit) -> None:
+    def _decode(self, unit: Unit) -> None:
         if not unit.data:  # FFmpeg takes an empty packet for the end of the stream
             raise ValueError("an empty unit")
         if self._context.name == "h264" and (count := unit.data.count(b"\0\0\1")) > _MOST_NALS:
@@ -193,7 +210,7 @@ class DecoderThread:
             del self._inside[next(iter(self._inside))]
             self._tell(Undecodable(at=self._clock.now(), detail="no picture came of it"))
 
-    def _show(self, frame: av.VideoFrame, unit: _Unit) -> None:
+    def _show(self, frame: av.VideoFrame, unit: Unit) -> None:
         record = self._inspector.picture(
             frame,
             arrived=unit.arrived,
@@ -205,7 +222,7 @@ class DecoderThread:
         )
         self._tell(record)
 
-    def _sound(self, frame: av.AudioFrame, unit: _Unit) -> None:
+    def _sound(self, frame: av.AudioFrame, unit: Unit) -> None:
         shown = unit.handed if unit.due is None else max(unit.handed, unit.due)  # not when we come to listen to it
         for chirp in self._inspector.sound(frame, shown=shown, media_time=unit.pts):
             self._tell(chirp)

@@ -53,6 +53,11 @@ class Feed:
         return self._closed
 
     @property
+    def waiting(self) -> bool:
+        """Whether there is a record that nobody has read."""
+        return bool(self._records)
+
+    @property
     def backlog(self) -> float:
         """Age in seconds of the oldest record nobody has read; 0.0 when none waits."""
         try:

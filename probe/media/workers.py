@@ -4,7 +4,8 @@ A thread for each stream was measured to cost a third more: viewers of one broad
 and as many threads then fight for the interpreter at every step of every picture. Here one thread takes picture after
 picture, and another one wakes only when more is waiting than that one can be expected to get done in time.
 
-Whoever has work enlists; one worker at a time does it, in the order of enlisting. The threads live as long as anybody
+Whoever has work enlists; one worker at a time does it, in the order of enlisting; what is for later gives way to what is for now,
+but for a turn in a few. The threads live as long as anybody
 attends.
 """
 
@@ -16,6 +17,7 @@ from collections import deque
 from collections.abc import Callable
 
 _EACH = 8  # jobs waiting for each worker that is awake, before one more is woken
+_TURNS = 4  # of so many jobs one at least is of those for later, where there are any
 _OWED = 4  # results that are told together at most
 
 Job = Callable[[], bool]  # does a little; whether it has to be called again
@@ -28,6 +30,8 @@ class Workers:
         self._most = most or len(os.sched_getaffinity(0))
         self._lock = threading.Lock()
         self._waiting: deque[Job] = deque()
+        self._later: deque[Job] = deque()
+        self._turn = 0
         self._attending = 0
         self._idle: list[threading.Lock] = []  # a bell each, held while its worker sleeps
         self._threads: list[threading.Thread] = []
@@ -46,6 +50,7 @@ class Workers:
                 return
             self._threads = []
             self._waiting.clear()
+            self._later.clear()
             for bell in self._idle:
                 bell.release()
             self._idle = []
@@ -60,13 +65,20 @@ class Workers:
         self._settle()
         self.rouse()
 
-    def enlist(self, job: Job, *, patient: bool = False) -> None:
-        """`patient`: nobody is woken for it; it is done along with what somebody is woken for, until `rouse`."""
+    @property
+    def pressed(self) -> bool:
+        """Something waits that is not for later: a job for later does no more than it has begun."""
+        return bool(self._waiting)
+
+    def enlist(self, job: Job, *, patient: bool = False, later: bool = False) -> None:
+        """`patient`: nobody is woken for it; it is done along with what somebody is woken for, until `rouse`. `later`: nobody
+        sees its result soon."""
+        queue = self._later if later else self._waiting
         if patient:
-            self._waiting.append(job)
+            queue.append(job)
             return
         with self._lock:
-            self._waiting.append(job)
+            queue.append(job)
             new = self._roused()
         if new is not None:
             new.start()
@@ -81,7 +93,8 @@ class Workers:
     def _roused(self) -> threading.Thread | None:
         """Called with the lock held. A thread to be started, where one more is needed than there are."""
         awake = len(self._threads) - len(self._idle)
-        if not self._waiting or (awake and len(self._waiting) <= _EACH * awake):
+        waiting = len(self._waiting) + len(self._later)
+        if not waiting or (awake and waiting <= _EACH * awake):
             return None
         if self._idle:
             self._idle.pop().release()
@@ -113,7 +126,10 @@ class Workers:
             with self._lock:
                 if me not in self._threads:
                     break
-                job = self._waiting.popleft() if self._waiting else None
+                self._turn = (self._turn + 1) % _TURNS
+                later = bool(self._later) and not (self._waiting and self._turn)
+                queue = self._later if later else self._waiting
+                job = queue.popleft() if queue else None
                 if job is None:
                     self._idle.append(bell)
             if self._owed and (job is None or len(self._owed) >= _OWED):
@@ -121,7 +137,7 @@ class Workers:
             if job is None:
                 bell.acquire()
             elif job():
-                self.enlist(job)
+                self.enlist(job, later=later)
         self._settle()
 
 

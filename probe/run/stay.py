@@ -313,9 +313,12 @@ class Stay:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout_at(deadline) as patience:
+                progressed = False
                 while (record := await feed.get()) is not None:
-                    if self._take(record, timer):
+                    progressed = self._take(record, timer) or progressed
+                    if progressed and not feed.waiting:  # one timer for all that was told together
                         patience.reschedule(loop.time() + self.row.stall / NS)
+                        progressed = False
         except TimeoutError:
             return self.watch.stalled() if timer.ended else self._not_started(timer, limit)
         except Failure as failure:

@@ -1,7 +1,7 @@
 """Fragmented MP4, read: what nearly every HLS and DASH server sends, in one pass and without a library (ISO/IEC 14496-12, -15).
 
 H.264 and AAC-LC whose fragments say everything: tfdt, sizes in trun, data counted from the moof. To open FFmpeg on each second
-of media costs ten times as much. Whatever is otherwise is None here and left to FFmpeg: other codecs, edit lists of more than
+of media costs seven times as much. Whatever is otherwise is None here and left to FFmpeg: other codecs, edit lists of more than
 one edit, samples in the moov, encryption, a segment cut short. Keyframes and times are those that FFmpeg gives; parameter sets
 go before an IDR that comes without.
 """

@@ -12,10 +12,11 @@ import pytest
 
 from probe.clock import SystemClock
 from probe.errors import Unsupported
-from probe.media.decoder import DecoderThread, warm_up
+from probe.media.decoder import DecoderThread, Unit, warm_up
 from probe.media.encode import H264Encoder, OpusEncoder
 from probe.media.feed import Feed
 from probe.media.picture import Painter, Synthesizer
+from probe.media.workers import Workers
 from probe.model.clock import NS
 from probe.model.frames import Chirp, FrameRecord, Reading, Undecodable
 from tests.media.clips import code_of, encoder, pictures, records
@@ -70,6 +71,32 @@ async def test_a_buffered_players_picture_is_shown_when_it_is_due(decoder, feed,
         decoder.submit(data, None, clock.now(), len(data), keyframe, due_ns=due)
         (record,) = await records(feed, 1)
         assert record.shown == due > record.decoded
+
+
+async def test_units_handed_over_together_come_out_one_by_one_from_the_first_keyframe_on(decoder, feed, clock):
+    made = units(40)
+    later = clock.now() + 60 * NS
+    together = [Unit(d, n / 30, clock.now(), len(d), key, later + n, "", clock.now()) for n, (d, key) in enumerate(made)]
+    decoder.submit_all([Unit(made[1][0], 0.0, 0, 1, False, later, "", 0), *together])
+    found = await records(feed, 40)
+    assert [record.code for record in found] == [code_of(number) for number in range(40)]
+    assert [record.shown for record in found] == [later + number for number in range(40)]
+    assert decoder.skipped == 1
+
+
+async def test_a_burst_that_is_shown_later_does_not_keep_others_waiting(feed, clock, monkeypatch):
+    """One worker, three seconds of pictures for later: one that comes meanwhile is seen before their end."""
+    monkeypatch.setattr("probe.media.decoder.workers", Workers(1))
+    busy, other = DecoderThread("h264", feed, clock), DecoderThread("h264", feed, clock)
+    try:
+        made, later = units(90), clock.now() + 60 * NS
+        busy.submit_all([Unit(d, None, 0, len(d), key, later, "", 0) for d, key in made])
+        other.submit(made[0][0], None, 0, 1, True, rendition="other")
+        found = [record.rendition for record in await records(feed, 91)]
+        assert found.index("other") < 20
+    finally:
+        busy.close()
+        other.close()
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libvpx"])
