@@ -10,7 +10,7 @@ import pytest
 
 from probe.clock import SystemClock
 from probe.media.feed import Feed
-from probe.media.workers import _OWED, Workers
+from probe.media.workers import _OWED, _TURNS, Workers
 from probe.model.frames import Undecodable
 
 
@@ -52,6 +52,32 @@ def test_a_patient_job_is_done_when_somebody_rouses_for_it(workers: Workers) -> 
     workers.enlist(job, patient=True)
     workers.rouse()
     assert done.wait(5)
+
+
+def test_what_is_for_later_gives_way_and_has_its_turn_all_the_same(workers: Workers) -> None:
+    begin, over, log = threading.Event(), threading.Event(), []
+
+    def first() -> bool:
+        begin.wait(5)
+        return False
+
+    def job(name: str, last: bool) -> bool:
+        log.append((name, workers.pressed))
+        if last:
+            over.set()
+        return False
+
+    workers.enlist(first)
+    for n in range(4):
+        workers.enlist(lambda n=n: job("later", n == 3), later=True)
+    for _ in range(6):
+        workers.enlist(lambda: job("now", False))
+    begin.set()
+    assert over.wait(5)
+    names = [name for name, _ in log]
+    assert names[: 2 * _TURNS - 2].count("now") >= _TURNS  # what is for now goes first
+    assert "later" in names[: 2 * _TURNS - 1]  # not starved
+    assert names[-2:] == ["later", "later"] and not log[-1][1]
 
 
 def test_what_came_of_many_jobs_is_told_a_few_at_a_time_and_of_the_last_at_once(workers: Workers) -> None:
