@@ -113,7 +113,7 @@ class Grids:
     def read(self, plane: Plane) -> tuple[list[float], float]:
         """Each patch's distance from the mean of all, and the mean of these distances' sizes, in luma.
 
-        Numbers rather than arrays: between two pictures a codec has emptied the caches, and each of numpy's steps has its price."""
+        Numbers rather than arrays: between two pictures a codec has emptied the caches, and each step of numpy has its price."""
         points = plane[self._rows].take(self._index)
         sums = np.add.reduce(points, axis=0, dtype=np.int32).tolist()
         mean, each = sum(sums) / CELLS, 1 / len(points)
