@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -69,7 +70,7 @@ def test_what_is_for_later_gives_way_and_has_its_turn_all_the_same(workers: Work
 
     workers.enlist(first)
     for n in range(4):
-        workers.enlist(lambda n=n: job("later", n == 3), later=True)
+        workers.enlist(partial(job, "later", n == 3), later=True)
     for _ in range(6):
         workers.enlist(lambda: job("now", False))
     begin.set()
