@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from probe.model import ids
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpCall:
@@ -239,3 +241,8 @@ class Plan:
     gates: tuple[Any, ...] = ()  # scenario.gates.Gate
     objectives: tuple[Any, ...] = ()
     rate_cap: float = 5.0  # requests a second that create something
+
+    @property
+    def trace_id(self) -> str:
+        """32 hex digits."""
+        return ids.trace_id(self.run_number, self.trace_low)

@@ -47,7 +47,7 @@ class Cleaner(Redactor):
 
     def value(self, value: _T) -> _T:
         """Any part of a fact."""
-        return self._clean(value)  # type: ignore[no-any-return]
+        return self._clean(value)  # type: ignore[no-any-return]  # what it makes is of the type it was given
 
     def _clean(self, value: Any) -> Any:
         if isinstance(value, str):

@@ -9,21 +9,20 @@ from dataclasses import dataclass, replace
 from probe.agent.job import Ended
 from probe.export.figures import MEDIA_PURPOSES, wall_of
 from probe.export.report import report_html
-from probe.export.results import Cause, Evaluation, JudgedRun
 from probe.export.sampling import notable
 from probe.export.spans import Span
 from probe.export.trace import spans_of
 from probe.export.verdict_json import verdict_json
 from probe.judge.fold import fold
 from probe.judge.sums import sums
-from probe.judge.verdict import Judgement, join, judge
+from probe.judge.verdict import Judgement, judge
 from probe.model.clock import Wall
 from probe.model.observation import Observation, RequestDone, RunBegan
 from probe.model.verdict import RunResult, Verdict
 from probe.net.redact import Redactor
 from probe.plan import Plan
+from probe.run.judged import evaluation
 from probe.store.records import Request, RunFinished
-from probe.version import VERSION
 
 _MOST_REQUESTS = 500
 
@@ -45,20 +44,11 @@ def conclude(plan: Plan, facts: Sequence[Observation], ended: Ended, now: Wall, 
         return None
     result = fold(facts)
     judgement = judge(result, plan.gates, now, objectives=plan.objectives, owner=plan.owner)
-    verdict, cause = join([judgement], [result])
-    evaluation = Evaluation(
-        kind="run",
-        verdict=verdict,
-        runs=(JudgedRun(result=result, verdict=judgement.result, checks=judgement.checks, matrix=judgement.matrix),),
-        started=result.began.wall_unix_ns,
-        evaluated=now.unix_ns,
-        cause=None if cause is None else Cause(words=cause.words, fields=cause.fields, count=cause.count, of=cause.of),
-        probe_version=VERSION,
-    )
+    done = evaluation("run", [(result, judgement)], started=result.began.wall_unix_ns, evaluated=now.unix_ns)
     redact = redactor.redact
-    record = _record(plan, result, ended, now, verdict, redact(cause.words) if cause is not None else "")
-    record = replace(record, verdict_json=verdict_json(evaluation, redact), report_html=report_html(evaluation, redact))
-    return Concluded(result, judgement, record, spans_of(result, redact), notable(result, verdict, ended.crashed))
+    record = _record(plan, result, ended, now, done.verdict, redact(done.cause.words) if done.cause is not None else "")
+    record = replace(record, verdict_json=verdict_json(done, redact), report_html=report_html(done, redact))
+    return Concluded(result, judgement, record, spans_of(result, redact), notable(result, done.verdict, ended.crashed))
 
 
 def unjudged(plan: Plan, facts: Sequence[Observation], ended: Ended, now: Wall, redactor: Redactor) -> Concluded | None:

@@ -128,6 +128,6 @@ def job_frame(job: Job) -> bytes:
 
 def read_job(payload: bytes) -> Job:
     """For the worker: what the agent says is believed."""
-    job = pickle.loads(payload)  # noqa: S301
+    job = pickle.loads(payload)  # noqa: S301 - from the agent, whose process this was forked for
     assert isinstance(job, Job)
     return job

@@ -30,9 +30,9 @@ from probe.agent.oversight import Oversight
 from probe.agent.seed import Seed
 from probe.agent.tally import Tally
 from probe.model.clock import Clock
-from probe.model.ids import trace_id
 from probe.model.observation import Observation
 from probe.model.outcome import Aborted, Cancelled
+from probe.run import logs
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0  # s
 _TROUBLE = 5  # failures in a row
@@ -121,9 +121,7 @@ class Pool:
                     interrupted = error
         ended = running.result()
         if ended.crashed:
-            plan = oversight.job.plan
-            about = {"run_id": plan.run_id, "trace_id": trace_id(plan.run_number, plan.trace_low), "region": plan.region}
-            _log.error("a worker crashed: %s %s", ended.crashed, oversight.words, extra=about)
+            _log.error("a worker crashed: %s %s", ended.crashed, oversight.words, extra=logs.about(oversight.job.plan))
         if interrupted is not None:
             raise interrupted
         return ended

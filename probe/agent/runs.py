@@ -22,14 +22,15 @@ from probe.agent.figures import crash_kind
 from probe.agent.job import CRASHED, Ended, Job
 from probe.agent.tally import Tally
 from probe.clock import SystemClock
-from probe.export.prometheus import OBJECTIVES, MetricsSink
+from probe.export.prometheus import MetricsSink
 from probe.export.spans import Span
 from probe.model.clock import Wall
-from probe.model.ids import trace_id
 from probe.model.observation import Observation
 from probe.model.outcome import Aborted, Cancelled
 from probe.net.redact import Redactor
 from probe.plan import Plan
+from probe.run import logs
+from probe.run.judged import count
 from probe.store.records import Record, RunBegun
 from probe.version import VERSION
 
@@ -107,7 +108,6 @@ class Runs:
     async def _over(
         self, plan: Plan, facts: Facts, ended: Ended, metrics: MetricsSink, now: Callable[[], int]
     ) -> Concluded | None:
-        about = {"run_id": plan.run_id, "trace_id": trace_id(plan.run_number, plan.trace_low), "region": plan.region}
         if ended.crashed:
             self._metrics.figures.add("self_worker_crashes_total", {"kind": crash_kind(ended.crashed)})
         async with self._judging:
@@ -115,11 +115,9 @@ class Runs:
         if concluded is None:
             metrics.count_unjudged(plan)
             return None
-        metrics.count_result(concluded.result, concluded.judgement.result)
-        for one in concluded.judgement.objectives:
-            metrics.count_objective(concluded.result.began, one.slo, OBJECTIVES[one.outcome], one.protocol)
+        count(metrics, concluded.result, concluded.judgement)
         self._tracer.traces(concluded.spans, concluded.notable)
-        _log.info("%s: %s %s", plan.scenario, concluded.record.verdict, concluded.record.cause, extra=about)
+        _log.info("%s: %s %s", plan.scenario, concluded.record.verdict, concluded.record.cause, extra=logs.about(plan))
         return concluded
 
     def _concluded(self, plan: Plan, facts: Sequence[Observation], ended: Ended, now: int) -> Concluded | None:
@@ -152,7 +150,7 @@ class Runs:
             target=plan.platform_url,
             seed=plan.seed,
             run_number=plan.run_number,
-            trace_id=trace_id(plan.run_number, plan.trace_low),
+            trace_id=plan.trace_id,
             due_ns=job.due,
             began_ns=now,
             probe_version=VERSION,

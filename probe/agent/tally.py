@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 
 from probe.agent.pipe import Garbled
 from probe.model.clock import Clock
-from probe.model.ids import span_id, trace_id
+from probe.model.ids import span_id
 from probe.model.observation import Observation, RunBegan, RunEnded, SessionBegan, SessionEnded, StepBegan, StepDone
 from probe.model.outcome import Outcome, Skipped
 from probe.plan import Plan, Step
-from probe.version import VERSION
+from probe.run.context import began
 
 
 @dataclass(slots=True)
@@ -85,22 +85,6 @@ class Tally:
         self.put(replace(fact, run=self.plan.run_id, seq=self._last + 1, at=self.clock.now()))
 
     def _began(self) -> RunBegan:
-        plan, at = self.plan, self.clock.now()
-        wall = self.clock.wall(at)
-        return RunBegan(
-            run=plan.run_id,
-            seq=1,
-            at=at,
-            scenario=plan.scenario,
-            mode=plan.mode,
-            seed=plan.seed,
-            publish_region=plan.publish_region,
-            region=plan.region,
-            run_number=plan.run_number,
-            trace_id=trace_id(plan.run_number, plan.trace_low),
-            span_id=span_id(random.SystemRandom()),
-            wall_unix_ns=wall.unix_ns,
-            wall_error_ns=wall.error_ns,
-            target=plan.platform_url,
-            probe_version=VERSION,
-        )
+        at = self.clock.now()
+        fact = began(self.plan, self.clock.wall(at), span_id(random.SystemRandom()))
+        return replace(fact, run=self.plan.run_id, seq=1, at=at)

@@ -29,7 +29,6 @@ from probe.agent.pipe import BATCH, Kind, facts_frames, frame, outcome_frame, re
 from probe.clock import SystemClock
 from probe.drivers.table import table
 from probe.errors import ConfigError
-from probe.model.ids import trace_id
 from probe.model.observation import Observation, StepBegan
 from probe.model.outcome import Aborted, Cancelled, Outcome
 from probe.run import logs
@@ -66,8 +65,7 @@ async def _serve(agent: socket.socket) -> None:
 
 async def _run(job: Job, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     plan, cleaner = job.plan, Cleaner()
-    about = {"run_id": plan.run_id, "trace_id": trace_id(plan.run_number, plan.trace_low), "region": plan.region}
-    logs.set_up(cleaner, verbose=False, fields=about)
+    logs.set_up(cleaner, verbose=False, fields=logs.about(plan))
     shipping = _Shipping(writer, cleaner)
     engine = Engine(plan, clock=SystemClock(), put=shipping.put, table=table(), state=job.state, redactor=cleaner)
     async with asyncio.TaskGroup() as group:

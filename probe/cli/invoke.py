@@ -27,20 +27,20 @@ from probe.cli.signals import Interrupted, cancelling
 from probe.clock import SystemClock
 from probe.drivers.table import table
 from probe.errors import ConfigError, Located
-from probe.export.results import Cause, Evaluation, JudgedRun
+from probe.export.results import JudgedRun
 from probe.judge.fold import fold
-from probe.judge.verdict import Judgement, join, judge
+from probe.judge.verdict import Judgement, judge
 from probe.media.decoder import warm_up
-from probe.model.ids import trace_id
 from probe.model.observation import Observation
 from probe.model.outcome import Cancelled
+from probe.model.verdict import RunResult
 from probe.net.redact import Redactor
 from probe.plan import Plan
 from probe.rtc import warm
 from probe.run import logs
 from probe.run.engine import Engine
+from probe.run.judged import count, evaluation
 from probe.sandbox.launch import Sandbox
-from probe.version import VERSION
 
 _log = logging.getLogger("probe")
 _EMBEDDED = (Path("room-start"),)
@@ -59,8 +59,7 @@ class _Work:
     state: Path
     about: dict[str, str]  # which run log lines are about
     sandbox: Sandbox | None = None
-    judged: list[JudgedRun] = field(default_factory=list)
-    judgements: list[Judgement] = field(default_factory=list)
+    judged: list[tuple[RunResult, Judgement]] = field(default_factory=list)
     broken: bool = False  # a bug of ours ended a run
 
 
@@ -90,23 +89,13 @@ async def invoke(kind: str, files: Sequence[Path], options: Options, console: Co
             with progress.showing():
                 await _run_all(work, todo)
             await signals.settle()
-            verdict, cause = join(work.judgements, [run.result for run in work.judged])
-            evaluation = Evaluation(
-                kind=kind,
-                verdict=verdict,
-                runs=tuple(work.judged),
-                started=started,
-                evaluated=clock.wall().unix_ns,
-                cause=None if cause is None else Cause(words=cause.words, fields=cause.fields, count=cause.count, of=cause.of),
-                release=options.release,
-                probe_version=VERSION,
-            )
-            spans = [span for run in work.judged for span in await _platform_spans(work, run)]
-            unwritten = await outputs.write(evaluation, spans)
-        outputs.show(evaluation, console)
+            done = evaluation(kind, work.judged, started=started, evaluated=clock.wall().unix_ns, release=options.release)
+            spans = [span for run in done.runs for span in await _platform_spans(work, run)]
+            unwritten = await outputs.write(done, spans)
+        outputs.show(done, console)
         if await signals.last():
             raise Interrupted(signals.number)
-        code = exits.of_verdict(evaluation.verdict)
+        code = exits.of_verdict(done.verdict)
         return exits.INTERNAL_ERROR if work.broken or (unwritten and not code) else code
 
 
@@ -133,7 +122,7 @@ def _provided() -> dict[str, str]:
 async def _run_all(work: _Work, todo: Sequence[Plan]) -> None:
     for plan in todo:
         facts: list[Observation] = []
-        work.about.update(run_id=plan.run_id, trace_id=trace_id(plan.run_number, plan.trace_low), region=plan.region)
+        work.about.update(logs.about(plan))
 
         def put(fact: Observation, facts: list[Observation] = facts) -> None:
             facts.append(fact)
@@ -163,9 +152,8 @@ async def _run_all(work: _Work, todo: Sequence[Plan]) -> None:
 def _judge(work: _Work, plan: Plan, facts: Sequence[Observation]) -> None:
     result = fold(facts)
     judgement = judge(result, plan.gates, work.clock.wall(), objectives=plan.objectives, owner=plan.owner)
-    work.judged.append(JudgedRun(result=result, verdict=judgement.result, checks=judgement.checks, matrix=judgement.matrix))
-    work.judgements.append(judgement)
-    work.outputs.count(result, judgement)
+    work.judged.append((result, judgement))
+    count(work.outputs.metrics, result, judgement)
 
 
 async def _platform_spans(work: _Work, run: JudgedRun) -> list[dict[str, object]]:

@@ -19,15 +19,13 @@ from probe.errors import ConfigError, Located
 from probe.export import exposition, otlp
 from probe.export.console import plain_lines, summary, verdict_line
 from probe.export.junit import junit_xml
-from probe.export.prometheus import OBJECTIVES, MetricsSink
+from probe.export.prometheus import MetricsSink
 from probe.export.records import RecordSink
 from probe.export.report import report_html
 from probe.export.results import Evaluation
 from probe.export.trace import spans_of, trace_json
 from probe.export.verdict_json import verdict_json
-from probe.judge.verdict import Judgement
 from probe.model.observation import Observation, RequestDone
-from probe.model.verdict import RunResult
 from probe.net.redact import Redactor
 from probe.plan import Plan
 
@@ -75,12 +73,6 @@ class Outputs:
             fact = replace(fact, edge="")  # a label that quotes a secret names no edge
         self.records.put(fact)
         self.metrics.put(fact)
-
-    def count(self, result: RunResult, judgement: Judgement) -> None:
-        """What metrics can only know once a run is judged."""
-        self.metrics.count_result(result, judgement.result)
-        for run in judgement.objectives:
-            self.metrics.count_objective(result.began, run.slo, OBJECTIVES[run.outcome], run.protocol)
 
     async def write(self, evaluation: Evaluation, platform_spans: Sequence[Mapping[str, Any]]) -> list[str]:
         """Every file; one that cannot be written is told, returned, and does not keep the others from being written."""

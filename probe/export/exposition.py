@@ -54,7 +54,7 @@ def openmetrics_text(registry: CollectorRegistry) -> str:
             out += _numbers(family.series, marked=metric.kind is MetricKind.COUNTER)
             out += _buckets(family.series, marked=True)
         else:
-            data: bytes = openmetrics.generate_latest(_Only(family))  # type: ignore[no-untyped-call]
+            data: bytes = openmetrics.generate_latest(_Only(family))  # type: ignore[no-untyped-call]  # the library's encoder has no types
             out.append(data.decode().removesuffix(_END))
     return "".join([*out, _END])
 

@@ -87,4 +87,4 @@ class _Sender:
     def stop(self) -> None:
         """Ends a retry that is waiting."""
         if self._exporter is not None:
-            self._exporter.shutdown()  # type: ignore[no-untyped-call]
+            self._exporter.shutdown()  # type: ignore[no-untyped-call]  # the SDK gives it no types

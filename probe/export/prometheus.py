@@ -61,7 +61,6 @@ MAX_OPEN = 10_000
 _SAMPLES = 64  # looks at the probe's health that are remembered: half a minute, longer than a freeze that ends
 
 ObjectiveOutcome = Literal["good", "bad", "inconclusive"]
-OBJECTIVES: dict[str, ObjectiveOutcome] = {"good": "good", "bad": "bad", "none": "inconclusive"}  # the judge's word → ours
 Labels = dict[str, str]
 
 

@@ -146,7 +146,7 @@ class Live(Family):
 
 def number_text(value: float) -> str:
     """A number as both text formats write it."""
-    return str(floatToGoString(value)) if value else "0.0"  # type: ignore[no-untyped-call]
+    return str(floatToGoString(value)) if value else "0.0"  # type: ignore[no-untyped-call]  # the library's
 
 
 def _exemplar(mark: Mark | None) -> Exemplar | None:

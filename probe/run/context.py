@@ -6,10 +6,11 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from probe.model.clock import Clock
+from probe.model.clock import Clock, Wall
 from probe.model.ids import span_id
-from probe.model.observation import Note, Observation
+from probe.model.observation import Note, Observation, RunBegan
 from probe.plan import Plan
+from probe.version import VERSION
 
 Put = Callable[[Observation], None]
 
@@ -48,3 +49,21 @@ class Context:
         ordinal = len(self.publishes) % 15 + 1
         self.publishes.append(ordinal)
         return ordinal
+
+
+def began(plan: Plan, wall: Wall, span: str) -> RunBegan:
+    """A run's first fact, not yet stamped. `span` is its root."""
+    return RunBegan(
+        scenario=plan.scenario,
+        mode=plan.mode,
+        seed=plan.seed,
+        publish_region=plan.publish_region,
+        region=plan.region,
+        run_number=plan.run_number,
+        trace_id=plan.trace_id,
+        span_id=span,
+        wall_unix_ns=wall.unix_ns,
+        wall_error_ns=wall.error_ns,
+        target=plan.platform_url,
+        probe_version=VERSION,
+    )

@@ -21,8 +21,7 @@ from probe.drivers.table import Table
 from probe.errors import Failure, Misconfigured, Unsupported
 from probe.media.prepare import prepared
 from probe.model.clock import NS, Clock
-from probe.model.ids import trace_id
-from probe.model.observation import HealthSample, RunBegan, RunEnded, StepBegan, StepDone
+from probe.model.observation import HealthSample, RunEnded, StepBegan, StepDone
 from probe.model.outcome import Aborted, Cancelled, Done, Failed, Outcome, Skipped
 from probe.model.stage import Phase
 from probe.net.addresses import AddressPolicy
@@ -30,7 +29,7 @@ from probe.net.client import Client, Credential
 from probe.net.link_header import ice_server
 from probe.net.redact import Redactor
 from probe.plan import CutStep, FakeStep, HttpCall, HttpStep, Plan, PublishStep, Step, ViewStep, WaitStep, WebsocketStep
-from probe.run.context import Context, Put
+from probe.run.context import Context, Put, began
 from probe.run.cuts import run_cut
 from probe.run.health import Bounds, Health, Sources, on_this_machine
 from probe.run.ledger import Ledger
@@ -38,7 +37,6 @@ from probe.run.leftovers import Leftovers
 from probe.run.sessions import Sessions
 from probe.run.step_io import RunStepIO
 from probe.run.vars import Vars
-from probe.version import VERSION
 
 _log = logging.getLogger(__name__)
 _STEP_DEADLINE = 10 * NS
@@ -83,7 +81,7 @@ class Engine:
         self._begin()
         client = Client(
             clock=self._clock,
-            trace_id=self._trace_id(),
+            trace_id=self._plan.trace_id,
             new_span=self._ctx.new_span,
             on_request=self._ctx.emit,
             allow=AddressPolicy.for_platform(self._plan.platform_url, (*self._plan.allow, *_relays(self._plan))),
@@ -108,23 +106,7 @@ class Engine:
             await prepared(name, bitrate, codec)
 
     def _begin(self) -> None:
-        plan, wall = self._plan, self._clock.wall()
-        self._ctx.emit(
-            RunBegan(
-                scenario=plan.scenario,
-                mode=plan.mode,
-                seed=plan.seed,
-                publish_region=plan.publish_region,
-                region=plan.region,
-                run_number=plan.run_number,
-                trace_id=self._trace_id(),
-                span_id=self._ctx.root_span,
-                wall_unix_ns=wall.unix_ns,
-                wall_error_ns=wall.error_ns,
-                target=plan.platform_url,
-                probe_version=VERSION,
-            )
-        )
+        self._ctx.emit(began(self._plan, self._clock.wall(), self._ctx.root_span))
 
     async def _execute(self, client: Client, ledger: Ledger) -> Outcome:
         outcome: Outcome = Done()
@@ -320,9 +302,6 @@ class Engine:
     def _on_health(self, sample: HealthSample) -> None:
         self._ctx.emit(sample)
         self._sessions.tick()
-
-    def _trace_id(self) -> str:
-        return trace_id(self._plan.run_number, self._plan.trace_low)
 
 
 def _relays(plan: Plan) -> list[str]:

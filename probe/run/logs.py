@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import IO, Any
 
 from probe.net.redact import Redactor
+from probe.plan import Plan
 
 _FIELDS = ("run_id", "trace_id", "request_id", "service", "region")
 
@@ -38,6 +39,11 @@ class JsonLines(logging.Formatter):
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return self._redactor.redact(json.dumps(line, ensure_ascii=False))
+
+
+def about(plan: Plan) -> dict[str, str]:
+    """The fields of lines about a run."""
+    return {"run_id": plan.run_id, "trace_id": plan.trace_id, "region": plan.region}
 
 
 def set_up(redactor: Redactor, *, verbose: bool, fields: dict[str, str], stream: IO[str] | None = None) -> None:

@@ -5,28 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from probe.store.records import Request
+from probe.store.records import Request, RunBegun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunRow:
+class RunRow(RunBegun):
     """A run as it stands. `state`: running, ended or aborted; `verdict` empty and `ended_ns` None while it runs. `attempts` as in
     RunFinished. A run whose beginning was lost with the outbox has empty fields there, and began when it ended."""
 
-    run_id: str
-    agent: str
-    schedule: str
-    scenario: str
-    mode: str
-    publish_region: str
-    region: str
-    target: str
-    seed: int
-    run_number: int
-    trace_id: str
-    due_ns: int
-    began_ns: int
-    probe_version: str
     state: str
     verdict: str
     cause: str

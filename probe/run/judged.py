@@ -1,0 +1,40 @@
+"""What the judge decided, in the exporters' types: judge/ and export/ do not know each other, and commands and agent need it
+alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from probe.export.prometheus import MetricsSink, ObjectiveOutcome
+from probe.export.results import Cause, Evaluation, JudgedRun
+from probe.judge.verdict import Judgement, join
+from probe.model.verdict import RunResult
+from probe.version import VERSION
+
+_OBJECTIVES: dict[str, ObjectiveOutcome] = {"good": "good", "bad": "bad", "none": "inconclusive"}  # the judge's word → ours
+Judged = Sequence[tuple[RunResult, Judgement]]
+
+
+def evaluation(kind: str, judged: Judged, *, started: int, evaluated: int, release: str = "") -> Evaluation:
+    """One verdict of these runs and the cause they share. `kind`: run, smoke or drill; times are Unix ns."""
+    verdict, cause = join([judgement for _, judgement in judged], [result for result, _ in judged])
+    return Evaluation(
+        kind=kind,
+        verdict=verdict,
+        runs=tuple(
+            JudgedRun(result=result, verdict=judgement.result, checks=judgement.checks, matrix=judgement.matrix)
+            for result, judgement in judged
+        ),
+        started=started,
+        evaluated=evaluated,
+        cause=None if cause is None else Cause(words=cause.words, fields=cause.fields, count=cause.count, of=cause.of),
+        release=release,
+        probe_version=VERSION,
+    )
+
+
+def count(metrics: MetricsSink, result: RunResult, judgement: Judgement) -> None:
+    """All that metrics can know only once a run is judged. Call it once a run."""
+    metrics.count_result(result, judgement.result)
+    for one in judgement.objectives:
+        metrics.count_objective(result.began, one.slo, _OBJECTIVES[one.outcome], one.protocol)
