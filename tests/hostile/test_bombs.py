@@ -45,17 +45,29 @@ from tests.tools import rss
 from tests.wire.srt_listener import Listener
 from tests.wire.test_srt import START, Net
 
-SECONDS = 1.0  # on a shared machine; what was found here took from three to minutes
+YARDS = 50.0  # a second of a quiet machine; what was found here took from three seconds to minutes
 MPD = (
     b'<MPD type="dynamic" availabilityStartTime="2024-01-01T00:00:00Z"><Period><AdaptationSet mimeType="video/mp4">'
     b'<SegmentTemplate media="$Time$"><SegmentTimeline>%s</SegmentTimeline></SegmentTemplate>%s</AdaptationSet></Period></MPD>'
 )
 
 
-def cost(work: Callable[[], object]) -> float:
+def seconds(work: Callable[[], object]) -> float:
+    """The thread's own; where another thread shares the core, they are up to three times as long."""
     began = time.thread_time()
     work()
     return time.thread_time() - began
+
+
+def cost(work: Callable[[], object]) -> float:
+    """How often a fixed piece of work, done right before and after, would have been done in that time."""
+    before, took, after = seconds(yard), seconds(work), seconds(yard)
+    return 2 * took / (before + after)
+
+
+def yard() -> int:
+    """20 ms on a quiet machine."""
+    return sum(len(str(number)) for number in range(200_000))
 
 
 @pytest.mark.parametrize(("entries", "representations"), [(2000, 20_000), (20_000, 150)], ids=["representations", "entries"])
@@ -88,7 +100,7 @@ def test_a_picture_of_millions_of_nal_units_is_refused(units: bytes) -> None:
             reader.read(tag)
         assert caught.value.reason == "too_large"
 
-    assert cost(read) < SECONDS
+    assert cost(read) < YARDS
 
 
 def test_sound_of_megabytes_without_a_frame_is_refused() -> None:
@@ -107,7 +119,7 @@ def test_sound_of_megabytes_without_a_frame_is_refused() -> None:
                 reader.feed(bytes([0x47, 0x40 * (n % 40_000 == 0) | 1, 1, 0x10 | n & 15]) + body[:184])
         assert caught.value.reason == "too_large"
 
-    assert cost(read) < SECONDS
+    assert cost(read) < YARDS
 
 
 _PMT = b"\x02\xb0\x12\0\x01\xc1\0\0\xe1\x01\xf0\0\x0f\xe1\x01\xf0\0"
@@ -131,7 +143,7 @@ def test_a_report_of_losses_costs_no_more_than_what_is_kept() -> None:
         now += 10 * MS
         sender.give(b"x" * 100, now)
         sender.emit(now)
-    assert cost(lambda: [sender.lost(0, 9_990) for _ in range(185)]) < SECONDS / 4
+    assert cost(lambda: [sender.lost(0, 9_990) for _ in range(185)]) < YARDS / 4
     assert sender.lost(0, 9_999) == (0, 9_999 - len(sender._kept))
     assert len(sender._asked) == len(sender._kept)
 
@@ -149,7 +161,7 @@ def test_a_report_of_losses_costs_no_more_than_what_is_kept() -> None:
     caller.outgoing()
     body = p.encode_loss([(caller._isn, (caller._isn + 3900) % p.SEQUENCES)] * 180)
     listener.control(Kind.NAK, body=body)
-    assert cost(lambda: caller.receive(listener.out[-1], 4000 * MS)) < SECONDS / 10
+    assert cost(lambda: caller.receive(listener.out[-1], 4000 * MS)) < YARDS / 10
     assert caller.strange == 1 and not [e for e in caller.events() if isinstance(e, Acknowledged)]
 
 
@@ -203,15 +215,15 @@ def test_a_datagram_costs_no_walk_over_all_that_is_missing(what: str) -> None:
             caller.receive(datagram, now)
             caller.outgoing(), caller.events(), caller.next_timer()
 
-    assert cost(flood) < SECONDS
+    assert cost(flood) < YARDS
 
 
 @pytest.mark.parametrize("unit", ["A", "-", "A1-", 'A="'])
 def test_an_attribute_without_a_value_is_not_looked_for_from_each_of_its_letters(unit: str) -> None:
     hint = '#EXT-X-PRELOAD-HINT:TYPE=PART,URI="a",' + (unit * playlist.MAX_LINE)[: playlist.MAX_LINE - 64]
-    assert cost(lambda: attributes(hint)) < SECONDS / 10
+    assert cost(lambda: attributes(hint)) < YARDS / 10
     text = "\n".join(["#EXTM3U", "#EXT-X-TARGETDURATION:2", *[hint] * 60, "#EXTINF:2,", "a"])
-    assert cost(lambda: playlist.parse(text.encode(), "http://a/b")) < SECONDS
+    assert cost(lambda: playlist.parse(text.encode(), "http://a/b")) < YARDS
 
 
 def box(name: bytes, *inside: bytes) -> bytes:
@@ -251,16 +263,16 @@ def test_what_fmp4_claims_is_not_believed_before_it_is_there(bomb: bytes) -> Non
             Demuxer().feed(init, bomb)
         assert (caught.value.phase, caught.value.reason) == (Phase.SEGMENT, "too_large")
 
-    assert cost(read) < SECONDS / 4
+    assert cost(read) < YARDS / 4
     assert rss() - before < 50 << 20
 
 
 def test_the_check_of_what_fmp4_claims_is_cheap_itself() -> None:
     media = clip().init + fragment(30) + box(b"mdat", os.urandom(16 << 20))
-    assert cost(lambda: fmp4_bounds.check(media)) < SECONDS / 4
+    assert cost(lambda: fmp4_bounds.check(media)) < YARDS / 4
     for flood in (b"trun" + bytes(8), box(b"stts", words(0, 4096))):
         with pytest.raises(fmp4_bounds.Unbounded):
-            assert cost(lambda flood=flood: fmp4_bounds.check(flood * 500_000)) < SECONDS  # type: ignore[misc]
+            assert cost(lambda flood=flood: fmp4_bounds.check(flood * 500_000)) < YARDS  # type: ignore[misc]
 
 
 def test_headers_of_edges_of_megabytes_are_not_read() -> None:
@@ -269,7 +281,7 @@ def test_headers_of_edges_of_megabytes_are_not_read() -> None:
         for name in sorted({row.header for cdn in CDNS.values() for row in (*cdn.edges, *cdn.caches)}):
             for _ in range(100):
                 many.add(name, unit * (8000 // len(unit)))
-        assert cost(lambda many=many: attribute(many)) < SECONDS / 10  # type: ignore[misc]
+        assert cost(lambda many=many: attribute(many)) < YARDS / 10  # type: ignore[misc]
 
 
 def test_relayed_messages_of_nothing_are_as_cheap_as_their_bytes() -> None:
@@ -277,8 +289,9 @@ def test_relayed_messages_of_nothing_are_as_cheap_as_their_bytes() -> None:
     client = _Tcp(("127.0.0.1", 9), username="u", password="p", lifetime=600, channel_refresh_time=500)
     client.transport = asyncio.Transport({"peername": ("127.0.0.1", 9)})
     for message in (b"\x40\0\0\0", b"\1\1\0\0\x21\x12\xa4\x42" + bytes(12)):
-        flood = message * ((1 << 20) // len(message))
-        assert cost(lambda flood=flood: client.data_received(flood)) < SECONDS  # type: ignore[misc]
+        few = message * ((1 << 16) // len(message))
+        one = cost(lambda flood=few: client.data_received(flood))  # type: ignore[misc]
+        assert cost(lambda flood=few * 16: client.data_received(flood)) < 40 * one, "upstream's is over a hundred"  # type: ignore[misc]
 
 
 async def test_a_body_without_end_does_not_swell() -> None:
@@ -292,7 +305,7 @@ async def test_a_body_without_end_does_not_swell() -> None:
                 pass
         assert caught.value.reason == "too_large"
 
-    assert cost(read) < SECONDS / 4
+    assert cost(read) < YARDS / 4
     honest = Decoder("deflate", 1 << 62, Phase.JOIN)
     noise = os.urandom(5 << 20)
     assert sum(len(piece) for piece in honest.feed(zlib.compress(noise))) == len(noise)
@@ -303,8 +316,8 @@ def test_a_flood_of_empty_messages_and_of_null_values_is_as_cheap_as_its_bytes()
         for _ in ChunkReader().feed(bytes([3]) + bytes(11) + b"\xc3" * (64 << 10)):
             pass
 
-    assert cost(messages) < SECONDS
-    assert cost(lambda: [amf.decode(b"\5" * amf.MAX_VALUES) for _ in range(16)]) < SECONDS
+    assert cost(messages) < YARDS
+    assert cost(lambda: [amf.decode(b"\5" * amf.MAX_VALUES) for _ in range(16)]) < YARDS
     with pytest.raises(Broken):
         amf.decode(b"\5" * (amf.MAX_VALUES + 1))
 
@@ -349,7 +362,7 @@ def test_a_list_of_very_many_segments_is_searched_not_walked() -> None:
             assert follower.next(now) is not None
             follower.far_behind(now)
 
-    assert cost(follow) < SECONDS / 4
+    assert cost(follow) < YARDS / 4
 
 
 async def test_chunks_without_a_picture_are_not_held_for_ever() -> None:
