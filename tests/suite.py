@@ -30,7 +30,7 @@ LINTERS = (
 )
 COMPUTING = (
     ("wire",),
-    ("export", "judge", "model", "plan", "scenario", "test_layers.py", "test_leftovers.py", "test_readme.py"),
+    ("export", "judge", "model", "plan", "rules", "scenario", "test_layers.py", "test_leftovers.py", "test_readme.py"),
 )
 PAIRS = ("e2e/", "truth/")  # of what is marked `timing`: whole runs, of which two at a time leave the machine room
 ONE_RUN = ("e2e/test_metrics.py", "e2e/test_one_trace.py", "e2e/test_outputs.py")  # serves all three
