@@ -37,6 +37,7 @@ _OUR_WORDS = frozenset(
         *(reason for reasons in REASONS.values() for reason in reasons),
         *("in_flight", "planned", "crashed", "run", "smoke", "drill", "scheduled", "ramp", "adhoc"),
         *(*OWN_CUTS, "drop", "restart", "token_expiry", UNPLANNED, W3C, FIXED, REBUFFER),
+        *("good", "bad"),
         *("mid_stream", "at_go_live", "code", "moving", "http", "websocket", "publish", "view", "cut", "wait", "fake"),
     }
 )

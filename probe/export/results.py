@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from probe.model.verdict import Check, MatrixCell, RunResult, Verdict, worst
 
@@ -22,6 +23,15 @@ class Cause:
     of: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ObjectiveRun:
+    """One run's part in one objective: good, bad or inconclusive. `protocol` is empty where the objective has none."""
+
+    slo: str
+    protocol: str
+    outcome: Literal["good", "bad", "inconclusive"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedRun:
     """One run, its verdict and the checks that made it."""
@@ -30,6 +40,7 @@ class JudgedRun:
     verdict: Verdict
     checks: tuple[Check, ...] = ()
     matrix: tuple[MatrixCell, ...] = ()
+    objectives: tuple[ObjectiveRun, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -283,6 +283,14 @@ class GroupDoc(_Part):
     reconnects: dict[str, Count] = {}
 
 
+class ObjectiveDoc(_Part):
+    """One run's part in one objective: what its budget and its alerts count."""
+
+    slo: str
+    protocol: str | None = None
+    outcome: Literal["good", "bad", "inconclusive"]
+
+
 class RunDoc(_Part):
     run_id: str
     trace_id: str
@@ -299,6 +307,7 @@ class RunDoc(_Part):
     attempts: AttemptsDoc
     available_seconds: dict[str, Seconds] = {}
     matrix: list[CellDoc] = []
+    objectives: list[ObjectiveDoc] = []
     steps: list[StepDoc] = []
     sessions: list[SessionDoc] = []
     groups: list[GroupDoc] | None = Field(default=None, description="above 50 sessions: all of them by kind")

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from probe.export.prometheus import MetricsSink, ObjectiveOutcome
-from probe.export.results import Cause, Evaluation, JudgedRun
+from probe.export.results import Cause, Evaluation, JudgedRun, ObjectiveRun
 from probe.judge.verdict import Judgement, join
 from probe.model.verdict import RunResult
 from probe.version import VERSION
@@ -22,7 +22,13 @@ def evaluation(kind: str, judged: Judged, *, started: int, evaluated: int, relea
         kind=kind,
         verdict=verdict,
         runs=tuple(
-            JudgedRun(result=result, verdict=judgement.result, checks=judgement.checks, matrix=judgement.matrix)
+            JudgedRun(
+                result=result,
+                verdict=judgement.result,
+                checks=judgement.checks,
+                matrix=judgement.matrix,
+                objectives=_objectives(judgement),
+            )
             for result, judgement in judged
         ),
         started=started,
@@ -31,6 +37,10 @@ def evaluation(kind: str, judged: Judged, *, started: int, evaluated: int, relea
         release=release,
         probe_version=VERSION,
     )
+
+
+def _objectives(judgement: Judgement) -> tuple[ObjectiveRun, ...]:
+    return tuple(ObjectiveRun(one.slo, one.protocol, _OBJECTIVES[one.outcome]) for one in judgement.objectives)
 
 
 def count(metrics: MetricsSink, result: RunResult, judgement: Judgement) -> None:

@@ -18,7 +18,7 @@ from probe.export.console import plain_lines, verdict_line
 from probe.export.figures import quantile, rfc3339, watched
 from probe.export.junit import junit_xml
 from probe.export.report import report_html
-from probe.export.results import Cause, Evaluation, JudgedRun
+from probe.export.results import Cause, Evaluation, JudgedRun, ObjectiveRun
 from probe.export.verdict_json import MANY, verdict_document, verdict_json
 from probe.export.verdict_model import json_schema
 from probe.model.clock import MS, NS
@@ -303,3 +303,16 @@ def test_a_quantile_is_a_value_that_was_measured(values: list[float], q: float) 
 @given(st.integers(0, 4_000_000_000 * NS))
 def test_times_are_rfc_3339(unix_ns: int) -> None:
     jsonschema.validate(rfc3339(unix_ns), {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$"})
+
+
+def test_a_run_says_its_part_in_each_objective_and_no_protocol_where_the_objective_has_none() -> None:
+    run = replace(
+        sample.healthy().runs[0],
+        objectives=(ObjectiveRun("room-start", "", "good"), ObjectiveRun("first-frame", "whep", "inconclusive")),
+    )
+    made = verdict_document(replace(sample.healthy(), runs=(run,)), str)
+    jsonschema.validate(made, json.loads(SCHEMA_FILE.read_text()))
+    assert made["runs"][0]["objectives"] == [
+        {"slo": "room-start", "outcome": "good"},
+        {"slo": "first-frame", "protocol": "whep", "outcome": "inconclusive"},
+    ]
