@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -15,8 +15,6 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
-    PlainValidator,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -25,7 +23,8 @@ from pydantic_core import CoreSchema, core_schema
 
 from probe.scenario.devices import Device
 from probe.scenario.fields import MediaUrl, Model, Name, OneOrMany, SecretSource, one_of
-from probe.scenario.gates import Expression, parse_gate
+from probe.scenario.gate import AnyGate
+from probe.scenario.gate import Gate as Gate
 from probe.scenario.indicators import INDICATORS, Unit
 from probe.scenario.steps import AnyStep, SecretText
 from probe.scenario.units import PositiveDuration, Ratio, describe
@@ -76,21 +75,8 @@ def _account_token(value: Any) -> Any:
     return value
 
 
-def _gate(value: Any) -> Expression:
-    if isinstance(value, Expression):
-        return value
-    if not isinstance(value, str):
-        raise ValueError(f"expected an expression such as room_start[10m] < 90%, got {describe(value)}")
-    return parse_gate(value)
-
-
 PlatformUrl = Annotated[str, BeforeValidator(_platform_url)]
 Allowed = Annotated[str, BeforeValidator(_allowed)]
-GateExpression = Annotated[
-    Expression,
-    PlainValidator(_gate),
-    WithJsonSchema({"type": "string", "examples": ["room_start[10m] < 90% and failures >= 3 for 2m"]}),
-]
 
 
 class Account(Model):
@@ -233,21 +219,6 @@ class Objective(Model):
         return self
 
 
-class Gate(Model):
-    """A rule with an action and an owner."""
-
-    name: Name = Field(description="Its name.", examples=["hold-campaign"])
-    when: GateExpression = Field(description="What makes it close; the grammar is in the documentation of gates.")
-    resume: GateExpression | None = Field(None, description="What opens it again.")
-    by: Annotated[tuple[Literal["region", "publish_region", "protocol"], ...], OneOrMany()] = Field(
-        ("region",), description="Judged apart for each.", examples=["region", ["region", "protocol"]]
-    )
-    owner: str = Field("", description="Who decides; default: the scenario's owner.", examples=["growth-lead"])
-    action: str = Field(min_length=1, description="What to do when it closes.", examples=["pause campaign expansion"])
-    severity: Literal["fail", "warn"] = Field("fail", description="What a closed gate makes of a run.", examples=["warn"])
-    min_n: int = Field(1, ge=1, description="Fewer untainted attempts than this are inconclusive.", examples=[20])
-
-
 class Scenario(Model):
     """A journey on a platform, and what is expected of it."""
 
@@ -267,4 +238,6 @@ class Scenario(Model):
     journey: tuple[AnyStep, ...] = Field(min_length=1, description="What is done, in this order.")
     final: tuple[AnyStep, ...] = Field((), alias="finally", description="What is done whatever happened.")
     objectives: tuple[Objective, ...] = Field((), description="Promises.")
-    gates: tuple[Gate, ...] = Field((), description="Rules.")
+    gates: tuple[AnyGate, ...] = Field(
+        (), description="Rules.", examples=[["room-start", {"use": "payment", "owner": "payments"}]]
+    )
