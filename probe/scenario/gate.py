@@ -152,7 +152,7 @@ class GateShape:
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         gate = handler(schema)
-        known = {"type": "string", "enum": list(BUILT_IN), "description": "A gate that comes along."}
+        known = {"type": "string", "enum": list(BUILT_IN), "description": "A gate that comes along.", "examples": ["room-start"]}
         own = dict(handler.resolve_ref_schema(gate)["properties"])
         changed = {"type": "object", "properties": {"use": known, **own}, "required": ["use"], "additionalProperties": False}
         return {"anyOf": [known, changed, gate]}
