@@ -1,7 +1,9 @@
 """When an alert fires, as data: `promql` writes it for Prometheus, `replay` evaluates the same thing over history, and a test
 holds the two equal on a real Prometheus.
 
-A condition is asked of one group of label sets at a time (`Alert.by`); counts are of untainted runs: good, bad.
+A condition is asked of one cell at a time (`Alert.cells`: as fine as the traffic allows, so that no protocol that works hides one
+that does not), and told of where the cells that met it lie together (`Alert.by`, `Alert.scopes`: as few alerts as name the thing);
+counts are of untainted runs: good, bad.
 """
 
 from __future__ import annotations
@@ -26,11 +28,12 @@ class Burn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Below:
-    """Good ÷ all over `window` is below `ratio`, of at least `runs` runs: the direct rule."""
+    """Good ÷ all over `window` is below `ratio`, of at least `runs` runs, of which at least `bad` were bad: the direct rule."""
 
     window: int
     ratio: float
     runs: int
+    bad: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +58,18 @@ class Kind(StrEnum):
     WATCHDOG = "watchdog"  # always fires; its absence is the alert
 
 
+class Scope(StrEnum):
+    """What an alert names. The widest that is bad as a whole is told, and what lies within it is then not told again."""
+
+    EVERYWHERE = "everywhere"  # every path is bad: region="all"
+    PUBLISH = "publish_region"  # whatever is published there is bad wherever it is viewed: region is the publishing one
+    REGION = "region"  # what is viewed there
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
-    """One alerting rule. Fires where any of `conditions` has held for `hold` ns, apart for each group `by`.
+    """One alerting rule. Fires where any of `conditions` has held for `hold` ns in one of its cells (label sets of `cells`), once
+    for each group `by`. Where `scopes` has more than REGION, a fault that fills a wider one is told once, as that.
 
     `labels` holds at least slo, severity, owner and region (or `by` brings it); `annotations` at least summary, action, runbook,
     dashboard and sla. `slo` None: of the probe itself. `expr` is what Prometheus evaluates."""
@@ -67,6 +79,8 @@ class Alert:
     severity: Severity
     slo: Slo | None
     by: tuple[str, ...]
+    cells: tuple[str, ...] = ()  # empty: of each group as a whole
+    scopes: tuple[Scope, ...] = (Scope.REGION,)
     conditions: tuple[Condition, ...]
     hold: int = 0
     expr: str

@@ -55,6 +55,8 @@ class Slo:
     source: Source = Source.RUNS
     cells: tuple[Cell, ...]
     place: str = ""
+    below: float | None = None  # the direct rule's: a page where less than this share was good for 10 minutes; None: the default
+    shadow: bool = False  # its alerts are evaluated and counted, and sent to nobody
 
     @property
     def budget(self) -> float:

@@ -119,10 +119,11 @@ def holds(condition: Condition, tally: Tally, budget: float) -> Flags:
                 return np.zeros(tally.grid.steps, dtype=np.bool_)
             burning = (tally.bad_share(short) > factor * budget) & (tally.bad_share(long) > factor * budget)
             return burning & (tally.within("bad", long) >= bad) if bad else burning
-        case Below(window=window, ratio=ratio, runs=runs):
+        case Below(window=window, ratio=ratio, runs=runs, bad=bad):
             if not tally.any_bad:
                 return np.zeros(tally.grid.steps, dtype=np.bool_)
-            return (1 - tally.bad_share(window) < ratio) & (tally.within("all", window) >= runs)
+            enough = (tally.within("all", window) >= runs) & (tally.within("bad", window) >= bad)
+            return (1 - tally.bad_share(window) < ratio) & enough
         case Silent(window=window, share=share):
             if not tally.inventoried:
                 return np.zeros(tally.grid.steps, dtype=np.bool_)
