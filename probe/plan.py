@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from probe.model import ids
+from probe.scenario.produced import Produced
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,3 +247,36 @@ class Plan:
     def trace_id(self) -> str:
         """32 hex digits."""
         return ids.trace_id(self.run_number, self.trace_low)
+
+    @property
+    def cells(self) -> tuple[tuple[Any, str], ...]:
+        """Each objective and protocol that a run of this plan is counted in: once, whatever becomes of it. The protocol is empty
+        where the objective is the whole run's."""
+        produced = self._produced()
+        return tuple(
+            (objective, protocol)
+            for objective in self.objectives
+            if not objective.regions or self.region in objective.regions
+            for protocol in produced.cells(objective.indicator)
+            if not objective.protocols or protocol in objective.protocols
+        )
+
+    def _produced(self) -> Produced:
+        viewed: set[str] = set()
+        coded: set[str] = set()
+        cut: set[str] = set()
+        steps = (*self.journey, *self.final)
+        for step in steps:
+            if isinstance(step, ViewStep):
+                viewed |= {view.protocol for view in step.views}
+                coded |= {view.protocol for view in step.views if view.verify == "code"}
+            elif isinstance(step, CutStep):
+                cut |= viewed if step.of in ("viewers", "publisher", "platform") else viewed & {step.of}
+        return Produced(
+            published=frozenset(step.protocol for step in steps if isinstance(step, PublishStep)),
+            viewed=frozenset(viewed),
+            coded=frozenset(coded),
+            cut=frozenset(cut),
+            services=frozenset(step.service for step in steps if step.service),
+            tries=any(not isinstance(step, WaitStep) for step in steps),
+        )

@@ -14,6 +14,7 @@ from probe.export.spans import Span
 from probe.export.trace import spans_of
 from probe.export.verdict_json import verdict_json
 from probe.judge.fold import fold
+from probe.judge.objectives import untold
 from probe.judge.sums import sums
 from probe.judge.verdict import Judgement, judge
 from probe.model.clock import Wall
@@ -43,7 +44,7 @@ def conclude(plan: Plan, facts: Sequence[Observation], ended: Ended, now: Wall, 
     if not any(isinstance(fact, RunBegan) for fact in facts):
         return None
     result = fold(facts)
-    judgement = judge(result, plan.gates, now, objectives=plan.objectives, owner=plan.owner)
+    judgement = judge(result, plan.gates, now, cells=plan.cells, owner=plan.owner)
     done = evaluation("run", [(result, judgement)], started=result.began.wall_unix_ns, evaluated=now.unix_ns)
     redact = redactor.redact
     record = _record(plan, result, ended, now, done.verdict, redact(done.cause.words) if done.cause is not None else "")
@@ -56,7 +57,7 @@ def unjudged(plan: Plan, facts: Sequence[Observation], ended: Ended, now: Wall, 
     if not any(isinstance(fact, RunBegan) for fact in facts):
         return None
     result = fold(facts)
-    judgement = Judgement(Verdict.INCONCLUSIVE, None, (), (), now)
+    judgement = Judgement(Verdict.INCONCLUSIVE, None, (), tuple(untold(result, plan.cells)), now)
     record = _record(plan, result, ended, now, Verdict.INCONCLUSIVE, "the probe could not judge it")
     return Concluded(result, judgement, record, [], notable=True)
 

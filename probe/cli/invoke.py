@@ -151,7 +151,7 @@ async def _run_all(work: _Work, todo: Sequence[Plan]) -> None:
 
 def _judge(work: _Work, plan: Plan, facts: Sequence[Observation]) -> None:
     result = fold(facts)
-    judgement = judge(result, plan.gates, work.clock.wall(), objectives=plan.objectives, owner=plan.owner)
+    judgement = judge(result, plan.gates, work.clock.wall(), cells=plan.cells, owner=plan.owner)
     work.judged.append((result, judgement))
     count(work.outputs.metrics, result, judgement)
 

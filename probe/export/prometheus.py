@@ -139,8 +139,12 @@ class MetricsSink:
         self._to.add("runs_total", {**run, "verdict": verdict.value}, trace=trace)
 
     def count_unjudged(self, plan: Plan) -> None:
-        """A run of which nothing came that could be judged."""
-        self._to.add("runs_total", {**run_labels(plan), "verdict": Verdict.INCONCLUSIVE.value})
+        """A run of which nothing came that could be judged. It was due and it was made: objectives know it, as inconclusive."""
+        run = run_labels(plan)
+        self._to.add("runs_total", {**run, "verdict": Verdict.INCONCLUSIVE.value})
+        for objective, protocol in plan.cells:
+            labels = {**run, "protocol": protocol, "slo": objective.name, "outcome": "inconclusive"}
+            self._to.add("objective_runs_total", labels)
 
     def count_objective(self, began: RunBegan, slo: str, outcome: ObjectiveOutcome, protocol: str = "") -> None:
         """One run judged against one objective; `protocol` empty where the objective is the whole run's."""

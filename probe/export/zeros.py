@@ -35,7 +35,6 @@ _SERVICES = {
 }
 _ANY_SESSION = tuple(phase for phase in Phase if phase is Phase.AUTH or phase not in _SERVICES.values())
 _REACH = (Phase.RESOLVE, Phase.CONNECT, Phase.TLS, Phase.AUTH)
-_OF_VIEWERS = frozenset({"start", "first_frame", "reconnect", "reconnect_seconds", "outage_seconds", "crash_free", "e2e_latency"})
 _WATCHED = (
     "freezes_total", "freezes_fixed_total", "rebuffers_total", "watched_seconds_total", "e2e_latency_seconds",
     "rendition_switches_total",
@@ -70,10 +69,9 @@ def series(plan: Plan, protocols: Protocols) -> Iterator[Series]:
         yield from _failures(of, phases)
     for step in (*plan.journey, *plan.final):
         yield from _of_step(run, step)
-    for objective in plan.objectives:
-        for protocol in _judged_by(objective.indicator, sessions):
-            for outcome in ("good", "bad", "inconclusive"):
-                yield "objective_runs_total", {**run, "protocol": protocol, "slo": objective.name, "outcome": outcome}
+    for objective, protocol in plan.cells:
+        for outcome in ("good", "bad", "inconclusive"):
+            yield "objective_runs_total", {**run, "protocol": protocol, "slo": objective.name, "outcome": outcome}
     for sample in _BOTH:
         yield "self_health_samples_total", {"region": plan.region, "tainted": sample}
 
@@ -143,12 +141,3 @@ def _failures(of: dict[str, str], phases: Iterable[Phase]) -> Iterator[Series]:
     for phase in phases:
         for reason in REASONS[phase]:
             yield "failures_total", {**of, "phase": phase.value, "reason": reason}
-
-
-def _judged_by(indicator: str, sessions: list[_Session]) -> Iterable[str]:
-    """Per protocol where viewers or publishers are asked about, once for the whole run elsewhere."""
-    if indicator in _OF_VIEWERS:
-        return dict.fromkeys(s.protocol for s in sessions if s.role is Role.VIEWER)
-    if indicator == "publisher_start":
-        return dict.fromkeys(s.protocol for s in sessions if s.role is Role.PUBLISHER)
-    return ("",)

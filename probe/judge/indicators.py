@@ -65,36 +65,64 @@ def quantile(samples: Sequence[float], name: str) -> float | None:
     return sorted(samples)[max(0, math.ceil(share * len(samples) - 1e-9) - 1)]
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one run, or several, gives to an indicator: `good` of `total` (events, ns or attempts; `good` alone is a count's value),
+    `n` samples behind it, and the samples themselves where it is a quantile of them, in seconds."""
+
+    good: int = 0
+    total: int = 0
+    n: int = 0
+    samples: tuple[float, ...] = ()
+
+    def __add__(self, other: Part) -> Part:
+        return Part(self.good + other.good, self.total + other.total, self.n + other.n, self.samples + other.samples)
+
+    def value(self, unit: Unit, quantile_name: str = "") -> float | None:
+        """In base units; None where nothing was measured."""
+        if unit is Unit.SECONDS:
+            return quantile(self.samples, quantile_name)
+        if unit is Unit.COUNT:
+            return float(self.good)
+        return self.good / self.total if self.total else None
+
+
+NOTHING = Part()
+
+
 def measure(results: Sequence[RunResult], indicator: str, quantile_name: str = "", select: Select = EVERYTHING) -> Measure:
     """An indicator of the selected part of some runs. `quantile_name` for those in seconds."""
     unit = INDICATORS[indicator].unit
-    runs = [result for result in results if select.run(result)]
+    whole = sum((part(result, indicator, select) for result in results), NOTHING)
+    return Measure(whole.value(unit, quantile_name), whole.n, unit)
+
+
+def part(result: RunResult, indicator: str, select: Select = EVERYTHING) -> Part:
+    """What the selected part of a run gives to an indicator; parts of several runs add up."""
+    if not select.run(result):
+        return NOTHING
     if indicator in ("attempts", "failures", "taint_ratio"):
-        return _counted(runs, indicator, select)
+        return _counted(result, indicator, select)
     if indicator == "freeze_ratio":
-        shares = [_freezing(result, s) for result in runs for s in viewers(result, select) if not s.taints]
-        total = sum(watched for _, watched in shares)
-        return Measure(sum(frozen for frozen, _ in shares) / total if total else None, len(shares), unit)
-    if unit is Unit.SECONDS:
-        samples = [value for result in runs for value in seconds(result, indicator, select)]
-        return Measure(quantile(samples, quantile_name), len(samples), unit)
-    verdicts = [good for result in runs for good in events(result, indicator, select)]
-    return Measure(sum(verdicts) / len(verdicts) if verdicts else None, len(verdicts), unit)
+        shares = [freezing(result, s) for s in viewers(result, select) if not s.taints]
+        return Part(sum(frozen for frozen, _ in shares), sum(watched for _, watched in shares), len(shares))
+    if INDICATORS[indicator].unit is Unit.SECONDS:
+        samples = seconds(result, indicator, select)
+        return Part(n=len(samples), samples=tuple(samples))
+    verdicts = events(result, indicator, select)
+    return Part(sum(verdicts), len(verdicts), len(verdicts))
 
 
-def _counted(runs: Sequence[RunResult], indicator: str, select: Select) -> Measure:
-    sessions = [s for result in runs for s in result.sessions if select.session(s)]
+def _counted(result: RunResult, indicator: str, select: Select) -> Part:
+    sessions = [s for s in result.sessions if select.session(s)]
     if indicator == "attempts":
-        return Measure(len(sessions), len(sessions), Unit.COUNT)
+        return Part(len(sessions), len(sessions), len(sessions))
     if indicator == "taint_ratio":
-        tainted = sum(1 for s in sessions if s.taints)
-        return Measure(tainted / len(sessions) if sessions else None, len(sessions), Unit.RATIO)
-    failed = sum(1 for s in sessions if isinstance(s.outcome, Failed) and not s.taints)
+        return Part(sum(1 for s in sessions if s.taints), len(sessions), len(sessions))
+    failed: list[SessionResult | StepResult] = list(sessions)
     if not select.protocol:
-        failed += sum(
-            1 for r in runs for s in r.steps if s.kind not in _SESSION_KINDS and isinstance(s.outcome, Failed) and not s.taints
-        )
-    return Measure(failed, len(sessions), Unit.COUNT)
+        failed += [s for s in result.steps if s.kind not in _SESSION_KINDS]
+    return Part(sum(1 for s in failed if isinstance(s.outcome, Failed) and not s.taints), n=len(sessions))
 
 
 def viewers(result: RunResult, select: Select = EVERYTHING) -> list[SessionResult]:
@@ -110,7 +138,7 @@ def events(result: RunResult, indicator: str, select: Select = EVERYTHING) -> li
         steps = [s for s in result.steps if s.service == indicator and s.kind not in _SESSION_KINDS and not s.taints]
         return [isinstance(s.outcome, Done) for s in steps if isinstance(s.outcome, Done | Failed)]
     if indicator == "edge_errors":
-        return [_edge_failed(r) for s in viewers(result, select) for r in edge_requests(s) if r.purpose in MEDIA]
+        return [edge_failed(r) for s in viewers(result, select) for r in edge_requests(s) if r.purpose in MEDIA]
     if indicator == "reconnect":
         cuts = [cut for s in viewers(result, select) for cut in s.cuts if not cut.taints]
         return [back for cut in cuts if (back := came_back(cut)) is not None]
@@ -150,7 +178,7 @@ def edge_requests(session: SessionResult) -> list[RequestDone]:
     return [r for r in session.requests if (r.edge or r.purpose in MEDIA) and (until is None or r.at <= until)]
 
 
-def _edge_failed(request: RequestDone) -> bool:
+def edge_failed(request: RequestDone) -> bool:
     return request.failure is not None or request.status == 0 or request.status >= 400
 
 
@@ -182,7 +210,7 @@ def room_start(result: RunResult, select: Select = EVERYTHING) -> tuple[Outcome 
     return (ended[0] if ended else result.outcome if result.outcome is not None else None), frozenset()
 
 
-def _freezing(result: RunResult, session: SessionResult) -> tuple[int, int]:
+def freezing(result: RunResult, session: SessionResult) -> tuple[int, int]:
     """ns frozen and ns watched, up to a cut of our own and without the seconds in which the probe was unwell."""
     if session.started is None:
         return 0, 0

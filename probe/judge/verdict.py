@@ -40,9 +40,10 @@ class Judgement:
 
 
 def judge(
-    result: RunResult, gates: Sequence[Gate], now: Wall, *, objectives: Sequence[Objective] = (), owner: str = ""
+    result: RunResult, gates: Sequence[Gate], now: Wall, *, cells: Sequence[tuple[Objective, str]] = (), owner: str = ""
 ) -> Judgement:
-    """Judge one run. `owner`: of the checks that have none of their own (the scenario's)."""
+    """Judge one run. `cells`: the objectives and protocols it counts in, as its plan has them; `owner`: of the checks that have
+    none of their own (the scenario's)."""
     checks = [_run(result), *(_step(s) for s in result.steps if not _told_by_sessions(s, result))]
     for group in groups(result.sessions):
         checks += (replace(check, result=softened(check.result, group.optional)) for check in checks_of(result, group))
@@ -51,7 +52,7 @@ def judge(
     finished = tuple(_with(check, region=check.region or region, owner=check.owner or owner) for check in checks)
     verdict = worst([check.result for check in finished])
     return Judgement(
-        verdict, _cause(verdict, result, finished), finished, tuple(objective_runs(result, objectives)), now, matrix(result)
+        verdict, _cause(verdict, result, finished), finished, tuple(objective_runs(result, cells)), now, matrix(result)
     )
 
 

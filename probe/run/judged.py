@@ -5,13 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from probe.export.prometheus import MetricsSink, ObjectiveOutcome
+from probe.export.prometheus import MetricsSink
 from probe.export.results import Cause, Evaluation, JudgedRun, ObjectiveRun
 from probe.judge.verdict import Judgement, join
 from probe.model.verdict import RunResult
 from probe.version import VERSION
 
-_OBJECTIVES: dict[str, ObjectiveOutcome] = {"good": "good", "bad": "bad", "none": "inconclusive"}  # the judge's word → ours
 Judged = Sequence[tuple[RunResult, Judgement]]
 
 
@@ -40,11 +39,11 @@ def evaluation(kind: str, judged: Judged, *, started: int, evaluated: int, relea
 
 
 def _objectives(judgement: Judgement) -> tuple[ObjectiveRun, ...]:
-    return tuple(ObjectiveRun(one.slo, one.protocol, _OBJECTIVES[one.outcome]) for one in judgement.objectives)
+    return tuple(ObjectiveRun(one.slo, one.protocol, one.outcome) for one in judgement.objectives)
 
 
 def count(metrics: MetricsSink, result: RunResult, judgement: Judgement) -> None:
     """All that metrics can know only once a run is judged. Call it once a run."""
     metrics.count_result(result, judgement.result)
     for one in judgement.objectives:
-        metrics.count_objective(result.began, one.slo, _OBJECTIVES[one.outcome], one.protocol)
+        metrics.count_objective(result.began, one.slo, one.outcome, one.protocol)

@@ -19,7 +19,7 @@ import re
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from probe.scenario.indicators import INDICATORS, Unit
+from probe.scenario.indicators import GATED, INDICATORS, Unit
 from probe.scenario.units import format_duration, format_ratio, parse_duration, parse_ratio
 
 COMPARISONS = ("<=", ">=", "<", ">")
@@ -129,9 +129,11 @@ class _Parser:
         name = self._expect("word", "an indicator")
         known = INDICATORS.get(name.text)
         if known is None:
-            close = get_close_matches(name.text, INDICATORS, 1)
-            hint = f"did you mean {close[0]!r}?" if close else "known are " + ", ".join(INDICATORS)
+            close = get_close_matches(name.text, GATED, 1)
+            hint = f"did you mean {close[0]!r}?" if close else "known are " + ", ".join(GATED)
             raise GateSyntaxError(name.at, f"unknown indicator {name.text!r}; {hint}")
+        if not known.gate:
+            raise GateSyntaxError(name.at, f"{name.text} is for objectives only; a gate knows {', '.join(GATED)}")
         quantile = self._quantile(name, known.unit)
         window = None
         if self._tokens[0].text == "[":

@@ -17,6 +17,7 @@ from probe.scenario.check import Entry, findings
 from probe.scenario.devices import PRESET, Device, known_device, resolved
 from probe.scenario.fields import DEFAULT_VOCABULARY, Vocabulary
 from probe.scenario.located import UNSET, M, dotted, read, validated, with_env
+from probe.scenario.promised import promise_findings
 from probe.scenario.schema import DEFAULT_VIEWS, Scenario
 from probe.scenario.srt import srt_findings
 from probe.scenario.steps import MODELS, Wait, shape
@@ -114,7 +115,8 @@ class _Loader:
         scenario = self._model(Scenario, rest, (), lambda path: path)
         missing = self._missing(data)
         known = self._env if self._secrets else {}
-        for finding in (*findings(data, entries, self._words, missing), *srt_findings(entries, data, known)):
+        found = (*findings(data, entries, self._words, missing), *srt_findings(entries, data, known))
+        for finding in (*found, *promise_findings(data, entries)):
             if UNSET not in finding.message:
                 where = _where(finding.path)
                 self._document.mistake(finding.path, finding.message, where, key=finding.key, offset=finding.offset)

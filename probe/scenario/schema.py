@@ -16,18 +16,17 @@ from pydantic import (
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     field_validator,
-    model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from probe.scenario.devices import Device
-from probe.scenario.fields import MediaUrl, Model, Name, OneOrMany, SecretSource, one_of
+from probe.scenario.fields import MediaUrl, Model, Name, OneOrMany, SecretSource
 from probe.scenario.gate import AnyGate
 from probe.scenario.gate import Gate as Gate
-from probe.scenario.indicators import INDICATORS, Unit
+from probe.scenario.objective import Objective as Objective
 from probe.scenario.steps import AnyStep, SecretText
-from probe.scenario.units import PositiveDuration, Ratio, describe
+from probe.scenario.units import PositiveDuration, describe
 
 DEFAULT_VIEWS = {"whep": "/rooms/${room}/whep", "hls": "/rooms/${room}/hls/index.m3u8"}
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
@@ -186,37 +185,6 @@ class Deadlines(Model):
     )
     reconnect: PositiveDuration = Field(10 * 10**9, description="To be back after a cut.", examples=["10s"])
     run: PositiveDuration = Field(90 * 10**9, description="The whole run.", examples=["90s"])
-
-
-class Objective(Model):
-    """A promise over a window, judged per run."""
-
-    name: Name = Field(description="Its name.", examples=["room-start"])
-    indicator: str = Field(description="What is promised.", examples=["room_start"])
-    target: Ratio = Field(description="Share of good runs; never 100%.", examples=["99.5%"])
-    window: PositiveDuration = Field(description="Over how long.", examples=["30d"])
-    within: PositiveDuration | None = Field(None, description="For indicators in seconds: what is good.", examples=["2s"])
-
-    @field_validator("indicator")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        return one_of(value, tuple(i.name for i in INDICATORS.values() if i.objective))
-
-    @field_validator("target")
-    @classmethod
-    def _reachable(cls, value: float) -> float:
-        if not 0 < value < 1:
-            raise ValueError("a target of 100% leaves no room for any failure and 0% promises nothing; write for example 99.5%")
-        return value
-
-    @model_validator(mode="after")
-    def _within(self) -> Objective:
-        seconds = INDICATORS[self.indicator].unit is Unit.SECONDS
-        if seconds and self.within is None:
-            raise ValueError(f"{self.indicator} is a time: say what is good, such as within: 2s")
-        if not seconds and self.within is not None:
-            raise ValueError(f"{self.indicator} is a ratio; within belongs to indicators in seconds")
-        return self
 
 
 class Scenario(Model):

@@ -51,6 +51,12 @@ def parse_rate(text: str) -> int:
     return int(Decimal(match[1]) * _RATE_UNITS[match[2].lower()])
 
 
+def format_rate(rate: int) -> str:
+    """A text that parses to the same bit/s: 400,000 → `400kbps`."""
+    unit = next((u for u in ("Gbps", "Mbps", "kbps") if rate >= _RATE_UNITS[u.lower()]), "bps")
+    return f"{(Decimal(rate) / _RATE_UNITS[unit.lower()]).normalize():f}{unit}"
+
+
 def parse_size(text: str) -> int:
     """`256MB` → bytes. Units kB, MB, GB and KiB, MiB, GiB. Raises ValueError."""
     match = _SIZE.fullmatch(text)

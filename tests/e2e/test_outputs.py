@@ -97,7 +97,7 @@ def test_every_observation_survives_the_way_through_its_file(journey: Journey) -
 
 def test_records_judged_again_give_the_same_verdict(journey: Journey) -> None:
     result, scenario = again(journey), scenario_of(journey)
-    judgement = judge(result, scenario.gates, Wall(0, None), objectives=scenario.objectives, owner=scenario.owner)
+    judgement = judge(result, scenario.gates, Wall(0, None), owner=scenario.owner)
     verdict, cause = join([judgement], [result])
     evaluation = Evaluation(
         kind="smoke",

@@ -43,6 +43,7 @@ from probe.plan import (
     WaitStep,
     WebsocketStep,
 )
+from probe.scenario import Objective
 from tests.export import sample
 from tests.tools import free_port, requires, spawn, wait_until
 
@@ -52,9 +53,9 @@ PROTOCOLS = {
 }
 
 
-class Objective:
-    def __init__(self, name: str, indicator: str) -> None:
-        self.name, self.indicator = name, indicator
+def promise(name: str, indicator: str) -> Objective:
+    within = {"within": "2s"} if indicator == "first_frame" else {}
+    return Objective.model_validate({"name": name, "indicator": indicator, "target": "99%", "window": "30d", **within})
 
 
 def plan() -> Plan:
@@ -95,7 +96,7 @@ def plan() -> Plan:
         final=(HttpStep(name="end", service="room", call=call),),
         run_deadline=90 * NS,
         reconnect_deadline=10 * NS,
-        objectives=(Objective("room-start", "room_start"), Objective("first-frame", "first_frame")),
+        objectives=(promise("room-start", "room_start"), promise("first-frame", "first_frame")),
     )
 
 
@@ -416,7 +417,7 @@ def test_a_scripted_failure_and_an_unnamed_service_stand_at_zero_too() -> None:
 
 def test_a_publishers_objective_is_declared_for_its_protocol() -> None:
     sink = MetricsSink()
-    sink.declare(replace(plan(), objectives=(Objective("live", "publisher_start"), Objective("rooms", "room_start"))))
+    sink.declare(replace(plan(), objectives=(promise("live", "publisher_start"), promise("rooms", "room_start"))))
     assert value(sink, "objective_runs_total", slo="live", protocol="whip", outcome="bad") == 0
     assert value(sink, "objective_runs_total", slo="live", protocol="whep") is None
     assert value(sink, "objective_runs_total", slo="rooms", protocol="") == 0

@@ -8,14 +8,15 @@ from hypothesis import strategies as st
 
 from probe.export.figures import MEDIA_PURPOSES
 from probe.judge import fold, judge, objective_runs
-from probe.judge.indicators import MEDIA, Select, measure, quantile, room_start
+from probe.judge.indicators import MEDIA, Select, measure, quantile, room_start, viewers
 from probe.model.clock import MS, NS, Wall
 from probe.model.observation import CutOutcome, Freeze, Observation, Role
 from probe.model.outcome import Aborted, Done, Failed, Skipped
 from probe.model.stage import Phase
 from probe.model.verdict import RunResult, Verdict
 from probe.scenario import Gate, Objective
-from probe.scenario.indicators import INDICATORS
+from probe.scenario.indicators import GATED, INDICATORS
+from probe.scenario.produced import Produced
 from tests.judge.story import Story, healthy
 
 ICE = Failed(Phase.ICE, "timeout")
@@ -55,10 +56,11 @@ def test_a_quantile_is_the_smallest_sample_with_that_share_at_or_below_it(sample
 # -- ratios
 
 
-def test_every_indicator_of_the_table_can_be_measured():
+def test_every_indicator_that_a_gate_can_ask_for_can_be_measured():
     result = fold(healthy().finish())
-    for name, row in INDICATORS.items():
-        assert measure([result], name, "p95" if row.unit == "seconds" else "").unit == row.unit
+    for name in GATED:
+        unit = INDICATORS[name].unit
+        assert measure([result], name, "p95" if unit == "seconds" else "").unit == unit
 
 
 def test_starts_count_done_and_failed_untainted():
@@ -296,10 +298,17 @@ def test_a_verdict_that_only_a_gate_gave_is_explained_by_it():
 # -- objectives
 
 
-def runs(facts: list[Observation] | RunResult, indicator: str, within: str | None = None) -> dict[str, str]:
-    asked = {"name": "o", "indicator": indicator, "target": "99%", "window": "30d"} | ({"within": within} if within else {})
+def promised(indicator: str, **bound: str) -> Objective:
+    return Objective.model_validate({"name": "o", "indicator": indicator, "target": "99%", "window": "30d", **bound})
+
+
+def runs(facts: list[Observation] | RunResult, indicator: str, **bound: str) -> dict[str, str]:
+    """Judged in the cells of a plan whose viewers are those that came."""
     result = facts if isinstance(facts, RunResult) else fold(facts)
-    return {r.protocol: r.outcome for r in objective_runs(result, [Objective.model_validate(asked)])}
+    seen = frozenset(s.protocol for s in viewers(result)) or frozenset({"whep"})
+    produced = Produced(published=frozenset({"whip"}), viewed=seen, coded=seen, cut=seen, services=frozenset({indicator}))
+    cells = [(promised(indicator, **bound), protocol) for protocol in produced.cells(indicator)]
+    return {r.protocol: r.outcome for r in objective_runs(result, cells)}
 
 
 def test_a_run_is_good_when_every_viewer_of_a_protocol_is():
@@ -315,21 +324,21 @@ def test_a_room_start_needs_one_viewer_and_has_no_protocol():
 
 def test_where_nothing_counts_a_run_is_neither():
     story = Story().viewer("a", Skipped("unsupported")).viewer("b", ICE, "hls").unwell(NS // 10, "lag")
-    assert runs(story.facts, "start") == {"hls": "none", "whep": "none"}
-    assert runs(story.facts, "payment") == {"": "none"}
-    assert runs(story.facts, "reconnect") == {"hls": "none", "whep": "none"}
+    assert runs(story.facts, "start") == {"hls": "inconclusive", "whep": "inconclusive"}
+    assert runs(story.facts, "payment") == {"": "inconclusive"}
+    assert runs(story.facts, "reconnect") == {"hls": "inconclusive", "whep": "inconclusive"}
 
 
 def test_first_frame_counts_failures_as_bad():
-    assert runs(Story().viewer("a", took=NS).facts, "first_frame", "1s") == {"whep": "good"}
-    assert runs(Story().viewer("a", took=NS).viewer("b", took=NS + 1).facts, "first_frame", "1s") == {"whep": "bad"}
-    assert runs(Story().viewer("a").viewer("b", ICE).facts, "first_frame", "1s") == {"whep": "bad"}
+    assert runs(Story().viewer("a", took=NS).facts, "first_frame", within="1s") == {"whep": "good"}
+    assert runs(Story().viewer("a", took=NS).viewer("b", took=NS + 1).facts, "first_frame", within="1s") == {"whep": "bad"}
+    assert runs(Story().viewer("a").viewer("b", ICE).facts, "first_frame", within="1s") == {"whep": "bad"}
 
 
 def test_latency_is_each_viewer_s_own_quantile():
     story = Story().begin("a").start("a").window("a", *[0.1] * 19, 9.0).begin("b").start("b")
-    assert runs(story.facts, "e2e_latency", "500ms") == {"whep": "good"}
-    assert runs(story.window("b", 0.6).facts, "e2e_latency", "500ms") == {"whep": "bad"}
+    assert runs(story.facts, "e2e_latency", within="500ms") == {"whep": "good"}
+    assert runs(story.window("b", 0.6).facts, "e2e_latency", within="500ms") == {"whep": "bad"}
 
 
 @pytest.mark.parametrize(
@@ -338,17 +347,18 @@ def test_latency_is_each_viewer_s_own_quantile():
         (CutOutcome.RESTARTED, 3 * NS, NS, ("bad", "good")),
         (CutOutcome.UNAFFECTED, None, None, ("good", "good")),
         (CutOutcome.FAILED, None, None, ("bad", "bad")),
-        (CutOutcome.RESTARTED, NS, None, ("good", "none")),
+        (CutOutcome.RESTARTED, NS, None, ("good", "inconclusive")),
     ],
 )
 def test_outage_and_reconnect_have_their_own_thresholds(outcome, outage, reconnect, expected):
     facts = Story().begin("a").start("a").cut("a").resumed("a", outcome, outage=outage, reconnect=reconnect).facts
-    assert (runs(facts, "outage_seconds", "2s")["whep"], runs(facts, "reconnect_seconds", "2s")["whep"]) == expected
+    assert (runs(facts, "outage_seconds", within="2s")["whep"], runs(facts, "reconnect_seconds", within="2s")["whep"]) == expected
 
 
 def test_a_picture_that_has_been_away_for_too_long_already_is_bad_and_one_that_has_not_is_not_known():
     facts = Story().begin("a").start("a").wait(4 * NS).away("a", 3 * NS).facts
-    assert (runs(facts, "outage_seconds", "2s")["whep"], runs(facts, "outage_seconds", "4s")["whep"]) == ("bad", "none")
+    assert runs(facts, "outage_seconds", within="2s")["whep"] == "bad"
+    assert runs(facts, "outage_seconds", within="4s")["whep"] == "inconclusive"
 
 
 def test_publishers_are_judged_by_their_protocol():
@@ -357,8 +367,8 @@ def test_publishers_are_judged_by_their_protocol():
 
 
 def test_the_judgement_carries_the_objectives():
-    asked = Objective.model_validate({"name": "o", "indicator": "start", "target": "99%", "window": "30d"})
-    judged = judge(fold(healthy().finish()), (), NOW, objectives=[asked])
+    cells = [(promised("start"), protocol) for protocol in ("hls", "whep")]
+    judged = judge(fold(healthy().finish()), (), NOW, cells=cells)
     assert [(r.slo, r.region, r.publish_region, r.protocol) for r in judged.objectives] == [
         ("o", "local", "local", p) for p in ("hls", "whep")
     ]
