@@ -1,0 +1,60 @@
+"""A schedule's runs since the platform's release changed, against those of the release before: is it to be rolled back?
+
+The same comparison as of two smoke tests, on runs that were made anyway. A run that could not learn the release (it failed
+before) is one of the release that was last seen: what a new release breaks first may well be the step that would have named it.
+Where a platform answers with two releases by turns, each turn is a change.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from probe.judge.compare import MOST_RUNS, compare
+from probe.judge.compare_figures import RunFigures
+from probe.model.comparison import Comparison
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """From one release to another; `at`: when the first run that saw the new one began, Unix ns. `before` empty: none was
+    known."""
+
+    before: str
+    after: str
+    at: int
+
+
+class Releases:
+    """Runs of one schedule as they end; `changed` is the last change, None while no release is known. `known`: what a life of the
+    agent before this one knew."""
+
+    def __init__(self, known: Changed | None = None) -> None:
+        self.changed = known
+        self._before: Sequence[RunFigures] = ()
+        self._since: deque[RunFigures] = deque(maxlen=MOST_RUNS)
+
+    def add(self, run: RunFigures) -> Changed | None:
+        """A run that has ended. Returns the change, where it is the first to see another release."""
+        seen = self.changed.after if self.changed is not None else ""
+        if run.release in ("", seen):
+            self._since.append(replace(run, release=seen))
+            return None
+        self._before = tuple(self._since)
+        self._since.clear()
+        self._since.append(run)
+        self.changed = Changed(seen, run.release, run.began)
+        return self.changed
+
+    def since_release(self, now: int, window: int) -> Comparison | None:
+        """The runs of the last `window` ns that are of the new release, against those of the one before. None where it did not
+        change in that time, or what was before is not known."""
+        if self.changed is None or not self.changed.before or self.changed.at < now - window:
+            return None
+        return since_release(self._before, self._since)
+
+
+def since_release(before: Sequence[RunFigures], after: Sequence[RunFigures]) -> Comparison | None:
+    """The runs of a release against those of the one before it. None where there are none of either."""
+    return compare(before, after) if before and after else None
