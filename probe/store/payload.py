@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any
 
 from probe.store.errors import StoreError
-from probe.store.records import Event, Record, Request, RunBegun, RunFinished
+from probe.store.records import Event, GateKept, Record, Request, RunBegun, RunFinished
 
 _HEAD = struct.Struct(">BIII")
 _VERSION = 1
@@ -26,7 +26,7 @@ _MAX_DEPTH = 8
 _MAX_ITEMS = 500
 _APART = ("verdict_json", "report_html", "requests")
 
-BEGUN, FINISHED, EVENT, SWEPT = "begun", "finished", "event", "swept"
+BEGUN, FINISHED, EVENT, SWEPT, KEPT = "begun", "finished", "event", "swept", "kept"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +64,8 @@ def encode(record: Record | Swept, life: str) -> bytes:
             kind = EVENT
         case Swept():
             kind = SWEPT
+        case GateKept():
+            kind = KEPT
     text = json.dumps({"kind": kind, "life": life, "values": values}, separators=(",", ":")).encode()
     return _HEAD.pack(_VERSION, len(text), len(verdict), len(report)) + text + verdict + report
 
@@ -81,7 +83,7 @@ def decode(data: bytes) -> Entry:
         parts.append(data[at : at + length])
         at += length
     head = json.loads(parts[0])
-    if not isinstance(head, dict) or head.get("kind") not in (BEGUN, FINISHED, EVENT, SWEPT):
+    if not isinstance(head, dict) or head.get("kind") not in (BEGUN, FINISHED, EVENT, SWEPT, KEPT):
         raise ValueError("a record of no kind that is known")
     return Entry(head["kind"], str(head["life"]), dict(head["values"]), parts[1], parts[2])
 

@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select
 
 from probe.store.payload import unpacked
-from probe.store.records import Event, Request
-from probe.store.rows import Found, RunRow
-from probe.store.tables import ATTEMPTS, events, reports, requests, runs
+from probe.store.records import Event, GateKept, Request
+from probe.store.rows import Found, Measured, RunRow
+from probe.store.tables import ATTEMPTS, events, gates, measures, reports, requests, runs
 
 MOST = 1_000  # rows of one answer
 _PLAIN = tuple(c.name for c in runs.c if c.name not in (*ATTEMPTS, "life", "seed"))
@@ -60,6 +60,30 @@ def select_events(connection: Connection, kind: str, limit: int) -> list[Event]:
     if kind:
         query = query.where(events.c.kind == kind)
     return [Event(**row._mapping) for row in connection.execute(query)]
+
+
+def select_measures(connection: Connection, agent: str, since: int, before: str) -> list[Measured]:
+    """Of an agent's runs that ended after Unix ns `since`, newest first, those whose id stands before `before` (empty: all)."""
+    query = (
+        select(runs.c.run_id, runs.c.schedule, runs.c.mode, runs.c.due_ns, measures.c.ended_ns, measures.c.data)
+        .join_from(measures, runs, runs.c.run_id == measures.c.run_id)
+        .where(runs.c.agent == agent, measures.c.ended_ns > since)
+        .order_by(measures.c.run_id.desc())
+        .limit(MOST)
+    )
+    if before:
+        query = query.where(measures.c.run_id < before)
+    return [Measured(**row._mapping) for row in connection.execute(query)]
+
+
+def select_gates(connection: Connection, agent: str) -> list[GateKept]:
+    """What an agent (empty: any) kept of its gates."""
+    query = (
+        select(gates.c.agent, gates.c.gate.label("key"), gates.c.at_ns, gates.c.data).order_by(gates.c.at_ns.desc()).limit(MOST)
+    )
+    if agent:
+        query = query.where(gates.c.agent == agent)
+    return [GateKept(**row._mapping) for row in connection.execute(query)]
 
 
 def select_sums(connection: Connection, since: int) -> dict[str, int]:

@@ -23,8 +23,8 @@ from probe.model.clock import MS, NS, Clock
 from probe.store import queries
 from probe.store.database import RETRIED, Database
 from probe.store.errors import StoreError
-from probe.store.records import Event, Request
-from probe.store.rows import Found, RunRow
+from probe.store.records import Event, GateKept, Request
+from probe.store.rows import Found, Measured, RunRow
 
 T = TypeVar("T")
 _SECONDS = 5.0
@@ -81,6 +81,15 @@ class Records:
     async def events(self, kind: str = "", limit: int = 100) -> list[Event]:
         """Newest first, of one kind or of all."""
         return await self._ask(lambda c: queries.select_events(c, kind, limit))
+
+    async def measures(self, agent: str, since: int, before: str = "") -> list[Measured]:
+        """What windows need of an agent's runs that ended after Unix ns `since`: a page, newest first; `before` is the id of the
+        last run of the page before."""
+        return await self._ask(lambda c: queries.select_measures(c, agent, since, before))
+
+    async def gates(self, agent: str = "") -> list[GateKept]:
+        """What agents kept of their gates, or one did."""
+        return await self._ask(lambda c: queries.select_gates(c, agent))
 
     async def sums(self, since: int = 0) -> Mapping[str, int]:
         """Attempts by outcome of the runs begun at Unix ns `since` or later, and how many runs there were by state."""

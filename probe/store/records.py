@@ -59,6 +59,7 @@ class RunFinished:
     verdict_json: str = ""
     report_html: str = ""
     requests: tuple[Request, ...] = ()
+    measures: Mapping[str, object] = field(default_factory=dict)  # what windows of many runs need of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,4 +78,14 @@ class Event:
     data: Mapping[str, object] = field(default_factory=dict)
 
 
-Record = RunBegun | RunFinished | Event
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateKept:
+    """What an agent must know of a gate when it begins again; the last one counts. `key`: which of its gates, and where."""
+
+    agent: str
+    key: str
+    at_ns: int
+    data: Mapping[str, object]
+
+
+Record = RunBegun | RunFinished | Event | GateKept

@@ -13,10 +13,11 @@ from sqlalchemy import Column, Connection, Table, delete, select
 
 from probe.model.clock import NS
 from probe.store.rows import Pruned
-from probe.store.tables import events, reports, requests, runs
+from probe.store.tables import events, measures, reports, requests, runs
 
 DAY = 86_400 * NS
-_REPORTS, _RUNS, _EVENTS = 50, 100, 500  # rows a step
+_REPORTS, _RUNS, _EVENTS, _MEASURES = 50, 100, 500, 500  # rows a step
+_WINDOW = 8 * DAY  # measures of runs, in which no gate looks back further
 _PAGES = 500  # of a file, given back in a step
 
 
@@ -35,7 +36,9 @@ def prune(connection: Connection, retention: Retention, now: int) -> Iterator[Pr
     """Each step removes some and says how much; the caller goes on whenever it likes. `now`: Unix ns."""
     while gone := _forget(connection, reports, reports.c.ended_ns, now - retention.keep_reports, _REPORTS):
         yield Pruned(reports=gone)
-    while gone := _forget(connection, runs, runs.c.began_ns, now - retention.keep, _RUNS, (requests, reports)):
+    while _forget(connection, measures, measures.c.ended_ns, now - min(retention.keep, _WINDOW), _MEASURES):
+        yield Pruned()
+    while gone := _forget(connection, runs, runs.c.began_ns, now - retention.keep, _RUNS, (requests, reports, measures)):
         yield Pruned(runs=gone)
     while gone := _forget(connection, events, events.c.at_ns, now - retention.keep, _EVENTS):
         yield Pruned(events=gone)

@@ -30,6 +30,18 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What windows of many runs need of one; `data` as RunFinished.measures."""
+
+    run_id: str
+    schedule: str
+    mode: str
+    due_ns: int
+    ended_ns: int
+    data: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pruned:
     """What retention removed: runs with all that belongs to them, reports and verdicts of runs that are kept, events."""
 

@@ -88,6 +88,24 @@ requests = Table(
 )
 Index("requests_request", requests.c.request_id)
 
+measures = Table(
+    "measures",
+    metadata,
+    Column("run_id", Id, primary_key=True),
+    Column("ended_ns", BigInteger, nullable=False),
+    Column("data", JSON().with_variant(JSONB(), "postgresql"), nullable=False),
+)
+Index("measures_ended", measures.c.ended_ns)
+
+gates = Table(
+    "gates",
+    metadata,
+    Column("agent", Id, primary_key=True),
+    Column("gate", Id, primary_key=True),
+    Column("at_ns", BigInteger, nullable=False),
+    Column("data", JSON().with_variant(JSONB(), "postgresql"), nullable=False),
+)
+
 events = Table(
     "events",
     metadata,

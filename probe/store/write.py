@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import Connection, Table, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from probe.store.payload import BEGUN, EVENT, FINISHED, SWEPT, Entry
-from probe.store.tables import ATTEMPTS, events, reports, requests, runs
+from probe.store.payload import BEGUN, EVENT, FINISHED, KEPT, SWEPT, Entry
+from probe.store.tables import ATTEMPTS, events, gates, measures, reports, requests, runs
 
 _BEGINNING = (
     "agent", "schedule", "scenario", "mode", "publish_region", "region", "target", "seed", "run_number", "trace_id", "due_ns",
@@ -45,6 +45,10 @@ def _records(connection: Connection, entries: Sequence[Entry]) -> None:
     _upsert(connection, requests, _asked(finished), ("run_id", "request_id", "span_id"), _REQUEST)
     big = [_report(e) for e in finished if e.verdict or e.report]
     _upsert(connection, reports, big, ("run_id",), ("ended_ns", "verdict_json", "report_html"))
+    measured = [_measured(e.values) for e in finished if e.values.get("measures")]
+    _upsert(connection, measures, measured, ("run_id",), ("ended_ns", "data"))
+    kept = {(e.values["agent"], e.values["key"]): e.values for e in entries if e.kind == KEPT}  # the last of each
+    _upsert(connection, gates, [_kept(values) for values in kept.values()], ("agent", "gate"), ("at_ns", "data"))
     happened = [{name: e.values[name] for name in _EVENT} for e in entries if e.kind == EVENT]
     _upsert(connection, events, happened, ("event_id",), ())
 
@@ -72,6 +76,14 @@ def _asked(finished: Iterable[Entry]) -> list[dict[str, Any]]:
 def _report(entry: Entry) -> dict[str, Any]:
     run_id, ended = entry.values["run_id"], entry.values["ended_ns"]
     return {"run_id": run_id, "ended_ns": ended, "verdict_json": entry.verdict, "report_html": entry.report}
+
+
+def _measured(values: dict[str, Any]) -> dict[str, Any]:
+    return {"run_id": values["run_id"], "ended_ns": values["ended_ns"], "data": values["measures"]}
+
+
+def _kept(values: dict[str, Any]) -> dict[str, Any]:
+    return {"agent": values["agent"], "gate": values["key"], "at_ns": values["at_ns"], "data": values["data"]}
 
 
 def _upsert(
