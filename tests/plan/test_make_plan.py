@@ -181,8 +181,8 @@ def test_an_http_step_may_name_its_own_socket():
 
 def test_a_gate_without_an_owner_is_the_scenario_s():
     made = plan(
-        "  - wait: 1s\ngates:\n  - {name: a, when: start < 90%, action: x}\n"
-        "  - {name: b, when: start < 90%, action: x, owner: you}\n"
+        "  - login: {http: POST /login}\ngates:\n  - {name: a, when: failures > 3, action: x}\n"
+        "  - {name: b, when: failures > 3, action: x, owner: you}\n"
     )
     assert [g.owner for g in made.gates] == ["me", "you"]
 
