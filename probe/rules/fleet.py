@@ -34,7 +34,13 @@ class Cell:
     publish_region: str
     region: str
     protocol: str = ""
-    runs_per_hour: float
+    runs_per_hour: float  # while they come
+    share: float = 1.0  # of a week, in which they do: a schedule may have hours, `only` and blackouts
+
+    @property
+    def due(self) -> float:
+        """Runs an hour, over a week."""
+        return self.runs_per_hour * self.share
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,11 +72,12 @@ class Slo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beat:
-    """What one agent runs again and again. Mode `scheduled` only."""
+    """What one agent runs again and again. Mode `scheduled` only. `share` of a week: below 1, its silence may be its schedule."""
 
     scenario: str
     publish_region: str
-    runs_per_hour: float
+    runs_per_hour: float  # while they come
+    share: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

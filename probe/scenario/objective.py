@@ -43,6 +43,13 @@ class Objective(Model):
         "", description="What whoever is called does first. No alert without it.", examples=["drain the ingest that is named"]
     )
 
+    below: Ratio | None = Field(
+        None, description="The direct rule: a page where less than this share was good for 10 minutes.", examples=["90%"]
+    )
+    shadow: bool = Field(
+        False, description="Its alerts are evaluated and counted, and sent to nobody: would have paged.", examples=[True]
+    )
+
     @field_validator("indicator")
     @classmethod
     def _known(cls, value: str) -> str:
@@ -72,6 +79,8 @@ class Objective(Model):
             if value is not None and bound is not row.bound:
                 own = f"it takes {row.bound}" if row.bound else "a good run is one in which all went well"
                 raise ValueError(f"{self.indicator} takes no {bound}: {own}")
+        if self.below is not None and self.below >= self.target:
+            raise ValueError("below is for what cannot wait for the budget: write less than the target")
         if row.bound and given[row.bound] is None:
             raise ValueError(f"{self.indicator} needs to know what is good: say for example {_REMEDY[row.bound]}")
         return self
