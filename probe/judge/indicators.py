@@ -119,10 +119,11 @@ def _counted(result: RunResult, indicator: str, select: Select) -> Part:
         return Part(len(sessions), len(sessions), len(sessions))
     if indicator == "taint_ratio":
         return Part(sum(1 for s in sessions if s.taints), len(sessions), len(sessions))
-    failed: list[SessionResult | StepResult] = list(sessions)
+    tried: list[SessionResult | StepResult] = list(sessions)
     if not select.protocol:
-        failed += [s for s in result.steps if s.kind not in _SESSION_KINDS]
-    return Part(sum(1 for s in failed if isinstance(s.outcome, Failed) and not s.taints), n=len(sessions))
+        tried += [s for s in result.steps if s.kind not in _SESSION_KINDS]
+    told = [s.outcome for s in tried if isinstance(s.outcome, Done | Failed) and not s.taints]
+    return Part(sum(1 for outcome in told if isinstance(outcome, Failed)), n=len(told))
 
 
 def viewers(result: RunResult, select: Select = EVERYTHING) -> list[SessionResult]:
