@@ -1,0 +1,272 @@
+"""Is somebody on at every moment of the year, and never two? And who, at one moment.
+
+The windows that routing writes are laid over the calendar: for each queue, severity and region, in Unix time, so that every
+change of every clock is in it. A hole or an overlap is named by its first moment, in UTC and by the clocks of those beside it,
+and how often it comes again.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from probe.model.clock import NS
+from probe.rules.shifts import Duty, Scope, begins, duties, scope_of, scopes
+from probe.rules.walltime import joined, local, without
+from probe.scenario.check import Finding
+from probe.scenario.oncall import BACKUP, ON_SHIFT, PAGED, OnCall, Paged, Policy
+from probe.scenario.units import format_duration
+
+LONGEST_WAIT = 7 * 86_400  # s: what waits for a shift waits no longer
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Somebody's time on, Unix seconds."""
+
+    begin: int
+    end: int
+    duty: Duty
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A stretch that is nobody's, or two's (`second`). `before`, `after`: whose turns it lies between; None: none at all."""
+
+    begin: int
+    end: int
+    before: Duty | None
+    after: Duty | None
+    second: Duty | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Roster:
+    """Who is on in a scope between two Unix times."""
+
+    scope: Scope
+    begin: int
+    end: int
+    turns: tuple[Turn, ...]
+
+    @classmethod
+    def of(cls, oncall: OnCall, scope: Scope, begin: int, end: int) -> Roster:
+        """Laid over the calendar."""
+        found = (Turn(*span, duty) for duty in duties(oncall, scope, begin, end) for span in duty.on(begin, end))
+        return cls(scope, begin, end, tuple(sorted(found, key=lambda turn: (turn.begin, turn.end))))
+
+    def at(self, moment: int) -> Turn | None:
+        """Whose it is."""
+        return next((turn for turn in self.turns if turn.begin <= moment < turn.end), None)
+
+    def after(self, moment: int) -> Turn | None:
+        """Whoever begins next."""
+        return next((turn for turn in self.turns if turn.begin > moment), None)
+
+    def holes(self) -> tuple[Gap, ...]:
+        """When nobody is on."""
+        covered = joined((turn.begin, turn.end) for turn in self.turns)
+        out = []
+        for begin, end in without(((self.begin, self.end),), covered):
+            before = next((turn.duty for turn in self.turns if turn.end == begin), None)
+            out.append(Gap(begin, end, before, next((turn.duty for turn in self.turns if turn.begin == end), None)))
+        return tuple(out)
+
+    def overlaps(self) -> tuple[Gap, ...]:
+        """When two are."""
+        out = []
+        for n, turn in enumerate(self.turns):
+            for other in self.turns[n + 1 :]:
+                if other.begin >= turn.end:
+                    break
+                out.append(Gap(other.begin, min(turn.end, other.end), turn.duty, None, other.duty))
+        return tuple(out)
+
+
+def needs_shifts(policy: Policy) -> bool:
+    """Whether any step calls whoever is on."""
+    return any(step.call in (ON_SHIFT, BACKUP) for step in policy.steps)
+
+
+def rosters(oncall: OnCall, begin: int, end: int, regions: Sequence[str] = ()) -> Iterator[Roster]:
+    """Of every queue, severity and group of regions that has, or needs, somebody on. `regions`: of the fleet; without them
+    the regions that the file names are all there are, where no shift takes the others."""
+    for queue in oncall.queues:
+        for severity in PAGED:
+            if not needs_shifts(oncall.escalation.of(severity)):
+                continue
+            parts = scopes(oncall, severity, queue)
+            named = {region for scope in parts for region in scope.regions}
+            for scope in parts:
+                roster = Roster.of(oncall, scope, begin, end)
+                if roster.turns or scope.regions or len(parts) == 1 or set(regions) - named:
+                    yield roster
+
+
+def examine(oncall: OnCall, begin: int, end: int, regions: Sequence[str] = ()) -> Iterator[Finding]:
+    """Every hole and overlap between two Unix times, by the lines that make it."""
+    for roster in rosters(oncall, begin, end, regions):
+        yield from _together(oncall, roster.scope, begin, end)
+        overlaps: defaultdict[tuple[object, ...], list[Gap]] = defaultdict(list)
+        for gap in roster.overlaps():
+            overlaps[frozenset((gap.before and gap.before.path, gap.second and gap.second.path)),].append(gap)
+        for gaps in overlaps.values():
+            first, second = sorted(
+                (d for d in (gaps[0].before, gaps[0].second) if d), key=lambda duty: (duty.path[2:], duty.name)
+            )
+            words = f"overlaps with {first.name} ({roster.scope.words}): both are on {_times(gaps, first, second)}"
+            yield Finding(second.path, f"{words}; {_remedy(second)}")
+        yield from _holes(oncall, roster)
+
+
+def _holes(oncall: OnCall, roster: Roster) -> Iterator[Finding]:
+    queue = ("queues", roster.scope.queue)
+    if not roster.turns:
+        yield Finding(queue, f"nobody is ever on for {roster.scope.words}; give it a shift", key=True)
+        return
+    may_wait = oncall.escalation.of(roster.scope.severity).clock == "shifts"
+    groups: defaultdict[tuple[object, ...], list[Gap]] = defaultdict(list)
+    for gap in roster.holes():
+        if may_wait and gap.end - gap.begin <= LONGEST_WAIT:
+            continue
+        groups[gap.before and gap.before.path, gap.after and gap.after.path, gap.end - gap.begin].append(gap)
+    for gaps in groups.values():
+        before, after = gaps[0].before, gaps[0].after
+        words = f"nobody is on {_times(gaps, before, after)} ({roster.scope.words})"
+        if may_wait:
+            words += f"; what waits for a shift waits {LONGEST_WAIT // 86_400} days at most"
+        beside = before or after
+        yield Finding(beside.path if beside else queue, f"{words}; {_remedy(beside)}", key=beside is None)
+
+
+def _together(oncall: OnCall, scope: Scope, begin: int, end: int) -> Iterator[Finding]:
+    """Shifts that begin at one moment, of which one would never be on."""
+    shifts = {
+        duty.path: oncall.queues[scope.queue].shifts[int(duty.path[-1])]
+        for duty in duties(oncall, scope, begin, end)
+        if not duty.exception
+    }
+    begun: dict[int, str] = {}
+    for path, shift in shifts.items():
+        same = next((at for at in begins(shift, begin, end) if at in begun), None)
+        if same is not None:
+            message = f"begins when shift {begun[same]} does, first at {_utc(same)}; give them other times or other days"
+            yield Finding(path, message)
+        begun |= dict.fromkeys(begins(shift, begin, end), shift.name)
+
+
+def _remedy(duty: Duty | None) -> str:
+    if duty is not None and duty.exception:
+        return "change its times"
+    return "leave `to` of a shift away, and it lasts until the next one begins"
+
+
+def _times(gaps: Sequence[Gap], *beside: Duty | None) -> str:
+    """The first of several like it, by UTC and by the clocks of those beside it; how many, and the last."""
+    zones = tuple(dict.fromkeys(duty.tz for duty in beside if duty is not None))
+    words = f"from {moment(gaps[0].begin, zones)} to {moment(gaps[0].end, zones)}"
+    if len(gaps) > 1:
+        words += f", and {len(gaps) - 1} times more until {_utc(gaps[-1].end)}"
+    return words
+
+
+def moment(at: int, zones: Sequence[str] = ()) -> str:
+    """`Wed 2026-11-25 09:30 UTC (10:30 Berlin)`: a Unix time, also by other clocks."""
+    there = []
+    for tz in zones:
+        when = local(at, tz)
+        day = "" if when.date() == datetime.fromtimestamp(at, UTC).date() else f"{when:%a} "
+        if tz not in ("UTC", "Etc/UTC"):
+            there.append(f"{day}{when:%H:%M} {city(tz)}")
+    return _utc(at) + (f" ({', '.join(there)})" if there else "")
+
+
+def city(tz: str) -> str:
+    """What people call a zone."""
+    return tz.rpartition("/")[2].replace("_", " ")
+
+
+def _utc(at: int) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%a %Y-%m-%d %H:%M} UTC"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One step of an escalation, with its Unix time. `duty`: who is on then; None where the step calls somebody fixed."""
+
+    at: int
+    after: int  # ns
+    call: str
+    by: str
+    duty: Duty | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Who is called for an alert that begins at a moment. `queue` None: no queue answers for its owner, the fallback does.
+    `due`: when somebody must have looked, Unix seconds; None where that is not in the year."""
+
+    at: int
+    severity: Paged
+    region: str
+    owner: str
+    queue: str | None
+    now: Turn | None
+    next: Turn | None
+    calls: tuple[Call, ...]
+    within: int  # ns
+    due: int | None
+
+
+def who(oncall: OnCall, owner: str, severity: Paged, region: str, at: int, horizon: tuple[int, int]) -> Answer:
+    """Who is called for an alert that begins now, `at`, within the horizon; in both, Unix seconds."""
+    policy = oncall.escalation.of(severity)
+    within = policy.within
+    queue = oncall.queue_of(owner)
+    if queue is None:
+        calls: tuple[Call, ...] = (Call(at, 0, oncall.fallback, "alertmanager"),)
+        return Answer(at, severity, region, owner, None, None, None, calls, within, at + within // NS)
+    roster = Roster.of(oncall, scope_of(oncall, severity, queue, region), *horizon)
+    calls = tuple(_calls(oncall, policy, roster, at))
+    due = at + within // NS if policy.clock == "always" else _due(roster, at, within // NS)
+    return Answer(at, severity, region, owner, queue, roster.at(at), _following(roster, at), calls, within, due)
+
+
+def _following(roster: Roster, at: int) -> Turn | None:
+    """The next turn of somebody else, or after a break."""
+    now = roster.at(at)
+    return roster.after(at) if now is None else next((turn for turn in roster.turns if turn.begin >= now.end), None)
+
+
+def _calls(oncall: OnCall, policy: Policy, roster: Roster, at: int) -> Iterator[Call]:
+    for step in policy.steps:
+        then = at + step.after // NS
+        if step.by == "pager" or step.call not in (ON_SHIFT, BACKUP):
+            yield Call(then, step.after, step.call, step.by)
+            continue
+        turn = roster.at(then)
+        if turn is None and policy.clock == "shifts":
+            turn = roster.after(then)
+            then = turn.begin if turn else then
+        if turn is None:
+            yield Call(then, step.after, oncall.fallback, step.by)
+        else:
+            yield Call(then, step.after, turn.duty.backup if step.call == BACKUP else turn.duty.call, step.by, turn.duty)
+
+
+def _due(roster: Roster, at: int, seconds: int) -> int | None:
+    """When somebody has been on for so long."""
+    for turn in roster.turns:
+        begin = max(turn.begin, at)
+        if turn.end > begin:
+            if turn.end - begin >= seconds:
+                return begin + seconds
+            seconds -= turn.end - begin
+    return None
+
+
+def sla_words(policy: Policy) -> str:
+    """`15m`, or `4h while somebody is on`."""
+    return format_duration(policy.within) + (" while somebody is on" if policy.clock == "shifts" else "")
