@@ -85,7 +85,7 @@ class History:
         self._runs: deque[RunParts] = deque()
         self._first = 0  # number of the oldest that is kept
         self._most = most
-        self._sliding: dict[tuple[Cell, int | None], _Sliding] = {}
+        self._sliding: dict[tuple[Cell, int, str], _Sliding] = {}
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -111,18 +111,18 @@ class History:
             self._runs.popleft()
             self._first += 1
 
-    def over(self, cell: Cell, quantile: str, begin: int, window: int | None) -> tuple[float | None, int, int]:
-        """Value, samples and runs of what ended after `begin`; `window` names it, and `begin` of one window never goes back. A
-        window of None is the last run alone."""
+    def over(self, cell: Cell, quantile: str, begin: int, window: int | None, of: str = "") -> tuple[float | None, int, int]:
+        """Value, samples and runs of what ended after `begin`. `window` and `of` name a window, whose `begin` is to move one way; one
+        of None is the last run alone."""
         if window is None:
             if (last := self.last) is None or last.at <= begin:
                 return None, 0, 0
             one, unit = last.parts.get(cell, NOTHING), INDICATORS[cell[0]].unit
             value = weighted_quantile(list(_weighted(one)), quantile) if unit is Unit.SECONDS else one.value(unit)
             return value, one.n, 1
-        sliding = self._sliding.setdefault((cell, window), _Sliding(INDICATORS[cell[0]].unit, self._first))
-        if begin < sliding.begin:  # another clock, or a release that was taken back
-            sliding = self._sliding[cell, window] = _Sliding(INDICATORS[cell[0]].unit, self._first)
+        sliding = self._sliding.get((cell, window, of))
+        if sliding is None or begin < sliding.begin:
+            sliding = self._sliding[cell, window, of] = _Sliding(INDICATORS[cell[0]].unit, self._first)
         sliding.move(self._runs, self._first, cell, begin)
         return sliding.value(quantile), sliding.n, sliding.made
 
