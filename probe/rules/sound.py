@@ -1,0 +1,258 @@
+"""Whether so few runs can say it: synthetic probes are few, and an alert that one failed run sets off is switched off by people.
+
+14.4 × 0.5 % is 7.2 % of an hour's runs: of 12 runs one failure is 8.3 %, a page. The workbook's answer for low traffic is to add
+artificial traffic, which is what we are; so the sum is made for each cell, and one of three things follows:
+
+- **guard**: a count beside the ratio, so that at least `n` runs must have failed. `n` is 2 at least, and for pages as many as
+  chance alone brings together less than `FALSE_PAGES` times in 30 days of an objective that just keeps its promise. With runs
+  failing apart (Poisson) at λ an hour, the n-th failure within W hours comes λ · P(at least n - 1 in W) times an hour.
+- **pool**: where a cell is so thin that a guard would make a total loss known later than `SLOW`, cells are counted together:
+  those of all publishing regions, and where nothing else helps those of all regions. Never protocols: one run brings forth all
+  of them, so they are the same evidence again. What is pooled is diluted, and an alert of all regions can name none.
+- **refuse**: where even that is not enough, the objective is a mistake, told with its place, the sum and the remedy.
+
+A short window must hold a run whenever it is looked at, or the alert would end and come again between two runs; so it is
+stretched to the gap between them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from probe.model.clock import NS
+from probe.rules.conditions import Below, Burn, Condition
+from probe.rules.fleet import Severity, Slo, Source
+from probe.rules.windows import HOUR, LADDER, MINUTE, Pair, at_least, pairs, prom
+
+FALSE_PAGES = 1.0  # in 30 days, of one objective that just keeps its promise
+MONTH_HOURS = 720.0
+SLOW = HOUR  # later than this a total loss must not page
+ROOM = 0.8  # of the runs that a window holds on average; what a guard may ask for
+JITTER = 1.1  # the longest gap between two starts, in gaps
+LATE = 90 * NS  # a run's own length varies, and a scrape comes later
+DIRECT_WINDOW, DIRECT_LONGEST = 10 * MINUTE, 30 * MINUTE
+DIRECT = 0.9  # below this share a start is broken, whatever its objective
+_STARTS = frozenset({"room_start", "start", "publisher_start"})  # what the direct rule is for
+_OF_THE_PROBE = frozenset({"taint_ratio", "coverage"})
+_DIMENSIONS = ("publish_region", "region", "protocol")
+
+
+class Unsound(ValueError):
+    """So few runs cannot carry this objective. The message holds the sum and the remedy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sound:
+    """How an objective is alerted on. `cells`: the labels its runs are counted by; `rates`: runs an hour of each such group;
+    `why`: the choice with its arithmetic, a sentence each."""
+
+    cells: tuple[str, ...]
+    rates: Mapping[tuple[str, ...], float]
+    page: tuple[Condition, ...]
+    triage: tuple[Condition, ...]
+    why: tuple[str, ...]
+
+    @property
+    def thinnest(self) -> float:
+        return min(self.rates.values())
+
+
+def pages(slo: Slo) -> bool:
+    """Whether anybody is woken for it: not for what is wrong with the probe alone."""
+    return slo.source is Source.RUNS and slo.indicator not in _OF_THE_PROBE
+
+
+def sound(slo: Slo) -> Sound:
+    """How to alert on it. Raises Unsound."""
+    if not slo.cells:
+        raise Unsound("no agent runs this scenario on a schedule, so that nothing is ever counted; give one a schedule of it")
+    tried = [_Level(slo, cells) for cells in _levels(slo)]
+    chosen = _chosen(tried)
+    if chosen.loss == math.inf:
+        raise Unsound(_refusal(slo, tried[-1]))
+    return Sound(
+        cells=chosen.cells,
+        rates=chosen.rates,
+        page=chosen.page,
+        triage=chosen.triage,
+        why=(*_pooled(tried, chosen), *chosen.why),
+    )
+
+
+def false_pages(rate: float, budget: float, window: int, bad: int) -> float:
+    """In 30 days, of one group with `rate` runs an hour that fail apart from each other, exactly as many as they may: how often
+    `bad` of them come together within `window`."""
+    often = rate * budget
+    expected = often * window / HOUR
+    fewer, term = 0.0, math.exp(-expected)
+    for n in range(bad - 1):
+        fewer += term
+        term *= expected / (n + 1)
+    return often * MONTH_HOURS * max(0.0, 1.0 - fewer)
+
+
+def failures(rate: float, budget: float, condition: Burn | Below) -> int:
+    """How many runs must be bad before it is met, where all others of its window were good."""
+    match condition:
+        case Burn(long=window, factor=factor, bad=bad):
+            share = factor * budget
+        case Below(window=window, ratio=ratio, bad=bad):
+            share = 1 - ratio
+    return max(bad, math.floor(rate * window / HOUR * share + 1e-9) + 1)
+
+
+class _Level:
+    """An objective looked at with its cells pooled so far that these labels are left."""
+
+    def __init__(self, slo: Slo, cells: tuple[str, ...]) -> None:
+        rates: defaultdict[tuple[str, ...], float] = defaultdict(float)
+        for cell in slo.cells:
+            rates[tuple(str(getattr(cell, label)) for label in cells)] += cell.runs_per_hour
+        self.cells, self.rates, self._slo = cells, dict(rates), slo
+        self.gap = int(HOUR / min(rates.values()))
+        self.why: list[str] = []
+        self.page: tuple[Condition, ...] = ()
+        self.triage: tuple[Condition, ...] = ()
+        reachable = [pair for pair in pairs(slo.window, slo.budget) if not self._left_out(pair)]
+        paging = pages(slo)
+        if not paging:
+            self.why.append("what is wrong with the probe alone is triaged, and pages nobody")
+        direct = list(self._direct()) if paging else []
+        burning = [burn for pair in reachable if pair.severity is Severity.P1 and paging for burn in self._burn(pair)]
+        self.page = (*direct, *burning)
+        self.triage = tuple(burn for pair in reachable if pair.severity is Severity.P2 for burn in self._burn(pair))
+        wanted = self.page if paging and (direct or any(p.severity is Severity.P1 for p in reachable)) else self.triage
+        self.loss = min((self._known(condition) for condition in wanted), default=math.inf)
+        self.quick = self.loss <= SLOW if wanted is self.page else self.loss < math.inf
+
+    def _known(self, condition: Condition) -> float:
+        """ns from a total loss until it is met, in the thinnest group."""
+        assert isinstance(condition, Burn | Below)
+        return max(failures(rate, self._slo.budget, condition) * HOUR / rate for rate in self.rates.values())
+
+    def _left_out(self, pair: Pair) -> bool:
+        if pair.why_not:
+            self.why.append(f"{prom(pair.short)} and {prom(pair.long)} above {pair.factor:g} left out: {pair.why_not}")
+        return bool(pair.why_not)
+
+    def _burn(self, pair: Pair) -> Iterator[Burn]:
+        name = f"{prom(pair.long)} above {pair.factor:g}"
+        short = at_least(max(pair.short, self._gap_held))
+        if short >= pair.long:
+            self.why.append(f"{name} left out: {self._each} leaves gaps that its short window would have to be as long to bridge")
+            return
+        guard = self._guard(Burn(short=short, long=pair.long, factor=pair.factor), pair.long, pages_for=pair.severity)
+        if guard > ROOM * min(self.rates.values()) * pair.long / HOUR:
+            self.why.append(f"{name} left out: it would have to wait for {guard} failures, with {self._each}")
+            return
+        if short > pair.short:
+            self.why.append(f"{name}: short window {prom(short)} in place of {prom(pair.short)}, so that it always holds a run")
+        yield Burn(short=short, long=pair.long, factor=pair.factor, bad=guard)
+
+    def _direct(self) -> Iterator[Below]:
+        slo = self._slo
+        ratio = slo.below if slo.below is not None else min(DIRECT, 1 - 5 * slo.budget)
+        if slo.below is None and (slo.indicator not in _STARTS or ratio < 0.01):
+            return
+        for window in LADDER:
+            if not DIRECT_WINDOW <= window <= DIRECT_LONGEST or window < self._gap_held:
+                continue
+            bare = Below(window=window, ratio=round(ratio, 6), runs=1)
+            enough = max(self._guard(bare, window, pages_for=Severity.P1, tell=False), 2)
+            if enough <= ROOM * min(self.rates.values()) * window / HOUR:
+                self.why.append(f"below {ratio:.4g} for {prom(window)}: {enough} failures at least, so that chance does not page")
+                yield Below(window=window, ratio=round(ratio, 6), runs=enough, bad=enough)
+                return
+        self.why.append(
+            f"direct rule left out: {self._each} brings too few runs into {prom(DIRECT_LONGEST)} to tell a loss from chance"
+        )
+
+    def _guard(self, condition: Burn | Below, window: int, *, pages_for: Severity, tell: bool = True) -> int:
+        """How many failures to ask for beside the ratio; 0 where the ratio asks for enough."""
+        budget, guard = self._slo.budget, 0
+        for rate in set(self.rates.values()):
+            alone, needed = failures(rate, budget, condition), 2
+            if pages_for is Severity.P1:
+                while false_pages(rate, budget, window, needed) * len(self.rates) > FALSE_PAGES:
+                    needed += 1
+            if needed > max(alone, guard):
+                guard = needed
+                if tell:
+                    self._tell_guard(condition, window, rate, alone, needed)
+        return guard
+
+    def _tell_guard(self, condition: Burn | Below, window: int, rate: float, alone: int, needed: int) -> None:
+        assert isinstance(condition, Burn)
+        budget = self._slo.budget
+        share = f"{condition.factor:g} × {budget:.4g} = {condition.factor * budget:.4g}"
+        runs = rate * window / HOUR
+        sentence = (
+            f"{prom(window)} above {condition.factor:g}: {share} of {runs:g} runs is {runs * condition.factor * budget:.3g},"
+            f" so that {alone} failure{'s' if alone > 1 else ''} would do; guarded: {needed} failures at least"
+        )
+        if needed > 2:
+            by_chance = false_pages(rate, budget, window, needed) * len(self.rates)
+            before = false_pages(rate, budget, window, needed - 1) * len(self.rates)
+            sentence += f" (chance alone: {by_chance:.2g} in 30 days; {needed - 1} would come {before:.2g} times)"
+        self.why.append(sentence)
+
+    @property
+    def _gap_held(self) -> int:
+        return int(self.gap * JITTER) + LATE
+
+    @property
+    def _each(self) -> str:
+        return f"{min(self.rates.values()):g} runs an hour"
+
+
+def _chosen(tried: list[_Level]) -> _Level:
+    """The finest that is quick enough, else the quickest. All regions are counted together only where nothing else can alert:
+    a region that is lost would drown in those that are well."""
+    apart = [level for level in tried if "region" in level.cells]
+    quickest = min(apart, key=lambda level: level.loss)
+    return next((level for level in apart if level.quick), quickest if quickest.loss < math.inf else tried[-1])
+
+
+def _levels(slo: Slo) -> Iterator[tuple[str, ...]]:
+    """As fine as can be first; each pools one thing more."""
+    values = {label: {str(getattr(cell, label)) for cell in slo.cells} for label in _DIMENSIONS}
+    cells = tuple(label for label in _DIMENSIONS if values[label] != {""})
+    yield cells
+    for pooled in ("publish_region", "region"):
+        cells = tuple(label for label in cells if label != pooled)
+        if len(values[pooled]) > 1:
+            yield cells
+
+
+def _pooled(tried: list[_Level], chosen: _Level) -> Iterator[str]:
+    if chosen is tried[0]:
+        yield f"each of {len(chosen.rates)} cells apart, {_rates(chosen)} runs an hour"
+        return
+    gone = ", ".join(label for label in tried[0].cells if label not in chosen.cells)
+    yield (
+        f"pooled over {gone}: a cell has {_rates(tried[0])} runs an hour, and a total loss would page after"
+        f" {_minutes(tried[0].loss)}; pooled, {_rates(chosen)} runs an hour and {_minutes(chosen.loss)}. A loss in one of them is"
+        " diluted by the others"
+    )
+
+
+def _refusal(slo: Slo, widest: _Level) -> str:
+    rate = sum(widest.rates.values())
+    needed = 2 / (ROOM * 6) if pages(slo) else 2 / (ROOM * 72)
+    sums = "; ".join(widest.why[-4:])
+    return (
+        f"can never alert soundly: all cells together have {rate:g} runs an hour ({sums}). Remedy: more runs (at least"
+        f" {needed:.2g} an hour of a cell, better 12), a lower target than {slo.target:.4%}, or a longer window than {prom(slo.window)}"
+    )
+
+
+def _rates(level: _Level) -> str:
+    low, high = min(level.rates.values()), max(level.rates.values())
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+
+def _minutes(ns: float) -> str:
+    return "never" if ns == math.inf else f"{ns / MINUTE:.3g} minutes"
