@@ -15,6 +15,7 @@ from cyclopts import App, Parameter
 from rich.console import Console
 
 from probe.cli import exits
+from probe.cli.compare import Comparing
 from probe.cli.invoke import invoke
 from probe.cli.options import PORT, Options
 from probe.cli.scenarios import find, vocabulary
@@ -38,8 +39,15 @@ viewers off, and judges. Exit codes: 0 go, 1 no-go, 2 bad configuration, 3 incon
 
 
 @app.command
-def smoke(*files: Path, options: Options = Options()) -> int:  # noqa: B008  # cyclopts reads the default's type
-    """Go or no-go: run one or more scenarios once each, and give one verdict. Without files: the sandbox and room-start.
+def smoke(
+    *files: Path,
+    options: Options = Options(),  # noqa: B008  # cyclopts reads the default's type
+    comparing: Comparing = Comparing(),  # noqa: B008
+) -> int:
+    """Go or no-go: run one or more scenarios, and give one verdict. Without files: the sandbox and room-start.
+
+    With --compare also: is this build worse than the last good one? Each run is a sample, so a comparison takes several on both
+    sides: from 4 on something can be shown, from 8 on most of what people feel. Keep each --out of the good build; they add up.
 
     Examples
     --------
@@ -51,13 +59,17 @@ def smoke(*files: Path, options: Options = Options()) -> int:  # noqa: B008  # c
 
     `probe smoke a.yaml b.yaml --json --out results/`          for CI: the verdict alone on stdout, files in results/
 
+    `probe smoke live.yaml --repeat 8 --release 1.4 --out good`                   the good build, eight runs of it
+
+    `probe smoke live.yaml --repeat 8 --release 1.5 --compare good --compare-fail`   no-go where 1.5 is worse
+
     Parameters
     ----------
     files
         Scenario files, or names of the ones that come along (room-start, every-way, bare-whip-whep, and one for each of
         mediamtx, srs, nginx-rtmp, node-media-server, livekit, ovenmediaengine, ant-media, cloudflare-stream, aws-ivs).
     """
-    return _guarded(lambda console: invoke("smoke", files, options, console), options)
+    return _guarded(lambda console: invoke("smoke", files, options, console, comparing), options)
 
 
 @app.command
@@ -205,6 +217,45 @@ def trace(
     from probe.cli import trace as command
 
     return _guarded(lambda _: command.trace(request_id, store=store, agent=agent, as_json=as_json), Options())
+
+
+@app.command
+def oncall(
+    file: Path,
+    *,
+    at: Annotated[str | None, Parameter(help="When, such as 2026-12-24T18:00; default: now.")] = None,
+    tz: Annotated[str, Parameter(help="Time zone of --at and --week.")] = "UTC",
+    region: Annotated[str | None, Parameter(help="Of the alert; default: all that are told apart.")] = None,
+    owner: Annotated[str | None, Parameter(help="Of the alert; default: every queue.")] = None,
+    queue: Annotated[str | None, Parameter(help="The queue, instead of an owner.")] = None,
+    severity: Annotated[str | None, Parameter(help="P1 or P2; default: both.")] = None,
+    check: Annotated[bool, Parameter(negative=(), help="Lay it over the year: who is on how much, every hole named.")] = False,
+    week: Annotated[bool, Parameter(negative=(), help="Draw the seven days from then.")] = False,
+    as_json: Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")] = False,
+) -> int:
+    """Say who is called, now or at any time: who is on, who comes next, and after which step of the SLA.
+
+    Examples
+    --------
+    `probe oncall oncall.yaml`                                  who is on now, in every queue
+
+    `probe oncall oncall.yaml --at 2026-12-25T09:00 --tz Europe/Berlin --owner media-sre --region eu --severity P1`
+
+    `probe oncall oncall.yaml --check`                          two years, every change of clocks: no hole, no overlap
+
+    `probe oncall oncall.yaml --week --tz Asia/Singapore`       a picture
+
+    Parameters
+    ----------
+    file
+        oncall.yaml: queues, shifts, escalation, receivers.
+    """
+    from probe.cli import oncall as command
+
+    asked = command.Asked(at=at, tz=tz, region=region, owner=owner, queue=queue, severity=severity)
+    return _guarded(
+        lambda console: command.oncall(file, console, asked, check=check, week=week, as_json=as_json), Options(json=as_json)
+    )
 
 
 @app.command

@@ -18,6 +18,7 @@ from pathlib import Path
 from rich.console import Console
 
 from probe.cli import exits
+from probe.cli.compare import Comparing, places, wanted
 from probe.cli.live import Progress
 from probe.cli.options import Options
 from probe.cli.outputs import Outputs
@@ -38,6 +39,7 @@ from probe.net.redact import Redactor
 from probe.plan import Plan
 from probe.rtc import warm
 from probe.run import logs
+from probe.run.compared import compared
 from probe.run.engine import Engine
 from probe.run.judged import count, evaluation
 from probe.sandbox.launch import Sandbox
@@ -63,12 +65,19 @@ class _Work:
     broken: bool = False  # a bug of ours ended a run
 
 
-async def invoke(kind: str, files: Sequence[Path], options: Options, console: Console) -> int:
+async def invoke(
+    kind: str,
+    files: Sequence[Path],
+    options: Options,
+    console: Console,
+    comparing: Comparing = Comparing(),  # noqa: B008
+) -> int:
     """Returns the exit code. Raises ConfigError before anything is opened, Interrupted after everything is written."""
     clock, redactor = SystemClock(), Redactor()
     started = clock.wall().unix_ns
     about: dict[str, str] = {}
     logs.set_up(redactor, verbose=options.verbose, fields=about)
+    against = await asyncio.to_thread(wanted, comparing)  # before --out may be emptied, which may be the same
     with cancelling() as signals:
         async with AsyncExitStack() as stack:
             sandbox = None
@@ -78,7 +87,10 @@ async def invoke(kind: str, files: Sequence[Path], options: Options, console: Co
                 os.environ.update(environment(sandbox))
                 redactor.add(sandbox.admin_token)
             mode = "smoke" if kind == "smoke" else "adhoc"
-            todo = plans(load_all(files or _EMBEDDED, options, dict(os.environ)), options, mode, clock)
+            scenarios = load_all(files or _EMBEDDED, options, dict(os.environ))
+            todo = plans(scenarios, options, mode, clock, comparing.repeat)
+            if against is not None:
+                against.former.require(places(todo))
             state = _state(options)
             await asyncio.to_thread(warm_up, clock)
             await warm()
@@ -89,7 +101,16 @@ async def invoke(kind: str, files: Sequence[Path], options: Options, console: Co
             with progress.showing():
                 await _run_all(work, todo)
             await signals.settle()
-            done = evaluation(kind, work.judged, started=started, evaluated=clock.wall().unix_ns, release=options.release)
+            done = evaluation(
+                kind,
+                work.judged,
+                started=started,
+                evaluated=clock.wall().unix_ns,
+                release=options.release,
+                quorum=comparing.repeat // 2 + 1,
+            )
+            if against is not None and done.runs:
+                done = await asyncio.to_thread(compared, done, against, redactor.redact)
             spans = [span for run in done.runs for span in await _platform_spans(work, run)]
             unwritten = await outputs.write(done, spans)
         outputs.show(done, console)

@@ -76,12 +76,13 @@ def asks_for_sandbox(files: Sequence[Path], options: Options, provided: dict[str
         return False
 
 
-def plans(scenarios: Sequence[tuple[Path, Scenario]], options: Options, mode: str, clock: Clock) -> list[Plan]:
-    """One plan per scenario and region. Raises ConfigError where the region must be named."""
+def plans(scenarios: Sequence[tuple[Path, Scenario]], options: Options, mode: str, clock: Clock, repeat: int = 1) -> list[Plan]:
+    """`repeat` plans per scenario and region, in rounds; of a seed that is given, each round takes the next. Raises ConfigError
+    where the region must be named."""
     made: list[Plan] = []
-    for file, scenario in scenarios:
+    for number, (file, scenario) in ((number, one) for number in range(repeat) for one in scenarios):
         for region in _regions(file, scenario, options):
-            seed = options.seed if options.seed is not None else random.SystemRandom().getrandbits(32)
+            seed = options.seed + number if options.seed is not None else random.SystemRandom().getrandbits(32)
             ids = new_run_ids(clock.wall().unix_ns // 1_000_000, random.SystemRandom())
             made.append(make_plan(scenario, region, seed, ids, mode=mode))
     return made

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from probe.export import figures
+from probe.export.compared_words import headline, ranked, words_of
 from probe.export.figures import Redact, phase_reason
 from probe.export.grid import grid_text
 from probe.export.results import Evaluation, JudgedRun
@@ -28,12 +29,15 @@ from probe.export.words import (
     what_happened,
     why,
 )
+from probe.model.comparison import Change
 from probe.model.observation import Role
 from probe.model.outcome import Failed
 from probe.model.verdict import Check, SessionResult, Verdict
 
 _STYLE = {Verdict.PASS: "bold green", Verdict.WARN: "bold yellow", Verdict.FAIL: "bold red", Verdict.INCONCLUSIVE: "bold magenta"}
+_CHANGE = {Change.WORSE: "red", Change.CANNOT_TELL: "yellow", Change.BETTER: "green"}
 MANY = 50
+_MOST_COMPARED = 8
 
 
 def verdict_line(evaluation: Evaluation, redact: Redact) -> str:
@@ -64,6 +68,7 @@ def plain_lines(evaluation: Evaluation, redact: Redact) -> list[str]:
             for check in run.checks
             if check.result is not Verdict.PASS
         ]
+    lines += _compared(evaluation)
     return [*(printable(redact(line)) for line in lines), verdict_line(evaluation, redact)]
 
 
@@ -86,9 +91,23 @@ def summary(evaluation: Evaluation, redact: Redact) -> RenderableType:
         if run.result.taints:
             parts.append(text(f"the probe was unwell: {', '.join(sorted(run.result.taints))}", "magenta"))
         parts.append(text(f"trace {run.result.began.trace_id}", "dim"))
+    parts += [text(line, _CHANGE.get(evaluation.comparison.found.change, "") if evaluation.comparison else "")
+              for line in _compared(evaluation)]  # fmt: skip
     line = Text(DECISION[evaluation.verdict].upper(), style=_STYLE[evaluation.verdict])
     line.append(f"  {printable(redact(reason_of(evaluation)))}; {tally(evaluation)}", style="default")
     return Group(*parts, line)
+
+
+def _compared(evaluation: Evaluation) -> list[str]:
+    """The whole of the comparison, and each indicator that is worse, looks so or is better; the report has the rest."""
+    if evaluation.comparison is None:
+        return []
+    found = evaluation.comparison.found
+    told = [one for one in ranked(found) if one.suspicious or one.change in (Change.WORSE, Change.BETTER)]
+    told = told[1:] if found.change in (Change.WORSE, Change.CANNOT_TELL) else told  # the headline says the first
+    lines = [f"compared: {headline(found)}", *(f"  {words_of(one, found)}" for one in told[:_MOST_COMPARED])]
+    hidden = len(told) - _MOST_COMPARED
+    return [*lines, *([f"  and {hidden} more"] if hidden > 0 else []), *(f"  {note}" for note in found.notes)]
 
 
 class _TextMaker(Protocol):

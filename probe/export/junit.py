@@ -11,9 +11,11 @@ import re
 from typing import assert_never
 from xml.etree import ElementTree as ET
 
+from probe.export.compared_words import headline, title_of, words_of
 from probe.export.figures import Redact, rfc3339
-from probe.export.results import Evaluation, JudgedRun
+from probe.export.results import Compared, Evaluation, JudgedRun
 from probe.model.clock import NS
+from probe.model.comparison import Change
 from probe.model.observation import CutOutcome
 from probe.model.outcome import Aborted, Cancelled, Done, Failed, Outcome, Skipped
 from probe.model.verdict import Check, SessionResult, Verdict
@@ -26,6 +28,8 @@ def junit_xml(evaluation: Evaluation, redact: Redact) -> str:
     root = ET.Element("testsuites", name=f"stream-probe {evaluation.kind}")
     for run in evaluation.runs:
         root.append(_suite(run, _Text(redact)))
+    if evaluation.comparison is not None:
+        root.append(_compared(evaluation.comparison, evaluation.evaluated, _Text(redact)))
     for count in ("tests", "failures", "errors", "skipped"):
         root.set(count, str(sum(int(suite.get(count, "0")) for suite in root)))
     ET.indent(root)
@@ -65,6 +69,28 @@ def _suite(run: JudgedRun, text: _Text) -> ET.Element:
         _outcome(case, _whole(session), text, session.optional)
     for check in run.checks:
         _check(_case(suite, f"{scope}.checks", text(" ".join(filter(None, (check.name, check.subject)))), None), check, text)
+    return _counted(suite)
+
+
+def _compared(compared: Compared, at: int, text: _Text) -> ET.Element:
+    """A case for the whole and one for each indicator; what cannot be told is skipped, and the whole says what that is worth."""
+    suite = ET.Element("testsuite", name="compared", timestamp=rfc3339(at), time="0.000")
+    _check(_case(suite, "compared", text(compared.check.name), None), compared.check, text)
+    for one in compared.found.differences:
+        case = _case(suite, "compared.indicators", text(title_of(one, compared.found)), None)
+        words = text(words_of(one, compared.found))
+        match one.change:
+            case Change.WORSE if compared.check.result is Verdict.FAIL:
+                ET.SubElement(case, "failure", type="worse", message=words)
+            case Change.CANNOT_TELL:
+                ET.SubElement(case, "skipped", message=words)
+            case _:
+                ET.SubElement(case, "system-out").text = words
+    ET.SubElement(suite, "system-out").text = text(headline(compared.found))
+    return _counted(suite)
+
+
+def _counted(suite: ET.Element) -> ET.Element:
     cases = suite.findall("testcase")
     suite.set("tests", str(len(cases)))
     for count, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):

@@ -22,9 +22,11 @@ from markupsafe import Markup
 
 from probe.export import charts, figures
 from probe.export.charts import Chart, Distribution
+from probe.export.compared_words import tallied
 from probe.export.figures import Redact, phase_reason, rfc3339, wall_of
+from probe.export.forest import Forest, forest
 from probe.export.grid import Grid, grid, ladder_lines
-from probe.export.results import Evaluation, JudgedRun, regional
+from probe.export.results import Compared, Evaluation, JudgedRun, regional
 from probe.export.words import (
     DECISION,
     duration,
@@ -49,7 +51,8 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 def report_html(evaluation: Evaluation, redact: Redact) -> str:
     """The whole page."""
-    style = (_TEMPLATES / "report.css").read_text(encoding="utf-8")
+    sheets = ["report.css", *(["comparison.css"] if evaluation.comparison is not None else [])]
+    style = "".join((_TEMPLATES / sheet).read_text(encoding="utf-8") for sheet in sheets)
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     page = _environment(redact).get_template("report.html.j2")
     return page.render(
@@ -60,7 +63,8 @@ def report_html(evaluation: Evaluation, redact: Redact) -> str:
         reason=reason_of(evaluation),
         tally=tally(evaluation),
         cause=_cause(evaluation),
-        regions=[(name, regional(runs), len(runs)) for name, runs in evaluation.regions().items()],
+        regions=[(name, regional(runs, evaluation.quorum), len(runs)) for name, runs in evaluation.regions().items()],
+        c=None if evaluation.comparison is None else _Comparison(evaluation.comparison),
         runs=[_Page(run) for run in evaluation.runs],
         when=_when,
     )
@@ -121,6 +125,18 @@ class CheckLine:
     cases: str
     owner: str
     action: str
+
+
+class _Comparison:
+    """What the template asks of a comparison."""
+
+    def __init__(self, compared: Compared) -> None:
+        found = compared.found
+        self.tone = compared.check.result.value
+        self.than = found.release_before or "the runs before"
+        self.headline = tallied(found)
+        self.forest: Forest | None = forest(found)
+        self.notes, self.apart = found.notes, found.apart
 
 
 class _Page:

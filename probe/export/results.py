@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from probe.model.comparison import Comparison
 from probe.model.verdict import Check, MatrixCell, RunResult, Verdict, worst
 
 
@@ -43,6 +44,14 @@ class JudgedRun:
     objectives: tuple[ObjectiveRun, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """These runs against a former build's, and the one check that this makes."""
+
+    found: Comparison
+    check: Check
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
     """One invocation: one or more runs and one verdict on them all. `kind`: run, smoke or drill. Times are Unix ns;
@@ -58,10 +67,12 @@ class Evaluation:
     release: str = ""
     probe_version: str = ""
     quorum: int = 1
+    comparison: Compared | None = None
 
     @property
     def checks(self) -> tuple[Check, ...]:
-        return tuple(check for run in self.runs for check in run.checks)
+        whole = () if self.comparison is None else (self.comparison.check,)
+        return (*(check for run in self.runs for check in run.checks), *whole)
 
     @property
     def target(self) -> str:
@@ -76,6 +87,18 @@ class Evaluation:
         return grouped
 
 
-def regional(runs: list[JudgedRun]) -> Verdict:
+def regional(runs: Sequence[JudgedRun], quorum: int = 1) -> Verdict:
     """The verdict of one region's runs."""
-    return worst([run.verdict for run in runs])
+    return worst([run.verdict for run in counted(runs, quorum)])
+
+
+def counted(runs: Sequence[JudgedRun], quorum: int) -> list[JudgedRun]:
+    """The runs that a verdict stands on: of a scenario between two regions the conclusive ones, where there are as many as the
+    quorum; else all, for then it is inconclusive. One run of eight made while the probe was unwell makes nothing doubtful."""
+    alike: dict[tuple[str, str, str], list[JudgedRun]] = {}
+    for run in runs:
+        began = run.result.began
+        alike.setdefault((began.scenario, began.publish_region, began.region), []).append(run)
+    told = {key: [run for run in found if run.verdict is not Verdict.INCONCLUSIVE] for key, found in alike.items()}
+    kept = {run.result.began.run for key, found in alike.items() for run in (told[key] if len(told[key]) >= quorum else found)}
+    return [run for run in runs if run.result.began.run in kept]

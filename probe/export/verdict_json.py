@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from probe.export import figures, quality
+from probe.export.compared_json import comparison_document
 from probe.export.figures import Redact, outcome_name, phase_reason, redacted, rfc3339, seconds, wall_of
 from probe.export.results import Evaluation, JudgedRun, regional
 from probe.export.verdict_model import (
@@ -68,6 +69,7 @@ def verdict_document(evaluation: Evaluation, redact: Redact) -> dict[str, Any]:
         regions=[_region(name, runs, evaluation.quorum) for name, runs in evaluation.regions().items()],
         runs=[_run(run) for run in evaluation.runs],
         checks=[_check(check) for check in evaluation.checks],
+        comparison=None if evaluation.comparison is None else comparison_document(evaluation.comparison.found),
     )
     plain = redacted(document.model_dump(mode="json", exclude_none=True), redact)
     assert isinstance(plain, dict)
@@ -111,7 +113,7 @@ def _most(values: Iterable[float | None]) -> float | None:
 
 def _region(name: str, runs: list[JudgedRun], quorum: int) -> RegionDoc:
     conclusive = sum(run.verdict is not Verdict.INCONCLUSIVE for run in runs)
-    return RegionDoc(region=name, result=regional(runs).value, quorum=QuorumDoc(have=conclusive, need=quorum))
+    return RegionDoc(region=name, result=regional(runs, quorum).value, quorum=QuorumDoc(have=conclusive, need=quorum))
 
 
 def _run(run: JudgedRun) -> RunDoc:

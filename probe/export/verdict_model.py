@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Result = Literal["pass", "warn", "inconclusive", "fail"]
 OutcomeName = Literal["done", "failed", "skipped", "cancelled", "aborted", "in_flight"]
+Change = Literal["better", "same", "worse", "cannot_tell"]
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 Seconds = Annotated[float, Field(description="seconds")]
 BytesPerSecond = Annotated[float, Field(ge=0, description="bytes per second of media")]
@@ -331,6 +332,51 @@ class CheckDoc(_Part):
     subject: str | None = None
 
 
+class DifferenceDoc(_Part):
+    """One indicator against the build before. Values in seconds, or as shares of 1."""
+
+    name: str = Field(description="in words")
+    scenario: str
+    publish_region: str
+    region: str
+    indicator: str
+    protocol: str | None = None
+    ingest: str | None = None
+    device: str | None = None
+    step: str | None = None
+    unit: Literal["seconds", "share", "runs"] = Field(description="a time; a share of time; a share of good runs")
+    change: Change
+    before: float = Field(description="median over runs; of good runs their share")
+    after: float
+    runs_before: Count
+    runs_after: Count
+    shift: float = Field(description="after − before (Hodges–Lehmann; of shares, their difference)")
+    low: float | None = Field(default=None, description="95 % interval of the shift; absent: too few runs for one")
+    high: float | None = None
+    least: float = Field(description="the smallest difference that matters")
+    pairs_larger: Count | None = Field(
+        default=None, description="pairs of a run before and one after, in which the later is larger"
+    )
+    pairs: Count | None = None
+    runs_needed: Count | None = Field(default=None, description="on each side: so many would probably tell")
+    stages: dict[str, float] = Field(default={}, description="of a start: by how much the median of each stage is longer")
+    words: str
+
+
+class ComparisonDoc(_Part):
+    """These runs against those of a former build."""
+
+    change: Change
+    words: str
+    release_before: str | None = None
+    runs_before: Count
+    runs_after: Count
+    occasions_before: Count = Field(description="invocations that the runs before come from")
+    differences: list[DifferenceDoc]
+    not_comparable: list[str] = []
+    notes: list[str] = []
+
+
 class VerdictDoc(_Part):
     """One invocation's verdict and what it rests on."""
 
@@ -347,6 +393,7 @@ class VerdictDoc(_Part):
     regions: list[RegionDoc]
     runs: list[RunDoc]
     checks: list[CheckDoc]
+    comparison: ComparisonDoc | None = Field(default=None, description="where a former build was given to compare with")
 
 
 def json_schema() -> dict[str, Any]:

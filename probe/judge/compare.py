@@ -34,7 +34,7 @@ from probe.judge import compare_ranks as ranks
 from probe.judge import compare_shares as shares
 from probe.judge.compare_family import ALPHA, Chance, shown, testable
 from probe.judge.compare_figures import RunFigures
-from probe.model.comparison import UNIT_RUNS, UNIT_SECONDS, UNIT_SHARE, About, Change, Comparison, Difference, Place
+from probe.model.comparison import About, Change, Comparison, Difference, Place
 
 MOST_RUNS = 200  # of one side in one place: the latest
 
@@ -149,7 +149,7 @@ def _of_values(place: Place, about: About, before: list[float], after: list[floa
     found = Difference(
         place=place,
         about=about,
-        unit=UNIT_SHARE if about.indicator == "freeze_ratio" else UNIT_SECONDS,
+        unit="share" if about.indicator == "freeze_ratio" else "seconds",
         change=Change.CANNOT_TELL,
         before=median(before),
         after=median(after),
@@ -182,7 +182,7 @@ def _of_goods(place: Place, about: About, before: list[float], after: list[float
     found = Difference(
         place=place,
         about=about,
-        unit=UNIT_RUNS,
+        unit="runs",
         change=Change.CANNOT_TELL,
         before=old / m,
         after=new / n,
@@ -236,7 +236,7 @@ def _needed(found: Difference, questions: int) -> int | None:
     """Runs on each side that would probably tell. The interval narrows with the root of their number; it is to fit between what
     is seen and the margin, or a quarter of the margin where that is less."""
     fewest = runs_to_tell(questions)
-    if found.unit == UNIT_RUNS or found.low is None or found.high is None:
+    if found.unit == "runs" or found.low is None or found.high is None:
         return fewest if min(found.runs_before, found.runs_after) < fewest else None
     reach = max(abs(abs(found.shift) - found.least), found.least / 4)
     now = found.runs_before * found.runs_after / (found.runs_before + found.runs_after)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Literal
 
-UNIT_SECONDS, UNIT_SHARE, UNIT_RUNS = "seconds", "share", "runs"  # a time; a share of time; a share of good runs
+Unit = Literal["seconds", "share", "runs"]  # a time; a share of time; a share of good runs
 
 
 class Change(StrEnum):
@@ -51,7 +52,7 @@ class Difference:
 
     place: Place
     about: About
-    unit: str
+    unit: Unit
     change: Change
     before: float
     after: float
@@ -70,7 +71,7 @@ class Difference:
     @property
     def worse_by(self) -> float:
         """`shift`, positive where it is for the worse."""
-        return -self.shift if self.unit == UNIT_RUNS else self.shift
+        return -self.shift if self.unit == "runs" else self.shift
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
