@@ -87,7 +87,7 @@ def as_a_whole(alert: Alert, scope: Scope) -> str:
     assert alert.slo is not None
     slo, wider = alert.slo, ("publish_region",) if scope is Scope.PUBLISH else ()
     parts = tuple(label for label in ("publish_region", "region") if label in alert.cells)
-    share = f"max {by(parts)} ({error_name(_evidence(alert))}{of(slo)})"
+    share = f"max {by(parts)} ({error_name(evidence(alert))}{of(slo)})"
     join = f"on ({', '.join(wider)})"
     as_bad = f"{share} > {join} group_left () (max {by(wider)} ({share}) / {AS_BAD})"
     return (
@@ -155,7 +155,7 @@ def _guarded(slo: Slo, cells: tuple[str, ...], window: int, bad: int) -> str:
     return f"\n  and on ({', '.join(cells)})\n  {bad_runs(slo, cells, window)} > {bad - 0.5:g}" if bad > 1 else ""
 
 
-def _evidence(alert: Alert) -> int:
+def evidence(alert: Alert) -> int:
     """The window that tells how bad the parts are. For pages the widest short one: it tells what goes on now, and does not forget
     before the alert has. For triage, where failures are few, the narrowest long one."""
     burns = [c for c in alert.conditions if isinstance(c, Burn)]

@@ -26,7 +26,8 @@ from probe.model.clock import NS
 from probe.rules.conditions import Alert, Below, Burn, Condition, Silent
 
 INTERVAL = 30 * NS
-Counts = NDArray[np.int64]
+Counts = NDArray[np.int32]
+Shares = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 
@@ -51,7 +52,7 @@ class Grid:
         outside the grid are left out."""
         slots = -((self.began - times) // self.interval)  # ceil: seen by the first evaluation that is not before it
         slots = slots[(slots > 0) & (slots <= self.steps)]
-        return np.cumsum(np.bincount(slots, minlength=self.steps + 1), dtype=np.int64)
+        return np.cumsum(np.bincount(slots, minlength=self.steps + 1), dtype=np.int32)
 
 
 class Tally:
@@ -81,10 +82,10 @@ class Tally:
             self._windows[key] = found
         return self._windows[key]
 
-    def bad_share(self, window: int) -> NDArray[np.float64]:
+    def bad_share(self, window: int) -> Shares:
         """Bad ÷ all, NaN of nothing."""
         every = self.within("all", window)
-        out: NDArray[np.float64] = np.full(len(every), np.nan)
+        out: Shares = np.full(len(every), np.nan)
         np.divide(self.within("bad", window), every, out=out, where=every > 0)
         return out
 

@@ -1,0 +1,201 @@
+"""Rulesets asked about a history: which alert fired where and when, and what of it reaches somebody.
+
+Groups are walked one after the other and all rulesets are asked about a group together, since they ask for the same windows: a
+month of a fleet then takes little memory and each window is counted once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from probe.model.clock import NS
+from probe.rules.closings import closings
+from probe.rules.conditions import Alert, Silent
+from probe.rules.fleet import Severity
+from probe.rules.gathered import Cell, gathered
+from probe.rules.history import About, Beats, History, Place, Seen, Series, attendance, grouped, tally
+from probe.rules.promql import evidence
+from probe.rules.replay import INTERVAL, Firing, Grid, Shares, Tally, merged, met, spans
+from probe.rules.rivals import Ruleset
+
+REGROUPED = 300 * NS  # what resolves and returns within it wakes nobody anew
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """One alert of one group, firing once. `region` is the label: with the objective it is what Alertmanager groups by, for all
+    rulesets alike."""
+
+    alert: str
+    slo: str
+    region: str
+    severity: Severity
+    about: About
+    place: Place
+    shadow: bool
+    firing: Firing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """What one person is told once: everything of one objective and place until it has been quiet for a while."""
+
+    slo: str
+    region: str
+    about: About
+    places: tuple[Place, ...]
+    alerts: tuple[str, ...]
+    began: int
+    ended: int | None
+
+
+def ask(history: History, rulesets: Mapping[str, Ruleset], interval: int = INTERVAL) -> dict[str, list[Told]]:
+    """What each ruleset says over the history, evaluated every `interval` ns."""
+    grid = history.grid(interval)
+    out: dict[str, list[Told]] = {key: [] for key in rulesets}
+    wanted: dict[tuple[str, tuple[str, ...], bool], list[tuple[str, Alert]]] = {}
+    for key, ruleset in rulesets.items():
+        for alert in ruleset.alerts:
+            if any(isinstance(condition, Silent) for condition in alert.conditions):
+                out[key] += _silences(history, grid, alert)
+            elif alert.slo is not None:
+                wanted.setdefault((alert.slo.name, alert.cells or alert.by, ruleset.naive), []).append((key, alert))
+        if ruleset.in_a_row:
+            out[key] += _rows(history, grid, ruleset)
+        out[key] += _gates(history, grid, ruleset)
+    for (slo, labels, naive), asking in wanted.items():
+        bad: list[list[Cell]] = [[] for _ in asking]
+        for values, series in grouped(history.series.get(slo, ()), labels).items():
+            counted = tally(grid, series, naive=naive)
+            named = dict(zip(labels, values, strict=True))
+            for found, (_, alert) in zip(bad, asking, strict=True):
+                found.append(Cell(named, met(alert, counted), _share(alert, counted)))
+        for found, (key, alert) in zip(bad, asking, strict=True):
+            out[key] += _told(alert, found, grid)
+    return out
+
+
+def _silences(history: History, grid: Grid, alert: Alert) -> Iterator[Told]:
+    groups: dict[tuple[str, ...], list[Beats]] = {}
+    labels = alert.cells or alert.by
+    for beat in history.beats:
+        if alert.slo is None or alert.slo.scenario == beat.scenario:
+            groups.setdefault(tuple(str(getattr(beat, label, "")) for label in labels), []).append(beat)
+    cells = []
+    for values, beats in groups.items():
+        flags = met(alert, attendance(grid, beats))
+        cells.append(Cell(dict(zip(labels, values, strict=True)), flags, flags.astype(np.float64)))
+    yield from _told(alert, cells, grid)
+
+
+def _share(alert: Alert, counted: Tally) -> Shares:
+    """Of a cell's bad runs over the window that tells how bad parts are; nothing where no alert asks."""
+    return counted.bad_share(evidence(alert)) if len(alert.scopes) > 1 else np.zeros(0)
+
+
+def _told(alert: Alert, cells: Sequence[Cell], grid: Grid) -> Iterator[Told]:
+    slo = alert.slo
+    for labels, where, flags in gathered(alert, cells):
+        every = {**alert.labels, **labels}
+        for firing in spans(flags, grid, alert.hold):
+            yield Told(
+                alert=alert.name,
+                slo=slo.name if slo else "probe",
+                region=every.get("region", ""),
+                severity=alert.severity,
+                about=About.PROBE if slo is None or slo.service == "probe" else About.PLATFORM,
+                place=where,
+                shadow=alert.shadow,
+                firing=firing,
+            )
+
+
+def _rows(history: History, grid: Grid, ruleset: Ruleset) -> Iterator[Told]:
+    for slo in ruleset.slos:
+        for series in history.series.get(slo.name, ()):
+            cell = series.cell
+            for firing in in_a_row(series, grid, ruleset.in_a_row):
+                yield Told(
+                    alert=f"InARow/{slo.name}",
+                    slo=slo.name,
+                    region=cell.region,
+                    severity=Severity.P1,
+                    about=About.PLATFORM,
+                    place=Place(publish_region=cell.publish_region, region=cell.region, protocol=cell.protocol),
+                    shadow=False,
+                    firing=firing,
+                )
+
+
+def _gates(history: History, grid: Grid, ruleset: Ruleset) -> Iterator[Told]:
+    for scenario, gate in ruleset.gates:
+        for labels, firing in closings(gate, [slo for slo in ruleset.slos if slo.scenario == scenario], history, grid):
+            yield Told(
+                alert=gate.name,
+                slo=f"{scenario}/{gate.name}",
+                region=labels.get("region", ""),
+                severity=Severity.P1,
+                about=About.PLATFORM,
+                place=Place(**labels),
+                shadow=False,
+                firing=firing,
+            )
+
+
+def in_a_row(series: Series, grid: Grid, count: int) -> list[Firing]:
+    """From the `count`th failure one after the other until the next success; tainted runs count as they ended."""
+    bad = np.isin(series.outcomes, (Seen.BAD, Seen.TAINTED_BAD))
+    kept = bad | np.isin(series.outcomes, (Seen.GOOD, Seen.TAINTED_GOOD))
+    times, bad = series.times[kept], bad[kept]
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], bad.astype(np.int8), [0]))))
+    out = []
+    for first, stop in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+        if stop - first >= count:
+            began = _seen(grid, int(times[first + count - 1]))
+            out.append(Firing(began, began, _seen(grid, int(times[stop])) if stop < len(times) else None))
+    return out
+
+
+def _seen(grid: Grid, at: int) -> int:
+    """The first evaluation that knows of what happened at `at`."""
+    return grid.began - (grid.began - at) // grid.interval * grid.interval
+
+
+def notices(said: Iterable[Told], severity: Severity, *, shadow: bool = False, since: int = 0) -> list[Notice]:
+    """What reaches somebody from Unix ns `since` on, in order: alerts of one objective and region are one notice, until they
+    have been quiet for `REGROUPED`."""
+    groups: dict[tuple[str, str], list[Told]] = {}
+    for one in said:
+        if one.severity is severity and one.shadow is shadow and one.firing.began >= since:
+            groups.setdefault((one.slo, one.region), []).append(one)
+    out = [notice for (slo, region), group in groups.items() for notice in _notices(slo, region, group)]
+    return sorted(out, key=lambda n: (n.began, n.slo, n.region))
+
+
+def _notices(slo: str, region: str, group: Sequence[Told]) -> Iterator[Notice]:
+    for span in merged([one.firing for one in group], REGROUPED):
+        within = [
+            one for one in group if span.began <= one.firing.began and (span.ended is None or one.firing.began < span.ended)
+        ]
+        yield Notice(
+            slo=slo,
+            region=region,
+            about=within[0].about,
+            places=tuple(dict.fromkeys(one.place for one in within)),
+            alerts=tuple(dict.fromkeys(one.alert for one in within)),
+            began=span.began,
+            ended=span.ended,
+        )
+
+
+def quieted(tickets: Iterable[Notice], pages: Sequence[Notice]) -> list[Notice]:
+    """Tickets that are left where a page keeps quiet what is about the same objective and region while both fire."""
+    return [ticket for ticket in tickets if not any(_alike(ticket, page) for page in pages)]
+
+
+def _alike(ticket: Notice, page: Notice) -> bool:
+    overlap = (page.ended is None or page.ended > ticket.began) and (ticket.ended is None or ticket.ended > page.began)
+    return overlap and (ticket.slo, ticket.region) == (page.slo, page.region)
