@@ -150,7 +150,7 @@ def test_everything_a_document_names_exists(document: Path) -> None:
     assert list(mistakes(document.read_text())) == []
 
 
-SCENARIOS = sorted(file for file in (ROOT / "scenarios").glob("*.yaml") if file.name != "devices.yaml")
+SCENARIOS = sorted(file for file in (ROOT / "scenarios").glob("*.yaml") if "\nscenario:" in file.read_text())
 
 
 @pytest.mark.parametrize("file", SCENARIOS, ids=lambda p: p.name)

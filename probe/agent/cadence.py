@@ -1,13 +1,14 @@
-"""How often a schedule asks for runs, as rules must know it: how dense they are while they come, and how much of the time they do.
+"""How often a schedule asks for runs, as rules must know it: how dense they are while they come, and for what share of the time.
 
-Both are looked at over one week, a Monday to a Sunday that has no change of clocks anywhere: rules are made once, and a schedule of
-working hours is the same to them in June. Blackouts and `only` of one date are no habit and count as if they were not there,
+Both are looked at over one week, a Monday to a Sunday that has no change of clocks anywhere: rules are made once, and a schedule
+of working hours is the same to them in June. Blackouts and `only` of one date are no habit and count as if they were not there,
 unless the schedule has nothing else. Chosen not to: a calendar of what is due when, which Prometheus could not hold anyway.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 
 from probe.agent.schedule import Cron, Entry, Every, Recurring
@@ -39,7 +40,7 @@ def _slots(when: Every | Cron) -> tuple[float, float]:
     slots = [when.after(_MONDAY - 1)]
     while slots[-1] < _MONDAY + WEEK:  # the first one behind it too: its gap is the week's last
         slots.append(when.after(slots[-1]))
-    gaps = [later - earlier for earlier, later in zip(slots, slots[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(slots)]
     if not gaps:  # less than once a week
         return HOUR / (when.after(slots[0]) - slots[0]), 1.0
     usual = median(gaps)

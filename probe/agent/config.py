@@ -210,6 +210,9 @@ class Config(Model):
     targets: tuple[Annotated[str, BeforeValidator(_origin)], ...] = Field(
         (), description="Origins /probe may be told to look at, besides the scenarios' own.", examples=[["https://live.example"]]
     )
+    objectives: Annotated[tuple[str, ...], OneOrMany()] = Field(
+        (), description="Files of objectives, beside those of the scenarios.", examples=[["objectives.yaml"]]
+    )
     blackouts: tuple[Times, ...] = Field((), description="Nothing starts then.", examples=[[{"cron": "0 3 * * 0", "for": "1h"}]])
     schedules: dict[Name, Scheduled] = Field(min_length=1, description="What is run.")
 

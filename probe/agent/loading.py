@@ -27,8 +27,9 @@ from probe.planning import make_plan
 from probe.scenario.fields import Vocabulary
 from probe.scenario.load import load
 from probe.scenario.located import dotted, read, validated, with_env
+from probe.scenario.objectives_file import Objectives, joined, load_objectives
 from probe.scenario.schema import Scenario
-from probe.scenario.text import parse
+from probe.scenario.text import Document, parse
 from probe.scenario.units import describe
 
 ENDING = 30 * NS  # what a run may take beyond its deadline: leaving, `finally` steps, undoing
@@ -37,9 +38,11 @@ _UNCODED = 2_500_000  # bit/s that a viewer of a room that is not ours is reckon
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A schedule with its scenario read. `bandwidth` in bit/s, reckoned from the scenario; `deadline` ns for all of a run."""
+    """A schedule with its scenario read, from `file`, and what is promised on it elsewhere. `bandwidth` in bit/s, reckoned from
+    the scenario; `deadline` ns for all of a run."""
 
     settings: Scheduled
+    file: Path
     scenario: Scenario
     entry: Entry
     bandwidth: int
@@ -64,6 +67,7 @@ class Loaded:
     web: Path | None
     schedules: Mapping[str, Prepared]
     files: Mapping[Path, str] = field(default_factory=dict)
+    objectives: tuple[Objectives, ...] = ()
 
     def plan(self, name: str, unix_ns: int, rng: random.Random) -> Plan:
         """The next run of a schedule."""
@@ -75,18 +79,20 @@ class Loaded:
         )
 
 
-def load_config(path: Path, *, env: Mapping[str, str], words: Vocabulary, find: Callable[[Path], Path]) -> Loaded:
-    """Read agent.yaml and all it names. `words`: what the drivers can do; `find`: from a scenario's name to its file. Raises
-    Unusable with all mistakes of all files."""
+def load_config(
+    path: Path, *, env: Mapping[str, str], words: Vocabulary, find: Callable[[Path], Path], here: bool = True
+) -> Loaded:
+    """Read agent.yaml and all it names. `words`: what the drivers can do; `find`: from a scenario's name to its file; `here`: on
+    the machine it is for, whose own files and folders must be there. Raises Unusable with all mistakes of all files."""
     files: dict[Path, str] = {}
     try:
-        return _load(path, files, env=env, words=words, find=find)
+        return _load(path, files, env=env, words=words, find=find, here=here)
     except ConfigError as error:
         raise Unusable(error.mistakes, files) from error
 
 
 def _load(
-    path: Path, files: dict[Path, str], *, env: Mapping[str, str], words: Vocabulary, find: Callable[[Path], Path]
+    path: Path, files: dict[Path, str], *, env: Mapping[str, str], words: Vocabulary, find: Callable[[Path], Path], here: bool
 ) -> Loaded:
     """Notes what it reads in `files`."""
     _note(files, path)
@@ -104,6 +110,7 @@ def _load(
         document.mistake((), "say where this machine stands: region: …, or $PROBE_REGION", "region")
     schedules: dict[str, Prepared] = {}
     others: list[Located] = []
+    promised = _promised(path, config, files, env, document, others)
     for name, settings in config.schedules.items():
         place: tuple[str | int, ...] = ("schedules", name, "scenario")
         beside = path.parent / settings.scenario
@@ -111,7 +118,8 @@ def _load(
         _note(files, beside, file)
         try:
             scenario = load(file, env=env, sets={k: json.dumps(v) for k, v in settings.set.items()}, words=words)
-            prepared = _prepared(config, name, settings, scenario, region)
+            scenario = joined(scenario, promised)
+            prepared = _prepared(config, name, settings, file, scenario, region)
             if config.budget.bandwidth is not None and prepared.bandwidth > config.budget.bandwidth:
                 needs = f"needs {prepared.bandwidth / 1e6:.1f} Mbps, more than budget.bandwidth; it would never run"
                 document.mistake(place, needs, dotted(place))
@@ -122,20 +130,50 @@ def _load(
                     others.append(mistake)
                 else:
                     document.mistake(place, f"{mistake.where}: {mistake.message}".lstrip(": "), dotted(place))
+    known = {prepared.scenario.name for prepared in schedules.values()}
+    for i, one in enumerate(promised if len(schedules) == len(config.schedules) else ()):
+        if not known & {placed.scenario for placed in one.placed}:
+            message = f"promises on {', '.join(sorted({p.scenario for p in one.placed}))}, of which no schedule makes runs"
+            document.mistake(("objectives", i), f"{one.file} {message}", f"objectives[{i}]")
     state = Path()
     try:
-        state = state_directory(config.state, env, path.parent)
+        state = state_directory(config.state, env, path.parent) if here else Path()
     except RuntimeError:  # a user without a home
         document.mistake((), "say where it is to keep what must survive it: state: /var/lib/…", "state")
     web = None if config.web is None else path.parent / config.web
-    if web is not None:
+    if web is not None and here:
         try:
             read_web_config(web)  # the service reads it for itself, now and when it changes
         except ConfigError as error:
             others += error.mistakes
     if document.mistakes or others:
         raise ConfigError([*sorted(dict.fromkeys(document.mistakes), key=lambda m: (m.line, m.column)), *dict.fromkeys(others)])
-    return Loaded(config, region, state, web, schedules, files)
+    return Loaded(config, region, state, web, schedules, files, tuple(promised))
+
+
+def _promised(
+    path: Path,
+    config: Config,
+    files: dict[Path, str],
+    env: Mapping[str, str],
+    document: Document,
+    others: list[Located],
+) -> list[Objectives]:
+    """The files of objectives; their mistakes into `others`, those of their names into the document."""
+    found: list[Objectives] = []
+    for i, name in enumerate(config.objectives):
+        file = path.parent / name
+        _note(files, file)
+        place = ("objectives", i)
+        try:
+            found.append(load_objectives(file, env=env))
+        except ConfigError as error:
+            for mistake in error.mistakes:
+                if mistake.line:
+                    others.append(mistake)
+                else:
+                    document.mistake(place, f"{mistake.file} {mistake.message}", dotted(place))
+    return found
 
 
 def _note(files: dict[Path, str], *paths: Path) -> None:
@@ -156,7 +194,7 @@ def fingerprint(paths: Sequence[Path]) -> dict[Path, str]:
     return digests
 
 
-def _prepared(config: Config, name: str, settings: Scheduled, scenario: Scenario, region: str) -> Prepared:
+def _prepared(config: Config, name: str, settings: Scheduled, file: Path, scenario: Scenario, region: str) -> Prepared:
     plan = make_plan(
         scenario, region, 0, new_run_ids(0, random.Random(0)), mode=settings.mode, publish_region=settings.publish_region
     )
@@ -171,7 +209,7 @@ def _prepared(config: Config, name: str, settings: Scheduled, scenario: Scenario
         blackouts=tuple(times.window for times in config.blackouts),
         run_on_start=settings.run_on_start,
     )
-    return Prepared(settings, scenario, entry, bandwidth, plan.run_deadline + ENDING)
+    return Prepared(settings, file, scenario, entry, bandwidth, plan.run_deadline + ENDING)
 
 
 def reckoned(plan: Plan) -> int:

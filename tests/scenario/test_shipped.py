@@ -15,7 +15,7 @@ from probe.scenario import load
 from probe.scenario.schema import Scenario
 from tests.tools import ROOT
 
-SHIPPED = sorted(p for p in (ROOT / "scenarios").glob("*.yaml") if p.name != "devices.yaml")
+SHIPPED = sorted(p for p in (ROOT / "scenarios").glob("*.yaml") if "\nscenario:" in p.read_text())
 SERVERS = {
     "ant-media", "aws-ivs", "cloudflare-stream", "livekit", "mediamtx", "nginx-rtmp", "node-media-server", "ovenmediaengine",
     "srs",
