@@ -54,7 +54,7 @@ def report_html(evaluation: Evaluation, redact: Redact) -> str:
     sheets = ["report.css", *(["comparison.css"] if evaluation.comparison is not None else [])]
     style = "".join((_TEMPLATES / sheet).read_text(encoding="utf-8") for sheet in sheets)
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    page = _environment(redact).get_template("report.html.j2")
+    page = environment(redact, _TEMPLATES).get_template("report.html.j2")
     return page.render(
         style=Markup(style),  # noqa: S704 - our own file, and its hash stands in the policy
         digest=digest,
@@ -79,14 +79,16 @@ def _cause(evaluation: Evaluation) -> dict[str, str]:
     return {**cause.fields, **shared}
 
 
-def _environment(redact: Redact) -> Environment:
+def environment(redact: Redact, folder: Path) -> Environment:
+    """Of the templates in a folder: what they print is redacted, printable and escaped, whatever they say."""
+
     def safe(value: Any) -> Any:
         if isinstance(value, Markup) or not isinstance(value, str):
             return value
         return _UNIT.sub("\u00a0", printable(redact(value), limit=600))
 
     return Environment(
-        loader=FileSystemLoader(_TEMPLATES),
+        loader=FileSystemLoader(folder),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=safe,

@@ -80,13 +80,15 @@ class Incident:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Beats:
-    """Runs of one schedule in one pair of regions: when they were due, and whether they were made."""
+    """Runs of one schedule in one pair of regions: when they were due, whether they were made, and whether the probe was unwell
+    meanwhile."""
 
     scenario: str
     publish_region: str
     region: str
     due: Times
     made: NDArray[np.bool_]
+    tainted: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -130,12 +132,12 @@ def due_times(began: int, ended: int, runs_per_hour: float, phase: float = 0.0) 
 
 
 def rates(fleet: Fleet) -> dict[tuple[str, str, str], float]:
-    """Runs an hour by (scenario, publish_region, region), of all agents that make them."""
+    """Runs an hour by (scenario, publish_region, region), of all agents that make them; pauses of a schedule are spread evenly."""
     out: dict[tuple[str, str, str], float] = {}
     for agent in fleet.agents:
         for beat in agent.beats:
             key = beat.scenario, beat.publish_region, agent.region
-            out[key] = out.get(key, 0.0) + beat.runs_per_hour
+            out[key] = out.get(key, 0.0) + beat.runs_per_hour * beat.share
     return out
 
 
@@ -157,12 +159,20 @@ def tally(grid: Grid, series: Sequence[Series], *, naive: bool = False) -> Tally
 
 def attendance(grid: Grid, beats: Sequence[Beats]) -> Tally:
     """Runs made of the runs due, as one group's."""
-    none = grid.counted(np.zeros(0, dtype=np.int64))
-    made, due = none.copy(), none.copy()
+    none = made = due = grid.counted(np.zeros(0, dtype=np.int64))
     for one in beats:
-        made += grid.counted(one.due[one.made])
-        due += grid.counted(one.due)
+        made = made + grid.counted(one.due[one.made])
+        due = due + grid.counted(one.due)
     return Tally(grid, good=none, bad=none, made=made, due=due)
+
+
+def health(grid: Grid, beats: Sequence[Beats]) -> Tally:
+    """Runs as one group's, of which those are bad that were made while the probe was unwell."""
+    good = bad = grid.counted(np.zeros(0, dtype=np.int64))
+    for one in beats:
+        good = good + grid.counted(one.due[one.made & ~one.tainted])
+        bad = bad + grid.counted(one.due[one.made & one.tainted])
+    return Tally(grid, good=good, bad=bad)
 
 
 def _counted(grid: Grid, series: Sequence[Series], naive: bool, kind: Seen) -> Counts:

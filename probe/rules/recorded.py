@@ -28,15 +28,17 @@ class Recorded:
     publish_region: str
     region: str
     outcomes: Mapping[tuple[str, str], Seen]
+    tainted: bool = False
 
 
 def of_verdict(document: Mapping[str, Any], at: int) -> list[Recorded]:
     """The scheduled runs of a verdict.json of ours, known since `at` (Unix ns): objectives read no others."""
-    return [
-        Recorded(at, run["scenario"], run["publish_region"], run["region"], dict(_outcomes(run.get("objectives", ()))))
-        for run in document["runs"]
-        if run["mode"] == "scheduled"
-    ]
+    return [_run(run, at) for run in document["runs"] if run["mode"] == "scheduled"]
+
+
+def _run(run: Mapping[str, Any], at: int) -> Recorded:
+    outcomes = dict(_outcomes(run.get("objectives", ())))
+    return Recorded(at, run["scenario"], run["publish_region"], run["region"], outcomes, bool(run.get("taints")))
 
 
 def _outcomes(objectives: Iterable[Mapping[str, str]]) -> Iterable[tuple[tuple[str, str], Seen]]:
@@ -49,25 +51,23 @@ def recorded(name: str, fleet: Fleet, runs: Sequence[Recorded], began: int, ende
     by_beat: dict[tuple[str, str, str], list[Recorded]] = {}
     for run in sorted(runs, key=lambda r: r.at):
         by_beat.setdefault((run.scenario, run.publish_region, run.region), []).append(run)
-    beats = tuple(
-        _attended(key, rate, [run.at for run in by_beat.get(key, [])], began, ended) for key, rate in rates(fleet).items()
-    )
+    beats = tuple(_attended(key, rate, by_beat.get(key, []), began, ended) for key, rate in rates(fleet).items())
     series = {slo.name: _of(slo, by_beat) if slo.source is Source.RUNS else coverage(slo, beats) for slo in fleet.slos}
     return History(name=name, spoken="as it was recorded", began=began, ended=ended, judged=began, beats=beats, series=series)
 
 
-def _attended(key: tuple[str, str, str], rate: float, at: Sequence[int], began: int, ended: int) -> Beats:
+def _attended(key: tuple[str, str, str], rate: float, runs: Sequence[Recorded], began: int, ended: int) -> Beats:
     """Each due run takes the next recorded one that is less than a period away."""
     due, period = due_times(began, ended, rate, 0.5), HOUR / rate
-    made = np.zeros(len(due), dtype=np.bool_)
+    made, tainted = np.zeros(len(due), dtype=np.bool_), np.zeros(len(due), dtype=np.bool_)
     taken = 0
     for turn, when in enumerate(due.tolist()):
-        while taken < len(at) and at[taken] <= when - period:
+        while taken < len(runs) and runs[taken].at <= when - period:
             taken += 1
-        if taken < len(at) and at[taken] < when + period:
-            made[turn] = True
+        if taken < len(runs) and runs[taken].at < when + period:
+            made[turn], tainted[turn] = True, runs[taken].tainted
             taken += 1
-    return Beats(*key, due, made)
+    return Beats(*key, due, made, tainted)
 
 
 def _of(slo: Slo, by_beat: Mapping[tuple[str, str, str], Sequence[Recorded]]) -> tuple[Series, ...]:

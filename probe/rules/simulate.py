@@ -52,7 +52,6 @@ def simulate(fleet: Fleet, chosen: Chosen, *, days: float, seed: int) -> History
 class _Runs:
     beats: Beats
     draws: NDArray[np.float64]  # one a run: which runs a fault breaks
-    tainted: NDArray[np.bool_]
 
 
 def _schedule(key: tuple[str, str, str], rate: float, faults: Sequence[Fault], began: int, ended: int, draw: Random) -> _Runs:
@@ -68,7 +67,7 @@ def _schedule(key: tuple[str, str, str], rate: float, faults: Sequence[Fault], b
                 made[part] &= ~broken
             else:
                 tainted[part] |= broken
-    return _Runs(Beats(*key, due, made), draws, tainted)
+    return _Runs(Beats(*key, due, made, tainted), draws)
 
 
 def _series(slo: Slo, runs: Iterable[_Runs], faults: Sequence[Fault], noise: float, draw: Random) -> tuple[Series, ...]:
@@ -83,7 +82,7 @@ def _series(slo: Slo, runs: Iterable[_Runs], faults: Sequence[Fault], noise: flo
 
 
 def _cell(slo: Slo, cell: Cell, runs: _Runs, faults: Sequence[Fault], noise: float, draw: Random) -> Series:
-    due, made = runs.beats.due, runs.beats.made
+    due, made, tainted = runs.beats.due, runs.beats.made, runs.beats.tainted
     out = np.where(draw.random(len(due)) < noise, Seen.BAD, Seen.GOOD).astype(np.int8)
     for fault in faults:
         seen = outcome(fault, slo.indicator)
@@ -91,11 +90,11 @@ def _cell(slo: Slo, cell: Cell, runs: _Runs, faults: Sequence[Fault], noise: flo
             part = _within(due, fault)
             out[part][runs.draws[part] < fault.loss] = seen
     if slo.indicator == "taint_ratio":
-        out[runs.tainted] = Seen.BAD
-    elif runs.tainted.any():
-        out[runs.tainted & (draw.random(len(due)) < TAINTED_FAIL)] = Seen.BAD
-        out[runs.tainted & (out == Seen.GOOD)] = Seen.TAINTED_GOOD
-        out[runs.tainted & (out == Seen.BAD)] = Seen.TAINTED_BAD
+        out[tainted] = Seen.BAD
+    elif tainted.any():
+        out[tainted & (draw.random(len(due)) < TAINTED_FAIL)] = Seen.BAD
+        out[tainted & (out == Seen.GOOD)] = Seen.TAINTED_GOOD
+        out[tainted & (out == Seen.BAD)] = Seen.TAINTED_BAD
     return Series(cell, due[made] + KNOWN_AFTER, out[made])
 
 

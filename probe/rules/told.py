@@ -16,7 +16,7 @@ from probe.rules.closings import closings
 from probe.rules.conditions import Alert, Silent
 from probe.rules.fleet import Severity
 from probe.rules.gathered import Cell, gathered
-from probe.rules.history import About, Beats, History, Place, Seen, Series, attendance, grouped, tally
+from probe.rules.history import About, Beats, History, Place, Seen, Series, attendance, grouped, health, tally
 from probe.rules.promql import evidence
 from probe.rules.replay import INTERVAL, Firing, Grid, Shares, Tally, merged, met, spans
 from probe.rules.rivals import Ruleset
@@ -59,8 +59,8 @@ def ask(history: History, rulesets: Mapping[str, Ruleset], interval: int = INTER
     wanted: dict[tuple[str, tuple[str, ...], bool], list[tuple[str, Alert]]] = {}
     for key, ruleset in rulesets.items():
         for alert in ruleset.alerts:
-            if any(isinstance(condition, Silent) for condition in alert.conditions):
-                out[key] += _silences(history, grid, alert)
+            if alert.slo is None and alert.conditions:
+                out[key] += _of_probe(history, grid, alert)
             elif alert.slo is not None:
                 wanted.setdefault((alert.slo.name, alert.cells or alert.by, ruleset.naive), []).append((key, alert))
         if ruleset.in_a_row:
@@ -78,16 +78,16 @@ def ask(history: History, rulesets: Mapping[str, Ruleset], interval: int = INTER
     return out
 
 
-def _silences(history: History, grid: Grid, alert: Alert) -> Iterator[Told]:
+def _of_probe(history: History, grid: Grid, alert: Alert) -> Iterator[Told]:
+    """What the probe says of itself: of runs that were due, and of runs while it was unwell."""
+    counted = attendance if any(isinstance(condition, Silent) for condition in alert.conditions) else health
     groups: dict[tuple[str, ...], list[Beats]] = {}
-    labels = alert.cells or alert.by
     for beat in history.beats:
-        if alert.slo is None or alert.slo.scenario == beat.scenario:
-            groups.setdefault(tuple(str(getattr(beat, label, "")) for label in labels), []).append(beat)
-    cells = []
-    for values, beats in groups.items():
-        flags = met(alert, attendance(grid, beats))
-        cells.append(Cell(dict(zip(labels, values, strict=True)), flags, flags.astype(np.float64)))
+        groups.setdefault(tuple(str(getattr(beat, label, "")) for label in alert.by), []).append(beat)
+    cells = [
+        Cell(dict(zip(alert.by, values, strict=True)), met(alert, counted(grid, beats)), np.zeros(0))
+        for values, beats in groups.items()
+    ]
     yield from _told(alert, cells, grid)
 
 
