@@ -26,6 +26,7 @@ from probe.model.clock import NS
 from probe.rules.conditions import Below, Burn, Condition
 from probe.rules.fleet import Severity, Slo, Source
 from probe.rules.windows import HOUR, LADDER, MINUTE, Pair, at_least, pairs, prom
+from probe.scenario.units import format_ratio
 
 FALSE_PAGES = 1.0  # in 30 days, of one objective that just keeps its promise
 MONTH_HOURS = 720.0
@@ -245,7 +246,8 @@ def _refusal(slo: Slo, widest: _Level) -> str:
     sums = "; ".join(widest.why[-4:])
     return (
         f"can never alert soundly: all cells together have {rate:g} runs an hour ({sums}). Remedy: more runs (at least"
-        f" {needed:.2g} an hour of a cell, better 12), a lower target than {slo.target:.4%}, or a longer window than {prom(slo.window)}"
+        f" {needed:.2g} an hour of a cell, better 12), a lower target than"
+        f" {format_ratio(slo.target)}, or a longer window than {prom(slo.window)}"
     )
 
 
