@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from probe.model.clock import NS
-from probe.rules.shifts import Duty, Scope, begins, duties, scope_of, scopes
+from probe.rules.shifts import Duty, Scope, begins, duties, scopes, taking
 from probe.rules.walltime import joined, local, without
 from probe.scenario.check import Finding
 from probe.scenario.oncall import BACKUP, ON_SHIFT, PAGED, OnCall, Paged, Policy
@@ -105,26 +105,40 @@ def rosters(oncall: OnCall, begin: int, end: int, regions: Sequence[str] = ()) -
                     yield roster
 
 
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """What is wrong with one scope; others may have the same."""
+
+    path: tuple[str | int, ...]
+    words: str
+    remedy: str
+
+
 def examine(oncall: OnCall, begin: int, end: int, regions: Sequence[str] = ()) -> Iterator[Finding]:
     """Every hole and overlap between two Unix times, by the lines that make it."""
+    faults: defaultdict[_Fault, list[Scope]] = defaultdict(list)
     for roster in rosters(oncall, begin, end, regions):
-        yield from _together(oncall, roster.scope, begin, end)
-        overlaps: defaultdict[tuple[object, ...], list[Gap]] = defaultdict(list)
-        for gap in roster.overlaps():
-            overlaps[frozenset((gap.before and gap.before.path, gap.second and gap.second.path)),].append(gap)
-        for gaps in overlaps.values():
-            first, second = sorted(
-                (d for d in (gaps[0].before, gaps[0].second) if d), key=lambda duty: (duty.path[2:], duty.name)
-            )
-            words = f"overlaps with {first.name} ({roster.scope.words}): both are on {_times(gaps, first, second)}"
-            yield Finding(second.path, f"{words}; {_remedy(second)}")
-        yield from _holes(oncall, roster)
+        together = list(_together(oncall, roster.scope, begin, end))
+        for fault in together or (*_overlaps(roster), *_holes(oncall, roster)):
+            faults[fault].append(roster.scope)
+    for fault, found in faults.items():
+        where = "; ".join(scope.words for scope in found)
+        yield Finding(fault.path, f"{fault.words} ({where}): {fault.remedy}", key=len(fault.path) == 2)
 
 
-def _holes(oncall: OnCall, roster: Roster) -> Iterator[Finding]:
+def _overlaps(roster: Roster) -> Iterator[_Fault]:
+    groups: defaultdict[frozenset[object], list[Gap]] = defaultdict(list)
+    for gap in roster.overlaps():
+        groups[frozenset((gap.before and gap.before.path, gap.second and gap.second.path))].append(gap)
+    for gaps in groups.values():
+        first, second = sorted((d for d in (gaps[0].before, gaps[0].second) if d), key=lambda duty: (duty.path[2], duty.path[3]))
+        yield _Fault(second.path, f"overlaps with {first.name}, both are on {_times(gaps, first, second)}", _remedy(first, second))
+
+
+def _holes(oncall: OnCall, roster: Roster) -> Iterator[_Fault]:
     queue = ("queues", roster.scope.queue)
     if not roster.turns:
-        yield Finding(queue, f"nobody is ever on for {roster.scope.words}; give it a shift", key=True)
+        yield _Fault(queue, "nobody is ever on", "give it a shift")
         return
     may_wait = oncall.escalation.of(roster.scope.severity).clock == "shifts"
     groups: defaultdict[tuple[object, ...], list[Gap]] = defaultdict(list)
@@ -134,32 +148,31 @@ def _holes(oncall: OnCall, roster: Roster) -> Iterator[Finding]:
         groups[gap.before and gap.before.path, gap.after and gap.after.path, gap.end - gap.begin].append(gap)
     for gaps in groups.values():
         before, after = gaps[0].before, gaps[0].after
-        words = f"nobody is on {_times(gaps, before, after)} ({roster.scope.words})"
+        words = f"nobody is on {_times(gaps, before, after)}"
         if may_wait:
-            words += f"; what waits for a shift waits {LONGEST_WAIT // 86_400} days at most"
+            words += f", and what waits for a shift waits {LONGEST_WAIT // 86_400} days at most"
         beside = before or after
-        yield Finding(beside.path if beside else queue, f"{words}; {_remedy(beside)}", key=beside is None)
+        yield _Fault(beside.path if beside else queue, words, _remedy(before, after))
 
 
-def _together(oncall: OnCall, scope: Scope, begin: int, end: int) -> Iterator[Finding]:
+def _together(oncall: OnCall, scope: Scope, begin: int, end: int) -> Iterator[_Fault]:
     """Shifts that begin at one moment, of which one would never be on."""
-    shifts = {
-        duty.path: oncall.queues[scope.queue].shifts[int(duty.path[-1])]
-        for duty in duties(oncall, scope, begin, end)
-        if not duty.exception
-    }
     begun: dict[int, str] = {}
-    for path, shift in shifts.items():
-        same = next((at for at in begins(shift, begin, end) if at in begun), None)
+    for index, shift in taking(oncall, scope):
+        here = list(begins(shift, begin, end))
+        same = next((at for at in here if at in begun), None)
         if same is not None:
-            message = f"begins when shift {begun[same]} does, first at {_utc(same)}; give them other times or other days"
-            yield Finding(path, message)
-        begun |= dict.fromkeys(begins(shift, begin, end), shift.name)
+            words = f"begins when shift {begun[same]} does, first at {_utc(same)}"
+            yield _Fault(("queues", scope.queue, "shifts", index), words, "give them other times, days or regions")
+        begun |= dict.fromkeys(here, shift.name)
 
 
-def _remedy(duty: Duty | None) -> str:
-    if duty is not None and duty.exception:
+def _remedy(*beside: Duty | None) -> str:
+    duties = [duty for duty in beside if duty is not None]
+    if any(duty.exception for duty in duties):
         return "change its times"
+    if duties and all(duty.handed for duty in duties):
+        return "the clocks of these zones differ by more over the year than a shift lasts; give both one tz"
     return "leave `to` of a shift away, and it lasts until the next one begins"
 
 
@@ -205,14 +218,12 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Who is called for an alert that begins at a moment. `queue` None: no queue answers for its owner, the fallback does.
-    `due`: when somebody must have looked, Unix seconds; None where that is not in the year."""
+    """Who is called for an alert that begins at a moment. `scope` None: no queue answers for its owner, the fallback does.
+    `due`: when somebody must have looked, Unix seconds; None where that is not within the horizon."""
 
     at: int
     severity: Paged
-    region: str
-    owner: str
-    queue: str | None
+    scope: Scope | None
     now: Turn | None
     next: Turn | None
     calls: tuple[Call, ...]
@@ -220,18 +231,21 @@ class Answer:
     due: int | None
 
 
-def who(oncall: OnCall, owner: str, severity: Paged, region: str, at: int, horizon: tuple[int, int]) -> Answer:
-    """Who is called for an alert that begins now, `at`, within the horizon; in both, Unix seconds."""
-    policy = oncall.escalation.of(severity)
-    within = policy.within
-    queue = oncall.queue_of(owner)
-    if queue is None:
-        calls: tuple[Call, ...] = (Call(at, 0, oncall.fallback, "alertmanager"),)
-        return Answer(at, severity, region, owner, None, None, None, calls, within, at + within // NS)
-    roster = Roster.of(oncall, scope_of(oncall, severity, queue, region), *horizon)
+def who(oncall: OnCall, scope: Scope, at: int, horizon: tuple[int, int]) -> Answer:
+    """Who is called for an alert of this scope that begins `at`, within the horizon; Unix seconds."""
+    policy = oncall.escalation.of(scope.severity)
+    roster = Roster.of(oncall, scope, *horizon)
     calls = tuple(_calls(oncall, policy, roster, at))
-    due = at + within // NS if policy.clock == "always" else _due(roster, at, within // NS)
-    return Answer(at, severity, region, owner, queue, roster.at(at), _following(roster, at), calls, within, due)
+    seconds = policy.within // NS
+    due = at + seconds if policy.clock == "always" else _due(roster, at, seconds)
+    return Answer(at, scope.severity, scope, roster.at(at), _following(roster, at), calls, policy.within, due)
+
+
+def nobodys(oncall: OnCall, severity: Paged, at: int) -> Answer:
+    """Who is called for an alert that no queue answers for."""
+    within = oncall.escalation.of(severity).within
+    calls = (Call(at, 0, oncall.fallback, "alertmanager"),)
+    return Answer(at, severity, None, None, None, calls, within, at + within // NS)
 
 
 def _following(roster: Roster, at: int) -> Turn | None:

@@ -48,7 +48,7 @@ _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "su
 def alertmanager(fleet: Fleet, alerts: Sequence[Alert], oncall: OnCall, horizon: tuple[int, int]) -> Mapping[str, str]:
     """Path → text of Alertmanager's configuration and its texts. `horizon`: the years (Unix seconds) whose changes of clocks are
     reckoned with. Raises ConfigError where the parts do not fit each other."""
-    if mistakes := list(_misfits(fleet, alerts, oncall)):
+    if mistakes := [*_misfits(fleet, alerts, oncall), *_uncovered(fleet, oncall, horizon)]:
         raise ConfigError(mistakes)
     intervals = _Intervals()
     queues = [route for queue in oncall.queues for route in _queue(oncall, queue, intervals, horizon)]
@@ -97,6 +97,19 @@ def _misfits(fleet: Fleet, alerts: Sequence[Alert], oncall: OnCall) -> Iterator[
         if said is not None and said != policy.within:
             message = f"is {format_duration(said)} here and {format_duration(policy.within)} in oncall {oncall.name}: say one"
             yield Located(f"fleet {fleet.name}", 0, 0, f"sla.{severity}", message)
+
+
+def _uncovered(fleet: Fleet, oncall: OnCall, horizon: tuple[int, int]) -> Iterator[Located]:
+    """Regions of the fleet that no shift takes."""
+    cells = [cell for slo in fleet.slos for cell in slo.cells]
+    regions = {agent.region for agent in fleet.agents} | {c.region for c in cells} | {c.publish_region for c in cells}
+    for queue in oncall.queues:
+        for severity in PAGED:
+            parts = scopes(oncall, severity, queue)
+            left = sorted(regions - {"", *(region for scope in parts for region in scope.regions)})
+            if left and needs_shifts(oncall.escalation.of(severity)) and not duties(oncall, parts[-1], *horizon):
+                message = f"no shift takes {severity} of region {', '.join(left)}: add it to the regions of one"
+                yield Located(f"oncall {oncall.name}", 0, 0, f"queues.{queue}.shifts", message)
 
 
 def _queue(oncall: OnCall, queue: str, intervals: _Intervals, horizon: tuple[int, int]) -> Iterator[dict[str, Any]]:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
 
-from probe.rules.walltime import DAY, Spans, Window, between, local, spans, weekly, without
+from probe.rules.walltime import DAY, Spans, Window, between, local, openings, spans, weekly, without
 from probe.scenario.oncall import DAY as MINUTES
 from probe.scenario.oncall import OnCall, Override, Paged, Shift
 
@@ -23,7 +23,8 @@ _EDGE = 9 * DAY  # what begins before a horizon may last into it
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Duty:
-    """Somebody, and when: in `active` and not in `muted`. `path`: of its lines in the file; `exception`: overrides a shift."""
+    """Somebody, and when: in `active` and not in `muted`. `path`: of its lines in the file; `exception`: overrides a shift;
+    `handed`: ends when the next one begins."""
 
     name: str
     call: str
@@ -33,6 +34,7 @@ class Duty:
     active: tuple[Window, ...]
     muted: tuple[Window, ...] = ()
     exception: bool = False
+    handed: bool = False
     why: str = ""
 
     def on(self, begin: int, end: int) -> Spans:
@@ -77,7 +79,7 @@ def scope_of(oncall: OnCall, severity: Paged, queue: str, region: str) -> Scope:
 def duties(oncall: OnCall, scope: Scope, begin: int, end: int) -> tuple[Duty, ...]:
     """Everybody who is on in a scope. Clocks of different zones are compared over the horizon from `begin` to `end`."""
     queue = oncall.queues[scope.queue]
-    shifts = [(i, shift) for i, shift in enumerate(queue.shifts) if _takes(shift, scope)]
+    shifts = taking(oncall, scope)
     here = [shift for _, shift in shifts]
     others = [(i, override) for i, override in enumerate(queue.overrides) if _takes(override, scope)]
     regular = [_duty(scope, i, shift, here, begin, end) for i, shift in shifts]
@@ -85,6 +87,11 @@ def duties(oncall: OnCall, scope: Scope, begin: int, end: int) -> tuple[Duty, ..
     exceptions = [duty for duty in made if duty is not None]
     away = tuple(window for duty in exceptions for window in duty.active)
     return (*(replace(duty, muted=(*duty.muted, *away)) for duty in regular), *exceptions)
+
+
+def taking(oncall: OnCall, scope: Scope) -> list[tuple[int, Shift]]:
+    """The shifts that take a scope's alerts, by their place in the queue."""
+    return [(i, shift) for i, shift in enumerate(oncall.queues[scope.queue].shifts) if _takes(shift, scope)]
 
 
 def _takes(turn: Shift | Override, scope: Scope) -> bool:
@@ -108,6 +115,7 @@ def _duty(scope: Scope, index: int, shift: Shift, shifts: Sequence[Shift], begin
         path=("queues", scope.queue, "shifts", index),
         active=active,
         muted=muted,
+        handed=shift.end is None,
     )
 
 
@@ -124,8 +132,8 @@ def _until_next(shift: Shift, shifts: Sequence[Shift], begin: int, end: int) -> 
     mute: defaultdict[tuple[str, int, int], int] = defaultdict(int)  # zone, weekday and begin → end of what is the next one's
     for weekday, found in turns.items():
         for lasts, n in found:
-            if lasts < longest[weekday]:
-                at, i = events[n]
+            at, i = events[n]
+            if lasts < longest[weekday] and i != me:
                 day = local(at, shifts[i].tz).date()
                 key = (shifts[i].tz, day.weekday(), shifts[i].begin)
                 mute[key] = max(mute[key], shifts[i].begin + longest[weekday] - lasts)
@@ -142,11 +150,12 @@ def _until_next(shift: Shift, shifts: Sequence[Shift], begin: int, end: int) -> 
 def begins(shift: Shift, begin: int, end: int) -> Iterator[int]:
     """When its turns begin, Unix seconds: the first moment of each of its days at which its clock is there or further."""
     seen: set[date] = set()
-    for at, _ in spans((Window(shift.tz, shift.begin, MINUTES, shift.days),), begin, end):
+    for at, _ in openings(Window(shift.tz, shift.begin, MINUTES, shift.days), begin - 2 * DAY, end):
         day = local(at, shift.tz).date()
         if day not in seen:  # a clock set back passes twice
             seen.add(day)
-            yield at
+            if at >= begin:
+                yield at
 
 
 def _minutes_since(midnight: date, at: int, tz: str) -> int:

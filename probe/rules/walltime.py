@@ -31,10 +31,11 @@ class Window:
 
 def spans(windows: Iterable[Window], begin: int, end: int) -> Spans:
     """When any of the windows is open, between two Unix times."""
-    return joined(span for window in windows for span in _open(window, begin, end))
+    return joined(span for window in windows for span in openings(window, begin, end))
 
 
-def _open(window: Window, begin: int, end: int) -> Iterator[tuple[int, int]]:
+def openings(window: Window, begin: int, end: int) -> Iterator[tuple[int, int]]:
+    """When it is open, a stretch a day; two where a clock set back passes it twice."""
     for since, until, offset in _offsets(window.tz, begin, end):
         first, last = (since + offset) // DAY, (until + offset - 1) // DAY
         if window.on is not None:
