@@ -112,8 +112,8 @@ class History:
             self._first += 1
 
     def over(self, cell: Cell, quantile: str, begin: int, window: int | None, of: str = "") -> tuple[float | None, int, int]:
-        """Value, samples and runs of what ended after `begin`. `window` and `of` name a window, whose `begin` is to move one way; one
-        of None is the last run alone."""
+        """Value, samples and runs of what ended after `begin`. `window` and `of` name a window, whose `begin` is to move one way;
+        one of None is the last run alone."""
         if window is None:
             if (last := self.last) is None or last.at <= begin:
                 return None, 0, 0
