@@ -18,6 +18,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from probe.model.clock import NS
+from probe.rules import budget
 from probe.rules.conditions import Alert, Burn, Scope
 from probe.rules.fleet import Fleet, Severity, Slo
 from probe.rules.promql import (
@@ -96,6 +97,8 @@ def of_slo(slo: Slo, alerts: Sequence[Alert]) -> Iterator[Group]:
         rules.append(_alerting(alert))
         stage = "page" if alert.severity is Severity.P1 else "triage"
         yield Group(name=f"{slo.scenario} {slo.name} {stage}", interval=INTERVALS[alert.severity], rules=tuple(rules))
+    copied = (_recording(slo, budget.COPY, budget.copy(slo)),)
+    yield Group(name=f"{slo.scenario} {slo.name} copy", interval=budget.STEP, rules=copied)
     yield Group(name=f"{slo.scenario} {slo.name} promise", interval=INTERVALS[Severity.P2], rules=tuple(_promise(slo, alerts)))
 
 
@@ -120,6 +123,7 @@ def _promise(slo: Slo, alerts: Sequence[Alert]) -> Iterator[Rule]:
     yield _recording(slo, "slo:objective:ratio", f"vector({number(slo.target)})")
     yield _recording(slo, "slo:error_budget:ratio", f"vector({number(slo.budget)})")
     yield _recording(slo, "slo:time_period:days", f"vector({number(slo.window / DAY)})")
+    yield from (_recording(slo, name, expr) for name, expr in budget.rules(slo))
     shorts = [condition.short for alert in alerts for condition in alert.conditions if isinstance(condition, Burn)]
     if shorts:
         yield _recording(slo, "slo:current_burn_rate:ratio", f"{error_name(min(shorts))}{of(slo)} / {number(slo.budget)}")

@@ -28,8 +28,8 @@ EVERYWHERE = "all"  # the region of what is bad everywhere
 DUE = "probe:runs_due:per_hour"  # by scenario, publish_region, region: the inventory
 DUE_INTERVAL = 60 * NS  # of its group: what was due adds up from samples
 _STAGE = {Severity.P1: "page", Severity.P2: "triage"}
-_RUNS = f"{PREFIX}objective_runs_total"
-_MADE = f"{PREFIX}runs_total"
+RUNS = f"{PREFIX}objective_runs_total"
+RUNS_MADE = f"{PREFIX}runs_total"
 
 
 def matching(**labels: str) -> str:
@@ -165,14 +165,14 @@ def evidence(alert: Alert) -> int:
 
 
 def _increase(slo: Slo, cells: tuple[str, ...], window: int, how: str, outcome: str) -> str:
-    selector = f'{_RUNS}{{mode="scheduled",scenario="{slo.scenario}",slo="{slo.name}",outcome{how}"{outcome}"}}'
+    selector = f'{RUNS}{{mode="scheduled",scenario="{slo.scenario}",slo="{slo.name}",outcome{how}"{outcome}"}}'
     return f"sum {by(cells)} (increase({selector}[{prom(window)}]))"
 
 
 def _missing(slo: Slo, cells: tuple[str, ...], window: int) -> str:
     """Due and not made. Nobody who speaks is nobody who ran: the inventory knows what is due, and stands for him."""
     due = _due(slo, cells, window)
-    made = f"sum {by(cells)} (increase({_MADE}{matching(mode='scheduled', scenario=slo.scenario)}[{prom(window)}]))"
+    made = f"sum {by(cells)} (increase({RUNS_MADE}{matching(mode='scheduled', scenario=slo.scenario)}[{prom(window)}]))"
     return f"{due} - ({made} or {due} * 0)"
 
 

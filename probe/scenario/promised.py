@@ -13,7 +13,7 @@ from probe.scenario.check import Entry, Finding
 from probe.scenario.fields import SERVICES
 from probe.scenario.gate import BUILT_IN
 from probe.scenario.gates import GateSyntaxError, parse_gate
-from probe.scenario.indicators import INDICATORS
+from probe.scenario.indicators import INDICATORS, Of
 from probe.scenario.objective import Objective
 from probe.scenario.produced import WHOLE_RUN, Produced
 from probe.scenario.schema import DEFAULT_VIEWS, Scenario
@@ -72,6 +72,8 @@ def _unfit(
     for region in regions:
         if region not in known:
             yield "regions", f"{region!r} is not one of the scenario's regions: {', '.join(known)}"
+    if regions and INDICATORS[indicator].of is Of.DUE:
+        yield "regions", f"{indicator} is of all runs that are due, wherever; leave regions out"
     cells = produced.cells(indicator)
     for protocol in protocols:
         if cells in ((), WHOLE_RUN):
