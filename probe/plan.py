@@ -241,6 +241,7 @@ class Plan:
     reconnect_deadline: int
     gates: tuple[Any, ...] = ()  # scenario.gates.Gate
     objectives: tuple[Any, ...] = ()
+    release: str = ""  # template of what the platform runs; may name what a step keeps
     rate_cap: float = 5.0  # requests a second that create something
 
     @property

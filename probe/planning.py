@@ -87,6 +87,7 @@ def make_plan(
         reconnect_deadline=scenario.deadlines.reconnect,
         gates=tuple(g if g.owner else g.model_copy(update={"owner": scenario.owner}) for g in scenario.gates),
         objectives=scenario.objectives,
+        release=making.platform.release,
     )
 
 

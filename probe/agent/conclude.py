@@ -84,6 +84,7 @@ def _record(plan: Plan, result: RunResult, ended: Ended, now: Wall, verdict: Ver
         ended_ns=now.unix_ns,
         attempts={**attempts.clean, **{f"{kind}_tainted": count for kind, count in attempts.tainted.items()}},
         crashed=ended.crashed,
+        release=result.release,
         requests=tuple(_requests(result)),
     )
 

@@ -49,4 +49,4 @@ class Options:
     json: Annotated[bool, _out("Print the verdict as JSON, and nothing else.")] = False
     quiet: Annotated[bool, _out("Print the one-line verdict only.", name=("--quiet", "-q"))] = False
     verbose: Annotated[bool, _out("Log more, as JSON lines on stderr.", name=("--verbose", "-v"))] = False
-    release: Annotated[str, _out("What is being looked at (a version, a commit): goes into the verdict.")] = ""
+    release: Annotated[str, _out("What is looked at (a version, a commit). Default: platform.release of the scenario.")] = ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from probe.cli.options import Options
@@ -84,7 +85,8 @@ def plans(scenarios: Sequence[tuple[Path, Scenario]], options: Options, mode: st
         for region in _regions(file, scenario, options):
             seed = options.seed + number if options.seed is not None else random.SystemRandom().getrandbits(32)
             ids = new_run_ids(clock.wall().unix_ns // 1_000_000, random.SystemRandom())
-            made.append(make_plan(scenario, region, seed, ids, mode=mode))
+            plan = make_plan(scenario, region, seed, ids, mode=mode)
+            made.append(replace(plan, release=options.release) if options.release else plan)
     return made
 
 

@@ -133,6 +133,7 @@ def _run(run: JudgedRun) -> RunDoc:
         outcome=outcome_name(result.outcome),
         started_at=rfc3339(began.wall_unix_ns),
         seconds=None if result.ended is None else seconds(result.ended - began.at),
+        release=result.release or None,
         taints=sorted(result.taints),
         attempts=attempts(result.sessions),
         available_seconds=_available(result),

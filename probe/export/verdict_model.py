@@ -304,6 +304,7 @@ class RunDoc(_Part):
     outcome: OutcomeName
     started_at: Time
     seconds: Seconds | None = None
+    release: str | None = Field(default=None, description="of the platform, where the run was told or learned it")
     taints: list[str] = []
     attempts: AttemptsDoc
     available_seconds: dict[str, Seconds] = {}

@@ -2,7 +2,8 @@
 
 The same comparison as of two smoke tests, on runs that were made anyway. A run that could not learn the release (it failed
 before) is one of the release that was last seen: what a new release breaks first may well be the step that would have named it.
-Where a platform answers with two releases by turns, each turn is a change.
+One that began before the change and ends after it is no change back. Where a platform answers with two releases by turns, each
+turn is a change.
 """
 
 from __future__ import annotations
@@ -32,27 +33,28 @@ class Releases:
 
     def __init__(self, known: Changed | None = None) -> None:
         self.changed = known
-        self._before: Sequence[RunFigures] = ()
+        self._before: deque[RunFigures] = deque(maxlen=MOST_RUNS)
         self._since: deque[RunFigures] = deque(maxlen=MOST_RUNS)
 
     def add(self, run: RunFigures) -> Changed | None:
         """A run that has ended. Returns the change, where it is the first to see another release."""
         seen = self.changed.after if self.changed is not None else ""
+        if self.changed is not None and self.changed.before and run.began < self.changed.at:
+            self._before.append(run)
+            return None
         if run.release in ("", seen):
             self._since.append(replace(run, release=seen))
             return None
-        self._before = tuple(self._since)
-        self._since.clear()
-        self._since.append(run)
+        self._before, self._since = self._since, deque([run], maxlen=MOST_RUNS)
         self.changed = Changed(seen, run.release, run.began)
         return self.changed
 
     def since_release(self, now: int, window: int) -> Comparison | None:
-        """The runs of the last `window` ns that are of the new release, against those of the one before. None where it did not
-        change in that time, or what was before is not known."""
+        """The runs since a change that is no older than `window` ns, against those of the release before. None where it did not
+        change in that time, or no run of before is known."""
         if self.changed is None or not self.changed.before or self.changed.at < now - window:
             return None
-        return since_release(self._before, self._since)
+        return since_release(tuple(self._before), tuple(self._since))
 
 
 def since_release(before: Sequence[RunFigures], after: Sequence[RunFigures]) -> Comparison | None:

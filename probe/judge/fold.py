@@ -24,6 +24,7 @@ from probe.model.observation import (
     Ladder,
     Note,
     Observation,
+    ReleaseSeen,
     RequestDone,
     Restored,
     Resumed,
@@ -146,6 +147,7 @@ class _Folding:
         self._available: dict[tuple[str, str], int] = {}
         self._health: list[HealthSample] = []
         self._notes: list[Note] = []
+        self._release = ""
 
     def sessions_first(self, fact: Observation) -> None:
         """A session's beginning may have been numbered after its first facts by another worker."""
@@ -168,6 +170,8 @@ class _Folding:
                 self._health.append(fact)
             case Note():
                 self._notes.append(fact)
+            case ReleaseSeen():
+                self._release = fact.release
             case RequestDone():
                 (self._requests if session is None else session.requests).append(fact)
             case _ if session is not None:
@@ -188,6 +192,7 @@ class _Folding:
             health=health,
             notes=tuple(self._notes),
             taints=frozenset(t for sample in health for t in sample.taints),
+            release=self._release,
         )
 
     def _session(self, session: _Session, health: Sequence[HealthSample]) -> SessionResult:

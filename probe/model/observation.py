@@ -300,6 +300,13 @@ class HealthSample(Fact):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseSeen(Fact):
+    """Which release of the platform this run looks at, as soon as that is known."""
+
+    release: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Note(Fact):
     """Something a person should read and no number needs: a DELETE answered 405, a ledger entry swept."""
 
@@ -309,7 +316,7 @@ class Note(Fact):
 Observation = (
     RunBegan | RunEnded | SessionBegan | StageDone | SessionStarted | SessionEnded | Available | RequestDone | Window | Freeze
     | AnswerBegan | Ladder | Switched | Delivery
-    | CutBegan | Restored | Resumed | StepBegan | StepDone | HealthSample | Note
+    | CutBegan | Restored | Resumed | StepBegan | StepDone | HealthSample | Note | ReleaseSeen
 )  # fmt: skip
 _KINDS: dict[str, type] = {t.__name__: t for t in (*get_args(Observation), Rung, Done, Failed, Skipped, Cancelled, Aborted)}
 

@@ -127,6 +127,7 @@ class RunResult:
     health: tuple[HealthSample, ...]
     notes: tuple[Note, ...]
     taints: frozenset[str]
+    release: str = ""  # of the platform; empty: not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from probe.drivers.table import Table
 from probe.errors import Failure, Misconfigured, Unsupported
 from probe.media.prepare import prepared
 from probe.model.clock import NS, Clock
-from probe.model.observation import HealthSample, RunEnded, StepBegan, StepDone
+from probe.model.observation import HealthSample, ReleaseSeen, RunEnded, StepBegan, StepDone
 from probe.model.outcome import Aborted, Cancelled, Done, Failed, Outcome, Skipped
 from probe.model.stage import Phase
 from probe.net.addresses import AddressPolicy
@@ -41,6 +41,7 @@ from probe.run.vars import Vars
 _log = logging.getLogger(__name__)
 _STEP_DEADLINE = 10 * NS
 _FINISH_SECONDS = 20.0
+_RELEASE = 100  # characters
 _LEAVE_SECONDS = _FINISH_SECONDS / 2
 _SERVICE_PHASE = {
     p.value: p for p in (Phase.AUTH, Phase.ROOM, Phase.PAYMENT, Phase.GIFT, Phase.CHAT, Phase.MODERATION, Phase.ENDING)
@@ -69,7 +70,7 @@ class Engine:
         self._ctx = Context(plan, clock, put, random.Random(plan.seed))
         self._redact = redactor.redact
         self.vars = Vars(plan, redactor)
-        self._swept = False
+        self._swept = self._released = False
         self._reached: set[str] = set()
         self._renewing: dict[str, asyncio.Lock] = {}  # by the template of a token
 
@@ -118,6 +119,7 @@ class Engine:
             health = Health(self._clock, self._on_health, sources, self._bounds)
             watching = group.create_task(health.watch(), name="health")
             interrupted: asyncio.CancelledError | None = None
+            self._tell_release()
             try:
                 async with asyncio.timeout(self._plan.run_deadline / NS):
                     outcome = await self._journey()
@@ -230,7 +232,17 @@ class Engine:
                 ),
                 step.name,
             )
+        self._tell_release()
         return outcome
+
+    def _tell_release(self) -> None:
+        """Once, as soon as all that its text names is known. What a server calls its release is one short line here."""
+        template = self._plan.release
+        if template and not self._released and not self.vars.unknown(template):
+            self._released = True
+            line = " ".join(self._redact(self.vars.text(template)).split())
+            if release := "".join(c for c in line if c.isprintable())[:_RELEASE]:
+                self._ctx.emit(ReleaseSeen(release=release))
 
     async def _guarded(self, step: Step, io: RunStepIO) -> Outcome:
         """The step, with every way it can end turned into an outcome. Cancellation alone goes on."""

@@ -37,7 +37,7 @@ def evaluation(kind: str, judged: Judged, *, started: int, evaluated: int, relea
         started=started,
         evaluated=evaluated,
         cause=None if cause is None else Cause(words=cause.words, fields=cause.fields, count=cause.count, of=cause.of),
-        release=release,
+        release=release or ", ".join(dict.fromkeys(result.release for result, _ in judged if result.release)),
         probe_version=VERSION,
         quorum=quorum,
     )

@@ -326,6 +326,7 @@ def _outside(data: Mapping[str, Any], scope: _Scope) -> Iterator[Finding]:
         account = where[:2] == ("platform", "accounts")
         origin = where[:2] == ("platform", "secrets") and "for" in where
         relay = "ice_servers" in where and where[-1] in ("username", "credential")
+        release = where == ("platform", "release")
         if "views" in where and where[0] == "platform":
             continue  # asked of each view that uses it
         for reference in references(text):
@@ -333,7 +334,9 @@ def _outside(data: Mapping[str, Any], scope: _Scope) -> Iterator[Finding]:
                 continue  # that account has no token then
             message = scope.problem(reference.name, reference.written)
             secret = reference.name is not None and reference.name.startswith("secret.")
-            fits = account or (origin and reference.name == "platform.url") or (relay and secret)
+            fits = account or (origin and reference.name == "platform.url") or (relay and secret) or (release and not secret)
+            if release and secret and not message:
+                message = f"{reference.written}: a release is told to everybody, and a secret to nobody"
             if not message and not fits:
                 message = f"{reference.written}: only ${{env.NAME}} can be used here"
             if message:

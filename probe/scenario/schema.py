@@ -172,6 +172,12 @@ class Platform(Model):
         description="Tokens by account. One not named here uses the kept variable `<account>_token`, else `token`, else none.",
         examples=[{"viewer": {"token": "${secret.viewer_token}"}}],
     )
+    release: str = Field(
+        "",
+        max_length=200,
+        description="Which release is looked at: a text, or what a step keeps of an answer. An agent notices when it changes.",
+        examples=["${env.RELEASE:-}", "${version}"],
+    )
     secrets: dict[Name, Secret] = Field(
         {}, description="Secrets by name.", examples=[{"password": {"env": "BROADCASTER_PASSWORD"}}]
     )

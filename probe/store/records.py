@@ -47,7 +47,8 @@ class RunBegun:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFinished:
     """How it ended. `state`: ended or aborted. `attempts`: sessions by outcome (done, failed, skipped, cancelled, aborted),
-    the tainted ones of each under `<outcome>_tainted` instead. `crashed`: how the worker died, empty where it did not."""
+    the tainted ones of each under `<outcome>_tainted` instead. `crashed`: how the worker died, empty where it did not. `release`
+    of the platform, empty where the run did not learn it."""
 
     run_id: str
     state: str
@@ -56,6 +57,7 @@ class RunFinished:
     ended_ns: int
     attempts: Mapping[str, int] = field(default_factory=dict)
     crashed: str = ""
+    release: str = ""
     verdict_json: str = ""
     report_html: str = ""
     requests: tuple[Request, ...] = ()

@@ -19,6 +19,7 @@ class RunRow(RunBegun):
     ended_ns: int | None
     attempts: Mapping[str, int]
     crashed: str
+    release: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

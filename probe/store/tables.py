@@ -51,6 +51,7 @@ runs = Table(
     Column("ended_ns", BigInteger),
     *(_count(name) for name in ATTEMPTS),
     _text("crashed"),
+    _text("release"),
 )
 Index("runs_scenario", runs.c.scenario, runs.c.run_id, runs.c.region, runs.c.verdict)
 Index("runs_region", runs.c.region, runs.c.run_id, runs.c.scenario, runs.c.verdict)

@@ -16,7 +16,7 @@ _BEGINNING = (
     "agent", "schedule", "scenario", "mode", "publish_region", "region", "target", "seed", "run_number", "trace_id", "due_ns",
     "began_ns", "probe_version", "life",
 )  # fmt: skip
-_ENDING = ("state", "verdict", "cause", "ended_ns", *ATTEMPTS, "crashed")
+_ENDING = ("state", "verdict", "cause", "ended_ns", *ATTEMPTS, "crashed", "release")
 _REQUEST = ("service", "step", "method", "status", "at_ns")
 _KILLED = "the probe was killed in the middle of it"
 _EVENT = ("event_id", "at_ns", "agent", "kind", "subject", "region", "who", "why", "data")
@@ -61,7 +61,8 @@ def _beginning(entry: Entry) -> dict[str, Any]:
 def _ending(values: dict[str, Any]) -> dict[str, Any]:
     """Its row, should there be none: its beginning was lost with a full outbox."""
     row = {name: values[name] for name in ("run_id", "state", "verdict", "cause", "ended_ns", "crashed")}
-    return row | {name: int(values["attempts"].get(name, 0)) for name in ATTEMPTS} | {"began_ns": values["ended_ns"]}
+    row |= {"began_ns": values["ended_ns"], "release": values.get("release", "")}  # an outbox may be older than the column
+    return row | {name: int(values["attempts"].get(name, 0)) for name in ATTEMPTS}
 
 
 def _asked(finished: Iterable[Entry]) -> list[dict[str, Any]]:

@@ -122,6 +122,7 @@ def told(row: RunRow) -> dict[str, object]:
         "verdict": row.verdict or None,
         "cause": row.cause,
         "crashed": row.crashed or None,
+        "release": row.release or None,
         "due": moment(row.due_ns),
         "began": moment(row.began_ns),
         "ended": moment(row.ended_ns),
