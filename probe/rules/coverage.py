@@ -68,11 +68,10 @@ class Roster:
     def holes(self) -> tuple[Gap, ...]:
         """When nobody is on."""
         covered = joined((turn.begin, turn.end) for turn in self.turns)
-        out = []
-        for begin, end in without(((self.begin, self.end),), covered):
-            before = next((turn.duty for turn in self.turns if turn.end == begin), None)
-            out.append(Gap(begin, end, before, next((turn.duty for turn in self.turns if turn.begin == end), None)))
-        return tuple(out)
+        ends = {turn.end: turn.duty for turn in self.turns}
+        starts = {turn.begin: turn.duty for turn in self.turns}
+        gaps = without(((self.begin, self.end),), covered)
+        return tuple(Gap(begin, end, ends.get(begin), starts.get(end)) for begin, end in gaps)
 
     def overlaps(self) -> tuple[Gap, ...]:
         """When two are."""
@@ -132,7 +131,9 @@ def _overlaps(roster: Roster) -> Iterator[_Fault]:
         groups[frozenset((gap.before and gap.before.path, gap.second and gap.second.path))].append(gap)
     for gaps in groups.values():
         first, second = sorted((d for d in (gaps[0].before, gaps[0].second) if d), key=lambda duty: (duty.path[2], duty.path[3]))
-        yield _Fault(second.path, f"overlaps with {first.name}, both are on {_times(gaps, first, second)}", _remedy(first, second))
+        yield _Fault(
+            second.path, f"overlaps with {first.name}, both are on {_times(gaps, first, second)}", _remedy(first, second)
+        )
 
 
 def _holes(oncall: OnCall, roster: Roster) -> Iterator[_Fault]:

@@ -9,6 +9,7 @@ laid over the calendar again (`coverage`).
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -147,15 +148,17 @@ def _until_next(shift: Shift, shifts: Sequence[Shift], begin: int, end: int) -> 
     return active, tuple(w for (tz, since, until), days in by_times.items() for w in weekly(tz, days, since, until))
 
 
-def begins(shift: Shift, begin: int, end: int) -> Iterator[int]:
+def begins(shift: Shift, begin: int, end: int) -> tuple[int, ...]:
     """When its turns begin, Unix seconds: the first moment of each of its days at which its clock is there or further."""
-    seen: set[date] = set()
-    for at, _ in openings(Window(shift.tz, shift.begin, MINUTES, shift.days), begin - 2 * DAY, end):
-        day = local(at, shift.tz).date()
-        if day not in seen:  # a clock set back passes twice
-            seen.add(day)
-            if at >= begin:
-                yield at
+    return _begins(Window(shift.tz, shift.begin, MINUTES, shift.days), begin, end)
+
+
+@functools.lru_cache(maxsize=256)  # asked for by every other shift of the queue
+def _begins(window: Window, begin: int, end: int) -> tuple[int, ...]:
+    found: dict[date, int] = {}
+    for at, _ in openings(window, begin - 2 * DAY, end):
+        found.setdefault(local(at, window.tz).date(), at)  # a clock set back passes twice
+    return tuple(at for at in found.values() if at >= begin)
 
 
 def _minutes_since(midnight: date, at: int, tz: str) -> int:

@@ -87,13 +87,16 @@ def joined(parts: Iterable[tuple[int, int]]) -> Spans:
 def without(these: Spans, those: Spans) -> Spans:
     """What of these is in none of those."""
     out: list[tuple[int, int]] = []
+    first = 0  # of those that may still touch what comes
     for begin, end in these:
-        for low, high in those:
-            if high <= begin or low >= end:
-                continue
+        while first < len(those) and those[first][1] <= begin:
+            first += 1
+        at = first
+        while at < len(those) and those[at][0] < end:
+            low, high = those[at]
             if low > begin:
                 out.append((begin, low))
-            begin = max(begin, high)
+            begin, at = max(begin, high), at + 1
         if begin < end:
             out.append((begin, end))
     return tuple(out)
