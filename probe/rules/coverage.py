@@ -19,8 +19,6 @@ from probe.scenario.check import Finding
 from probe.scenario.oncall import BACKUP, ON_SHIFT, PAGED, OnCall, Paged, Policy
 from probe.scenario.units import format_duration
 
-LONGEST_WAIT = 7 * 86_400  # s: what waits for a shift waits no longer
-
 
 @dataclass(frozen=True, slots=True)
 class Turn:
@@ -137,23 +135,19 @@ def _overlaps(roster: Roster) -> Iterator[_Fault]:
 
 
 def _holes(oncall: OnCall, roster: Roster) -> Iterator[_Fault]:
-    queue = ("queues", roster.scope.queue)
     if not roster.turns:
-        yield _Fault(queue, "nobody is ever on", "give it a shift")
+        yield _Fault(("queues", roster.scope.queue), "nobody is ever on", "give it a shift")
         return
-    may_wait = oncall.escalation.of(roster.scope.severity).clock == "shifts"
+    if oncall.escalation.of(roster.scope.severity).clock == "shifts":
+        return  # alerts wait; a shift comes once a week at least
     groups: defaultdict[tuple[object, ...], list[Gap]] = defaultdict(list)
     for gap in roster.holes():
-        if may_wait and gap.end - gap.begin <= LONGEST_WAIT:
-            continue
         groups[gap.before and gap.before.path, gap.after and gap.after.path, gap.end - gap.begin].append(gap)
     for gaps in groups.values():
         before, after = gaps[0].before, gaps[0].after
-        words = f"nobody is on {_times(gaps, before, after)}"
-        if may_wait:
-            words += f", and what waits for a shift waits {LONGEST_WAIT // 86_400} days at most"
         beside = before or after
-        yield _Fault(beside.path if beside else queue, words, _remedy(before, after))
+        assert beside is not None  # there are turns
+        yield _Fault(beside.path, f"nobody is on {_times(gaps, before, after)}", _remedy(before, after))
 
 
 def _together(oncall: OnCall, scope: Scope, begin: int, end: int) -> Iterator[_Fault]:
