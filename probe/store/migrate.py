@@ -16,7 +16,7 @@ from probe.store.errors import StoreError, StoreRefused
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0003"
+HEAD = "0004"
 _LOCK = 0x70726F6265  # "probe"
 _VERSION = table("alembic_version", column("version_num"))
 

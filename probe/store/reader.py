@@ -52,10 +52,17 @@ class Records:
             await records._end_reading()
 
     async def runs(
-        self, limit: int = 50, before: str = "", *, scenario: str = "", region: str = "", verdict: str = ""
+        self,
+        limit: int = 50,
+        before: str = "",
+        *,
+        scenario: str = "",
+        region: str = "",
+        verdict: str = "",
+        trace_id: str = "",
     ) -> list[RunRow]:
         """Newest first; `before` is the id of the last run of the page before; an empty filter lets all through."""
-        filters = {"scenario": scenario, "region": region, "verdict": verdict}
+        filters = {"scenario": scenario, "region": region, "verdict": verdict, "trace_id": trace_id}
         given = {column: value for column, value in filters.items() if value}
         return await self._ask(lambda c: queries.select_runs(c, limit, before, given))
 

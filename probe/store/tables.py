@@ -57,6 +57,7 @@ Index("runs_scenario", runs.c.scenario, runs.c.run_id, runs.c.region, runs.c.ver
 Index("runs_region", runs.c.region, runs.c.run_id, runs.c.scenario, runs.c.verdict)
 Index("runs_verdict", runs.c.verdict, runs.c.run_id, runs.c.scenario, runs.c.region)
 Index("runs_began", runs.c.began_ns)
+Index("runs_trace", runs.c.trace_id)
 Index(
     "runs_running",
     runs.c.agent,

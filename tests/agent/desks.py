@@ -43,12 +43,9 @@ class Rows:
         self.verdicts: dict[str, str] = {}
         self.away = False
 
-    async def runs(
-        self, limit: int = 50, before: str = "", *, scenario: str = "", region: str = "", verdict: str = ""
-    ) -> list[RunRow]:
+    async def runs(self, limit: int = 50, before: str = "", **wanted: str) -> list[RunRow]:
         if self.away:
             raise StoreError("records.sqlite: no answer within 5 s")
-        wanted = {"scenario": scenario, "region": region, "verdict": verdict}
         found = [r for r in self.rows if all(not value or getattr(r, name) == value for name, value in wanted.items())]
         return [r for r in found if not before or r.run_id < before][:limit]
 

@@ -245,7 +245,19 @@ async def test_runs_are_pages_and_json_filtered_and_turned_over():
             assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
         assert html.count('<tr class="pass">') == 10 and "<option selected>pass" in html
         assert f"/runs?verdict=pass&amp;before={row(16).run_id}&amp;limit=10" in html
-        for wrong in ("limit=0", "limit=201", "limit=٣", "limit=1e9", "before=x;y", "verdict=good", "format=xml", "page=2"):
+        async with client.get(f"{url}/runs?trace_id={row(7).trace_id}&format=json") as answer:
+            assert [run["seed"] for run in (await answer.json())["runs"]] == [7]
+        for wrong in (
+            "trace_id=7",
+            "limit=0",
+            "limit=201",
+            "limit=٣",
+            "limit=1e9",
+            "before=x;y",
+            "verdict=good",
+            "format=xml",
+            "page=2",
+        ):
             async with client.get(f"{url}/runs?{wrong}") as answer:
                 assert answer.status == 400, wrong
 

@@ -107,6 +107,7 @@ async def test_pages_hold_every_run_once_newest_first_and_filters_hold_together(
         assert found == [run_id(n) for n in reversed(range(40))]
         some = await store.runs(scenario="a", region="us", verdict="fail")
         assert [row.run_id for row in some] == [run_id(10)]
+        assert [row.run_id for row in await store.runs(trace_id=f"{7:032x}")] == [run_id(7)]
         assert len(await store.runs(region="eu")) == 14 and await store.runs(region="mars") == []
         assert await store.runs(limit=0) == [] == await store.runs(limit=-1)
 

@@ -1,7 +1,7 @@
 """/runs and /runs/{id}: what was found, newest first, and each run's report.
 
 Pages for people, JSON by Accept or `?format=json`: of a run its verdict.json, of the list one object a run. `before` is the last
-id of the page before.
+id of the page before. `trace_id` finds the run that an exemplar is of.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from probe.store.rows import RunRow
 MOST = 200
 _USUAL = 50
 _ID = re.compile(r"[A-Za-z0-9-]{1,64}")
-_FILTERS = ("scenario", "region", "verdict")
+_FILTERS = ("scenario", "region", "verdict", "trace_id")
+_TRACE = re.compile(r"[0-9a-f]{32}")
 # A report carries its own policy, with its stylesheet's hash; both hold. It came from records: it may not even ask for a script.
 _REPORT = {
     "Content-Security-Policy": SECURITY["Content-Security-Policy"] + "; style-src 'unsafe-inline'; sandbox",
@@ -43,6 +44,8 @@ class RunPages:
             raise Refuse(400, "before is not the id of a run")
         if asked["verdict"] and asked["verdict"] not in {verdict.value for verdict in Verdict}:
             raise Refuse(400, "verdict is pass, warn, fail or inconclusive")
+        if asked["trace_id"] and not _TRACE.fullmatch(asked["trace_id"]):
+            raise Refuse(400, "trace_id is 32 hexadecimal digits")
         filters = {name: asked[name] for name in _FILTERS}
         found = await self._view.records.runs(limit + 1, asked["before"], **filters)
         rows, before = found[:limit], found[limit - 1].run_id if len(found) > limit else None
