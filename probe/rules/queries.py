@@ -9,7 +9,7 @@ is answered a test's, on a real Prometheus. What Grafana fills in ($region, $__r
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from probe.model.metrics import METRICS, MetricKind
@@ -133,8 +133,3 @@ def _balanced(signs: Iterable[str]) -> None:
             raise ValueError(f"a {sign} that closes nothing")
     if open_:
         raise ValueError(f"a {open_[-1]} that is left open")
-
-
-def legend_labels(legend: str) -> Iterator[str]:
-    """Labels that a legend such as `{{region}}: {{slo}}` names."""
-    yield from re.findall(r"\{\{\s*(\w+)\s*\}\}", legend)

@@ -8,14 +8,17 @@ nobody would miss it. It is a line of a dashboard and never an alert.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
+from probe.rules.groups import Group, Rule
 from probe.scenario.runbooks import Note, Runbooks
 
 METRIC = "streamprobe_runbook_review_due_timestamp_seconds"
+FILE = "runbooks"  # of the rules
 _DAY = 86_400 * 10**9
+_INTERVAL = 60 * 10**9
 _EPOCH = date(1970, 1, 1)
 
 
@@ -48,6 +51,14 @@ def review(runbooks: Runbooks, notes: Sequence[Note], owner: str) -> Review:
         if incident.on > reviewed and soon < due:
             due, because = soon, incident.what
     return Review(owner=owner, reviewed=reviewed, every=every, due=due, because=because)
+
+
+def review_group(due: Mapping[str, Review]) -> Group:
+    """Recording rules for each runbook: the value of label `runbook` → its review."""
+    rules = (
+        Rule(record=METRIC, expr=f"vector({one.due_seconds})", labels={"runbook": name}) for name, one in sorted(due.items())
+    )
+    return Group(name="runbook reviews", interval=_INTERVAL, rules=tuple(rules))
 
 
 def _days(ns: int) -> timedelta:

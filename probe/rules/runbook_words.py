@@ -5,6 +5,7 @@ Numbers are those of the conditions themselves, as shares of runs and as runs: n
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from probe.rules.conditions import Alert, Below, Burn, Condition, Kind, Scope, Silent
@@ -15,11 +16,19 @@ from probe.scenario.units import format_duration, format_ratio
 
 _HOUR = 3_600 * 10**9
 _LABELS = {"publish_region": "publishing region", "region": "viewing region"}
+_LABEL = re.compile(r"\{\{ *\$labels\.(\w+) *\}\}")
 _SEVERITY = {
     Severity.P1: "P1: pages, at any hour",
     Severity.P2: "P2: triaged in working hours",
     Severity.P3: "P3: a line of the weekly report",
 }
+
+
+def summary(alert: Alert) -> str:
+    """In a line. The alert's own are templates, which Prometheus fills in for one place; this is for all."""
+    if alert.slo is None:
+        return sentence(_LABEL.sub(lambda found: found[1].upper(), alert.annotations["summary"]))
+    return f"A promise is not kept: {sentence(alert.slo.meaning)}"
 
 
 def severity(fleet: Fleet, alert: Alert) -> str:
@@ -37,6 +46,8 @@ def fires(alert: Alert) -> str:
     if alert.kind is Kind.WATCHDOG:
         return "always: it is the sign of life"
     said = "; or ".join(condition(one, alert.slo) for one in alert.conditions) or "as the rule below says"
+    if alert.kind is Kind.TAINT:  # of outcomes, not of runs
+        said = said.replace("of runs good", "of outcomes untainted")
     held = f", for {format_duration(alert.hold)}" if alert.hold else ""
     apart = f"; asked apart by {_names(alert.cells or alert.by)}" if alert.cells or alert.by else ""
     told = "; told once, as the widest place that is bad as a whole" if len(alert.scopes) > 1 else ""

@@ -26,8 +26,9 @@ from probe.rules import runbook_words as words
 from probe.rules.advice import advice, phases, phases_of
 from probe.rules.conditions import Alert, Kind, Scope
 from probe.rules.fleet import Fleet, Slo
+from probe.rules.groups import text as rule_text
 from probe.rules.links import about_probe, dashboard_url, runbook_name, runs_url
-from probe.rules.review import Review, review
+from probe.rules.review import FILE, Review, review, review_group
 from probe.scenario.runbooks import NotesFile
 from probe.scenario.steps import Publish, View
 from probe.scenario.units import format_duration
@@ -55,12 +56,13 @@ class Place:
 def runbooks(
     fleet: Fleet, alerts: Sequence[Alert], notes: NotesFile | None = None, escalation: Escalation | None = None
 ) -> dict[str, str]:
-    """Path below the output folder → text, one for each alert and an index of all. Raises ConfigError where a note is about
-    nothing that is here."""
+    """Path below the output folder → text: one for each alert, an index of all, and the rules that record when each is due for
+    review. Raises ConfigError where a note is about nothing that is here."""
     notes = notes or NotesFile()
     if mistakes := list(_about_nothing(fleet, alerts, notes)):
         raise ConfigError(mistakes)
-    files = {INDEX: _signed(_index(fleet, alerts, notes))}
+    due = reviews(alerts, notes)
+    files = {INDEX: _signed(_index(fleet, alerts, due)), f"rules/{FILE}.yaml": rule_text([review_group(due)])}
     for alert in alerts:
         files[f"{FOLDER}/{runbook_name(alert.name)}.md"] = _signed(_book(fleet, alert, notes, escalation))
     return files
@@ -121,7 +123,7 @@ def _book(fleet: Fleet, alert: Alert, notes: NotesFile, escalation: Escalation |
     text = _template().render(
         alert=alert,
         slo=slo,
-        summary=words.sentence(alert.annotations.get("description") or alert.annotations["summary"]),
+        summary=words.summary(alert),
         severity=words.severity(fleet, alert),
         budget=words.budget(slo) if slo else "",
         fires=words.fires(alert),
@@ -227,8 +229,7 @@ def _protocols(journey: Sequence[Any]) -> set[str]:
     return found | {viewer.via for step in journey if isinstance(step, View) for viewer in step.view}
 
 
-def _index(fleet: Fleet, alerts: Sequence[Alert], notes: NotesFile) -> str:
-    due = reviews(alerts, notes)
+def _index(fleet: Fleet, alerts: Sequence[Alert], due: Mapping[str, Review]) -> str:
     lines = [
         f"# Runbooks of {fleet.name}",
         "",
