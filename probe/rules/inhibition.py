@@ -7,8 +7,8 @@ reason of its own. And `region` means two things: where something is viewed, and
 published; one is never held for the other. Labels are those that the given alerts carry.
 
 Two kinds only. P1 keeps quiet the P2 of the same promise at the same place, and anywhere if it is bad everywhere: whoever is
-paged need not also be asked to look today. An agent or region that fell silent keeps quiet what is true of every silent one:
-old figures, runs that were not made. It never keeps quiet an alert about users.
+paged need not also be asked to look today. A region that fell silent, or whose agents stand still, keeps quiet what is true of
+every such one: agents missing, runs that were not made. It never keeps quiet an alert about users.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 from probe.rules.conditions import Alert, Kind, Scope
 from probe.rules.fleet import Severity, Source
-from probe.rules.gathered import EVERYWHERE
+from probe.rules.promql import EVERYWHERE
 
 SAME = ("slo", "region")  # of every alert
 _VIEWED = 'publish_region=""'  # region is the viewing one; where there is a publishing one, region is that
@@ -28,8 +28,8 @@ APART = ("scenario", "service", "publish_region", "protocol")  # of those that h
 
 def inhibitions(alerts: Sequence[Alert]) -> list[dict[str, Any]]:
     """The `inhibit_rules`."""
-    loud = [alert for alert in alerts if not alert.shadow and alert.kind is not Kind.WATCHDOG]
-    return [*_by_severity(loud), *_by_silence(loud)]
+    loud = [alert for alert in alerts if not alert.shadow]
+    return [*_by_severity([alert for alert in loud if alert.slo is not None]), *_by_silence(loud)]
 
 
 def _by_severity(alerts: Sequence[Alert]) -> Iterator[dict[str, Any]]:
@@ -58,23 +58,18 @@ def _by_severity(alerts: Sequence[Alert]) -> Iterator[dict[str, Any]]:
 
 
 def _by_silence(alerts: Sequence[Alert]) -> Iterator[dict[str, Any]]:
+    """What the silence, or the standstill, of a region makes true. Of an alert about an ingest, `region` is the ingest's."""
     silent = [alert for alert in alerts if alert.kind is Kind.SILENCE and alert.severity is Severity.P1]
-    follows = [
-        alert
-        for alert in alerts
-        if alert.kind is Kind.STALE or (alert.slo is not None and alert.slo.source is Source.COVERAGE) or _minor(alert)
-    ]
-    follows = [alert for alert in follows if alert.name not in {one.name for one in silent}]
-    if silent and follows:
-        yield {
-            "source_matchers": [names(silent), 'shadow!="true"', 'region!=""'],
-            "target_matchers": [names(follows), 'region!=""'],
-            "equal": ["region"],
-        }
-
-
-def _minor(alert: Alert) -> bool:
-    return alert.kind is Kind.SILENCE and alert.severity is Severity.P2
+    still = [alert for alert in alerts if alert.kind is Kind.STALE]
+    fewer = [alert for alert in alerts if alert.kind is Kind.SILENCE and alert.severity is Severity.P2]
+    unmade = [alert for alert in alerts if alert.slo is not None and alert.slo.source is Source.COVERAGE]
+    for sources, targets, more in ((silent, [*still, *fewer], []), ([*silent, *still], unmade, [_VIEWED])):
+        if sources and targets:
+            yield {
+                "source_matchers": [names(sources), 'shadow!="true"', 'region!=""'],
+                "target_matchers": [names(targets), 'region!=""', *more],
+                "equal": ["region"],
+            }
 
 
 def labels(alert: Alert) -> frozenset[str]:
