@@ -13,6 +13,7 @@ from probe.errors import ConfigError, Located
 from probe.scenario.check import Finding
 from probe.scenario.located import dotted, read, validated, with_env
 from probe.scenario.oncall import BACKUP, ON_SHIFT, PAGED, WEEKDAYS, OnCall, Override, Policy, Queue
+from probe.scenario.receivers import TAG
 from probe.scenario.text import Path, parse
 from probe.scenario.units import describe
 
@@ -31,7 +32,7 @@ def loads_oncall(text: str, file: str = "oncall.yaml", *, examine: Examine, env:
     oncall = None
     if isinstance(document.data, dict):
         data = with_env(document, document.data, os.environ if env is None else env)
-        oncall = validated(document, OnCall, data)
+        oncall = validated(document, OnCall, data, back=_untagged)
     elif not document.mistakes:
         what = "is empty" if document.data is None else f"is {describe(document.data)}, not a mapping that begins with oncall:"
         document.mistakes.append(Located(file, 0, 0, "", what))
@@ -41,6 +42,10 @@ def loads_oncall(text: str, file: str = "oncall.yaml", *, examine: Examine, env:
     if oncall is None or document.mistakes:
         raise ConfigError(sorted(dict.fromkeys(document.mistakes), key=lambda m: (m.line, m.column)))
     return oncall
+
+
+def _untagged(path: Path) -> Path:
+    return tuple(part for part in path if not str(part).startswith(TAG))
 
 
 def _findings(oncall: OnCall) -> Iterator[Finding]:

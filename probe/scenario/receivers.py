@@ -15,6 +15,8 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from probe.scenario.fields import Model, OneOrMany
 from probe.scenario.units import describe
 
+TAG = "~"  # begins what pydantic puts into a path and no file has: which of two forms was meant
+
 
 class SecretFile(Model):
     """A file that Alertmanager reads a secret from."""
@@ -63,8 +65,8 @@ class Webhook(Model):
     """A POST of Alertmanager's JSON."""
 
     url: Annotated[
-        Annotated[Address, Tag("text")] | Annotated[SecretFile, Tag("reference")],
-        Discriminator(lambda value: "text" if isinstance(value, str) else "reference"),
+        Annotated[Address, Tag(f"{TAG}text")] | Annotated[SecretFile, Tag(f"{TAG}file")],
+        Discriminator(lambda value: f"{TAG}text" if isinstance(value, str) else f"{TAG}file"),
     ] = Field(
         description="Its address; by file where that is the secret.",
         examples=["https://pager.example/media-eu", {"file": "secrets/media-eu"}],
