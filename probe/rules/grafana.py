@@ -173,7 +173,6 @@ def _variable(one: Variable) -> Json:
             "type": "query",
             "datasource": SOURCE,
             "query": {"query": query, "refId": one.name},
-            "definition": query,
             "refresh": 2,
             "sort": 1,
             "regex": "",

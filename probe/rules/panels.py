@@ -117,7 +117,7 @@ def states(title: str, about: str, query: Query, *, mappings: Sequence[Json] = (
             "color": {"mode": "thresholds"},
             "thresholds": thresholds(steps),
             "mappings": list(mappings),
-            "custom": {"fillOpacity": 80, "lineWidth": 0, "spanNulls": False},
+            "custom": {"fillOpacity": 80, "lineWidth": 0},
             **more,
         },
         options={
