@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from probe.model.clock import NS
 from probe.rules import budget
@@ -76,8 +76,7 @@ def grouped(fleet: Fleet, alerts: Sequence[Alert]) -> dict[str, list[Group]]:
         Group(name="probe alerts", interval=INTERVALS[Severity.P1], rules=tuple(map(_alerting, own))),
     ]
     for slo in fleet.slos:
-        name = slo.scenario if slo.scenario != OWN else f"{OWN}-scenario"
-        files[name] += of_slo(slo, [alert for alert in alerts if alert.slo is slo])
+        files[file_of(slo)] += of_slo(slo, [alert for alert in alerts if alert.slo is slo])
     return dict(files)
 
 
@@ -116,7 +115,17 @@ def series(fleet: Fleet, alerts: Sequence[Alert]) -> int:
 
 def text(groups: Iterable[Group]) -> str:
     """A rule file."""
-    return _template().render(groups=list(groups))
+    return render("rules.yaml.j2", groups=list(groups))
+
+
+def file_of(slo: Slo) -> str:
+    """The file that an objective's rules stand in."""
+    return slo.scenario if slo.scenario != OWN else f"{OWN}-scenario"
+
+
+def render(template: str, **values: object) -> str:
+    """A template of YAML filled: `text` quotes, `duration` writes ns as Prometheus does."""
+    return _environment().get_template(template).render(**values)
 
 
 def _promise(slo: Slo, alerts: Sequence[Alert]) -> Iterator[Rule]:
@@ -155,7 +164,7 @@ def _alerting(alert: Alert) -> Rule:
 
 
 @functools.cache
-def _template() -> Template:
+def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         undefined=StrictUndefined,
@@ -164,4 +173,4 @@ def _template() -> Template:
     )
     environment.filters["text"] = lambda value: json.dumps(value, ensure_ascii=False)  # YAML reads every JSON string
     environment.filters["duration"] = prom
-    return environment.get_template("rules.yaml.j2")
+    return environment

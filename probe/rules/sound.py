@@ -17,6 +17,7 @@ stretched to the gap between them.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -48,13 +49,18 @@ class Unsound(ValueError):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sound:
     """How an objective is alerted on. `cells`: the labels its runs are counted by; `rates`: runs an hour of each such group;
-    `why`: the choice with its arithmetic, a sentence each."""
+    `why`: the choice with its arithmetic, a sentence each, and
+    of which alert."""
 
     cells: tuple[str, ...]
     rates: Mapping[tuple[str, ...], float]
     page: tuple[Condition, ...]
     triage: tuple[Condition, ...]
-    why: tuple[str, ...]
+    why: tuple[tuple[Severity | None, str], ...]
+
+    def because(self, severity: Severity) -> tuple[str, ...]:
+        """The sentences about its alert of that severity, and those about both."""
+        return tuple(sentence for about, sentence in self.why if about in (None, severity))
 
     @property
     def thinnest(self) -> float:
@@ -66,6 +72,7 @@ def pages(slo: Slo) -> bool:
     return slo.source is Source.RUNS and slo.indicator not in _OF_THE_PROBE
 
 
+@functools.lru_cache(maxsize=4096)
 def sound(slo: Slo) -> Sound:
     """How to alert on it. Raises Unsound."""
     if not slo.cells:
@@ -79,7 +86,7 @@ def sound(slo: Slo) -> Sound:
         rates=chosen.rates,
         page=chosen.page,
         triage=chosen.triage,
-        why=(*_pooled(tried, chosen), *chosen.why),
+        why=((None, _counted(tried, chosen)), *chosen.why),
     )
 
 
@@ -110,17 +117,20 @@ class _Level:
 
     def __init__(self, slo: Slo, cells: tuple[str, ...]) -> None:
         rates: defaultdict[tuple[str, ...], float] = defaultdict(float)
+        densest: defaultdict[tuple[str, ...], float] = defaultdict(float)
         for cell in slo.cells:
-            rates[tuple(str(getattr(cell, label)) for label in cells)] += cell.runs_per_hour
+            group = tuple(str(getattr(cell, label)) for label in cells)
+            rates[group] += cell.runs_per_hour
+            densest[group] = max(densest[group], cell.runs_per_hour)
         self.cells, self.rates, self._slo = cells, dict(rates), slo
-        self.gap = int(HOUR / min(rates.values()))
-        self.why: list[str] = []
+        self.gap = int(HOUR / min(densest.values()))  # agents may run at the same moment: pooling fills no gap for sure
+        self.why: list[tuple[Severity | None, str]] = []
         self.page: tuple[Condition, ...] = ()
         self.triage: tuple[Condition, ...] = ()
         reachable = [pair for pair in pairs(slo.window, slo.budget) if not self._left_out(pair)]
         paging = pages(slo)
         if not paging:
-            self.why.append("what is wrong with the probe alone is triaged, and pages nobody")
+            self.why.append((None, "what is wrong with the probe alone is triaged, and pages nobody"))
         direct = list(self._direct()) if paging else []
         burning = [burn for pair in reachable if pair.severity is Severity.P1 and paging for burn in self._burn(pair)]
         self.page = (*direct, *burning)
@@ -136,21 +146,25 @@ class _Level:
 
     def _left_out(self, pair: Pair) -> bool:
         if pair.why_not:
-            self.why.append(f"{prom(pair.short)} and {prom(pair.long)} above {pair.factor:g} left out: {pair.why_not}")
+            words = f"{prom(pair.short)} and {prom(pair.long)} above {pair.factor:g} left out: {pair.why_not}"
+            self.why.append((pair.severity, words))
         return bool(pair.why_not)
 
     def _burn(self, pair: Pair) -> Iterator[Burn]:
         name = f"{prom(pair.long)} above {pair.factor:g}"
         short = at_least(max(pair.short, self._gap_held))
         if short >= pair.long:
-            self.why.append(f"{name} left out: {self._each} leaves gaps that its short window would have to be as long to bridge")
+            words = f"{name} left out: with {self._each} its short window would have to be as long, to hold a run"
+            self.why.append((pair.severity, words))
             return
         guard = self._guard(Burn(short=short, long=pair.long, factor=pair.factor), pair.long, pages_for=pair.severity)
         if guard > ROOM * min(self.rates.values()) * pair.long / HOUR:
-            self.why.append(f"{name} left out: it would have to wait for {guard} failures, with {self._each}")
+            words = f"{name} left out: it would have to wait for {guard} failures, with {self._each}"
+            self.why.append((pair.severity, words))
             return
         if short > pair.short:
-            self.why.append(f"{name}: short window {prom(short)} in place of {prom(pair.short)}, so that it always holds a run")
+            words = f"{name}: short window {prom(short)} in place of {prom(pair.short)}, so that it always holds a run"
+            self.why.append((pair.severity, words))
         yield Burn(short=short, long=pair.long, factor=pair.factor, bad=guard)
 
     def _direct(self) -> Iterator[Below]:
@@ -164,12 +178,13 @@ class _Level:
             bare = Below(window=window, ratio=round(ratio, 6), runs=1)
             enough = max(self._guard(bare, window, pages_for=Severity.P1, tell=False), 2)
             if enough <= ROOM * min(self.rates.values()) * window / HOUR:
-                self.why.append(f"below {ratio:.4g} for {prom(window)}: {enough} failures at least, so that chance does not page")
+                chance = sum(false_pages(rate, slo.budget, window, enough) for rate in self.rates.values())
+                words = f"below {format_ratio(round(ratio, 6))} for {prom(window)}: {enough} failures at least"
+                self.why.append((Severity.P1, f"{words} (chance alone: {chance:.2g} in 30 days)"))
                 yield Below(window=window, ratio=round(ratio, 6), runs=enough, bad=enough)
                 return
-        self.why.append(
-            f"direct rule left out: {self._each} brings too few runs into {prom(DIRECT_LONGEST)} to tell a loss from chance"
-        )
+        words = f"direct rule left out: {self._each} brings too few runs into {prom(DIRECT_LONGEST)} to tell a loss from chance"
+        self.why.append((Severity.P1, words))
 
     def _guard(self, condition: Burn | Below, window: int, *, pages_for: Severity, tell: bool = True) -> int:
         """How many failures to ask for beside the ratio; 0 where the ratio asks for enough."""
@@ -182,10 +197,10 @@ class _Level:
             if needed > max(alone, guard):
                 guard = needed
                 if tell:
-                    self._tell_guard(condition, window, rate, alone, needed)
+                    self._tell_guard(pages_for, condition, window, rate, alone, needed)
         return guard
 
-    def _tell_guard(self, condition: Burn | Below, window: int, rate: float, alone: int, needed: int) -> None:
+    def _tell_guard(self, severity: Severity, condition: Burn | Below, window: int, rate: float, alone: int, needed: int) -> None:
         assert isinstance(condition, Burn)
         budget = self._slo.budget
         share = f"{condition.factor:g} × {budget:.4g} = {condition.factor * budget:.4g}"
@@ -198,7 +213,7 @@ class _Level:
             by_chance = false_pages(rate, budget, window, needed) * len(self.rates)
             before = false_pages(rate, budget, window, needed - 1) * len(self.rates)
             sentence += f" (chance alone: {by_chance:.2g} in 30 days; {needed - 1} would come {before:.2g} times)"
-        self.why.append(sentence)
+        self.why.append((severity, sentence))
 
     @property
     def _gap_held(self) -> int:
@@ -228,13 +243,12 @@ def _levels(slo: Slo) -> Iterator[tuple[str, ...]]:
             yield cells
 
 
-def _pooled(tried: list[_Level], chosen: _Level) -> Iterator[str]:
+def _counted(tried: list[_Level], chosen: _Level) -> str:
     if chosen is tried[0]:
-        yield f"each of {len(chosen.rates)} cells apart, {_rates(chosen)} runs an hour"
-        return
+        return f"each of {len(chosen.rates)} cells apart, {_rates(chosen)} runs an hour"
     gone = ", ".join(label for label in tried[0].cells if label not in chosen.cells)
-    yield (
-        f"pooled over {gone}: a cell has {_rates(tried[0])} runs an hour, and a total loss would page after"
+    return (
+        f"pooled over {gone}: a cell has {_rates(tried[0])} runs an hour, and a total loss would be known"
         f" {_minutes(tried[0].loss)}; pooled, {_rates(chosen)} runs an hour and {_minutes(chosen.loss)}. A loss in one of them is"
         " diluted by the others"
     )
@@ -242,8 +256,9 @@ def _pooled(tried: list[_Level], chosen: _Level) -> Iterator[str]:
 
 def _refusal(slo: Slo, widest: _Level) -> str:
     rate = sum(widest.rates.values())
-    needed = 2 / (ROOM * 6) if pages(slo) else 2 / (ROOM * 72)
-    sums = "; ".join(widest.why[-4:])
+    wanted, longest = (Severity.P1, 6) if pages(slo) else (Severity.P2, 72)
+    needed = 2 / (ROOM * longest)
+    sums = "; ".join(sentence for about, sentence in widest.why if about is wanted)
     return (
         f"can never alert soundly: all cells together have {rate:g} runs an hour ({sums}). Remedy: more runs (at least"
         f" {needed:.2g} an hour of a cell, better 12), a lower target than"
@@ -257,4 +272,4 @@ def _rates(level: _Level) -> str:
 
 
 def _minutes(ns: float) -> str:
-    return "never" if ns == math.inf else f"{ns / MINUTE:.3g} minutes"
+    return "never" if ns == math.inf else f"after {ns / MINUTE:.3g} minutes"
