@@ -17,16 +17,16 @@ from collections.abc import Callable, Mapping
 
 from probe.agent.conclude import Concluded
 from probe.agent.figures import AgentFigures
-from probe.agent.gates import gate_states
+from probe.agent.gate_watch import GateWatch
 from probe.agent.job import Job
 from probe.agent.loading import Loaded
 from probe.agent.reload import Configuration
 from probe.agent.runs import Runs
 from probe.agent.schedule import Entry, Room, Schedule
-from probe.agent.service.view import GateState
 from probe.clock import SystemClock
 from probe.model.clock import NS
 from probe.model.ids import uuid7
+from probe.net.redact import Redactor
 from probe.store.records import Event, Record
 
 _log = logging.getLogger(__name__)
@@ -47,6 +47,7 @@ class Agent:
         put: Callable[[Record], object],
         clock: SystemClock,
         rng: random.Random,
+        redactor: Redactor | None = None,
     ) -> None:
         self.configuration = configuration
         self._runs, self._figures, self._put = runs, figures, put
@@ -59,7 +60,15 @@ class Agent:
         self._bandwidth = 0
         self.looked = clock.now()  # at the schedule, last
         self.ending = False
-        self.gates: dict[tuple[str, str, str], GateState] = {}  # by schedule, name and region
+        self.gates = GateWatch(
+            lambda: self.loaded,
+            figures=figures.metrics.figures,
+            put=put,
+            tell=self._event,
+            clock=clock,
+            redactor=redactor or Redactor(),
+        )
+        self._count_slots()
         figures.began(clock.system())
         figures.taken(loaded, clock.system())
 
@@ -75,6 +84,7 @@ class Agent:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._watch_files(), name="files")
                 group.create_task(self._watch_self(), name="lag and clock")
+                group.create_task(self.gates.run(), name="gates")
                 try:
                     while True:
                         try:
@@ -123,7 +133,7 @@ class Agent:
             self._schedule.replace(_entries(loaded), self._clock.system())
             self._figures.count(self._schedule)
             self._figures.taken(loaded, self._clock.system())
-            self.gates = {key: state for key, state in self.gates.items() if key[0] in loaded.schedules}
+            self.gates.taken()
             self._event("reload", f"taken: {len(loaded.schedules)} schedules")
             _log.info("the configuration is taken: %d schedules", len(loaded.schedules))
             self._news.set()
@@ -156,6 +166,7 @@ class Agent:
             self._begin(group, due.name, due.slot)
             self._figures.late(self.loaded.schedules[due.name].scenario.name, due.late / NS)
         self._figures.count(self._schedule)
+        self._count_slots()
         self.looked = self._clock.now()
 
     def _room(self) -> Room:
@@ -194,20 +205,20 @@ class Agent:
         try:
             concluded = await self._runs.run(job)
             if concluded is not None:
-                self._judged(gate_states(concluded, job, self.gates, self._clock.system()), job.plan.run_id)
+                self.gates.ran(name, concluded.parts, job.due)
             return concluded
         except Exception:
             _log.exception("run %s broke the agent's part of it", job.plan.run_id)
             return None
 
-    def _judged(self, states: Mapping[tuple[str, str, str], GateState], run_id: str) -> None:
-        """What a run said of its gates holds from now on; where it is another word than before, that is an event."""
-        for key, state in states.items():
-            before = self.gates[key].result if key in self.gates else ""
-            if state.result != before:
-                data = {"from": before, "to": state.result, "value": state.value, "schedule": key[0], "run_id": run_id}
-                self._event("gate", state.reason, subject=state.name, region=state.region, who=state.owner, data=data)
-        self.gates |= states
+    def _count_slots(self) -> None:
+        """What was due, for coverage: all slots but those in which nothing was to start."""
+        slots, missed = self._schedule.slots, self._schedule.missed
+        self.gates.due({name: slots[name] - missed[name, "blackout"] for name in self.loaded.schedules})
+
+    def past(self, name: str, since: int, until: int) -> list[int]:
+        """The slots of a schedule between two moments, Unix ns."""
+        return self._schedule.past(name, since, until)
 
     async def _rest(self) -> None:
         """Until something is due, or there is news."""
@@ -256,11 +267,12 @@ class Agent:
         region: str = "",
         who: str = "",
         data: Mapping[str, object] | None = None,
+        event_id: str = "",
     ) -> None:
-        """`subject` and `region` are the agent's where they are not given."""
+        """`subject` and `region` are the agent's where they are not given. One of an `event_id` is kept once."""
         self._put(
             Event(
-                event_id=uuid7(self._clock.system() // 1_000_000, random.SystemRandom()),
+                event_id=event_id or uuid7(self._clock.system() // 1_000_000, random.SystemRandom()),
                 at_ns=self._clock.system(),
                 agent=self.loaded.config.agent,
                 kind=kind,

@@ -3,8 +3,8 @@ that measures its own lag."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from probe.agent.job import Ended
 from probe.export.figures import MEDIA_PURPOSES, wall_of
@@ -14,9 +14,11 @@ from probe.export.spans import Span
 from probe.export.trace import spans_of
 from probe.export.verdict_json import verdict_json
 from probe.judge.fold import fold
+from probe.judge.indicators import Part
 from probe.judge.objectives import untold
 from probe.judge.sums import sums
 from probe.judge.verdict import Judgement, judge
+from probe.judge.windows import Cell, parts_of, to_json
 from probe.model.clock import Wall
 from probe.model.observation import Observation, RequestDone, RunBegan
 from probe.model.verdict import RunResult, Verdict
@@ -37,6 +39,7 @@ class Concluded:
     record: RunFinished
     spans: list[Span]
     notable: bool
+    parts: Mapping[Cell, Part] = field(default_factory=dict)  # what gates over windows of runs need of it
 
 
 def conclude(plan: Plan, facts: Sequence[Observation], ended: Ended, now: Wall, redactor: Redactor) -> Concluded | None:
@@ -48,8 +51,11 @@ def conclude(plan: Plan, facts: Sequence[Observation], ended: Ended, now: Wall, 
     done = evaluation("run", [(result, judgement)], started=result.began.wall_unix_ns, evaluated=now.unix_ns)
     redact = redactor.redact
     record = _record(plan, result, ended, now, done.verdict, redact(done.cause.words) if done.cause is not None else "")
-    record = replace(record, verdict_json=verdict_json(done, redact), report_html=report_html(done, redact))
-    return Concluded(result, judgement, record, spans_of(result, redact), notable(result, done.verdict, ended.crashed))
+    parts = parts_of(result) if plan.gates and not ended.crashed else {}
+    record = replace(
+        record, verdict_json=verdict_json(done, redact), report_html=report_html(done, redact), measures=to_json(parts)
+    )
+    return Concluded(result, judgement, record, spans_of(result, redact), notable(result, done.verdict, ended.crashed), parts)
 
 
 def unjudged(plan: Plan, facts: Sequence[Observation], ended: Ended, now: Wall, redactor: Redactor) -> Concluded | None:

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from probe.agent.schedule import Cron, Every, Recurring, Span, Window
+from probe.decide.settings import Action, Prometheus
 from probe.model.clock import NS
 from probe.scenario.fields import Model, Name, OneOrMany, SecretSource
 from probe.scenario.units import PositiveDuration, Rate, Ratio, Size, describe, format_duration
@@ -214,6 +215,14 @@ class Config(Model):
         (), description="Files of objectives, beside those of the scenarios.", examples=[["objectives.yaml"]]
     )
     blackouts: tuple[Times, ...] = Field((), description="Nothing starts then.", examples=[[{"cron": "0 3 * * 0", "for": "1h"}]])
+    prometheus: Prometheus | None = Field(
+        None, description="Where gates that are from: prometheus ask.", examples=[{"url": "http://127.0.0.1:9090"}]
+    )
+    actions: dict[Name, Action] = Field(
+        {},
+        description="What is run when a gate closes or opens: nothing else ever is.",
+        examples=[{"pause": {"gates": "hold-campaign", "webhook": {"url": "https://hooks.example/campaigns"}}}],
+    )
     schedules: dict[Name, Scheduled] = Field(min_length=1, description="What is run.")
 
     @field_validator("listen")

@@ -11,13 +11,13 @@ from prometheus_client import CollectorRegistry
 
 from probe.agent.agent import Agent
 from probe.agent.conclude import Concluded
-from probe.agent.gates import standing
 from probe.agent.runs import Runs
 from probe.agent.service.view import GateState, Planned, Probed, Refusal, Refused
 from probe.clock import SystemClock
-from probe.drivers.table import table
+from probe.drivers.table import phases
 from probe.export.families import Families
 from probe.export.prometheus import MetricsSink
+from probe.judge.hold import Override
 from probe.model.clock import NS
 from probe.model.verdict import Verdict
 from probe.plan import Plan
@@ -64,13 +64,10 @@ class Desk:
         return await self._agent.reload()
 
     def gates(self, name: str, region: str) -> Sequence[GateState]:
-        loaded, now = self._agent.loaded, self._clock.system()
-        known = [
-            state
-            for schedule, prepared in loaded.schedules.items()
-            for state in standing(schedule, prepared, loaded.region, self._agent.gates, now)
-        ]
-        return [state for state in known if name in ("", state.name) and region in ("", state.region)]
+        return self._agent.gates.gates.states(name, region)
+
+    def override(self, name: str, region: str, override: Override | None) -> bool:
+        return self._agent.gates.override(name, region, override)
 
     def schedules(self) -> Sequence[Planned]:
         upcoming, held, running = self._agent.upcoming(), self._agent.held_back(), self._runs.running
@@ -101,7 +98,7 @@ class Desk:
             return Refused(Refusal.BUSY, "another probe is under way; ask again when it is over")
         async with self._probing:
             metrics = MetricsSink()
-            await asyncio.to_thread(metrics.declare, job.plan, table().phases())
+            await asyncio.to_thread(metrics.declare, job.plan, phases())
             began = self._clock.now()
             concluded = await self._runs.run(job, metrics)
             return _probed(job.plan, concluded, (self._clock.now() - began) / NS, metrics)

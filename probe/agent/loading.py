@@ -24,6 +24,7 @@ from probe.model.clock import NS
 from probe.model.ids import new_run_ids
 from probe.plan import Plan, PublishStep, ViewStep
 from probe.planning import make_plan
+from probe.rules.gate_queries import unfit
 from probe.scenario.fields import Vocabulary
 from probe.scenario.load import load
 from probe.scenario.located import dotted, read, validated, with_env
@@ -47,6 +48,7 @@ class Prepared:
     entry: Entry
     bandwidth: int
     deadline: int
+    protocols: tuple[str, ...] = ()  # that it views
 
 
 class Unusable(ConfigError):
@@ -135,6 +137,8 @@ def _load(
         if not known & {placed.scenario for placed in one.placed}:
             message = f"promises on {', '.join(sorted({p.scenario for p in one.placed}))}, of which no schedule makes runs"
             document.mistake(("objectives", i), f"{one.file} {message}", f"objectives[{i}]")
+    if len(schedules) == len(config.schedules):
+        _decided(config, schedules, document)
     state = Path()
     try:
         state = state_directory(config.state, env, path.parent) if here else Path()
@@ -149,6 +153,25 @@ def _load(
     if document.mistakes or others:
         raise ConfigError([*sorted(dict.fromkeys(document.mistakes), key=lambda m: (m.line, m.column)), *dict.fromkeys(others)])
     return Loaded(config, region, state, web, schedules, files, tuple(promised))
+
+
+def _decided(config: Config, schedules: Mapping[str, Prepared], document: Document) -> None:
+    """Gates that ask Prometheus can, and actions are of gates that there are."""
+    gates = {gate.name for prepared in schedules.values() for gate in prepared.scenario.gates}
+    for name, action in config.actions.items():
+        for i, wanted in enumerate(action.gates):
+            if wanted not in gates:
+                known = f"there are {', '.join(sorted(gates))}" if gates else "no scenario here has one"
+                place = ("actions", name, "gates", i)
+                document.mistake(place, f"{describe(wanted)} is no gate of a scenario here; {known}", dotted(place))
+    for name, prepared in schedules.items():
+        for gate in prepared.scenario.gates:
+            if gate.source == "prometheus":
+                why = unfit(gate, prepared.scenario.objectives)
+                if config.prometheus is None:
+                    why = "it is from: prometheus, so say where that is: prometheus: {url: …}"
+                if why:
+                    document.mistake(("schedules", name, "scenario"), f"gate {gate.name}: {why}", f"schedules.{name}.scenario")
 
 
 def _promised(
@@ -209,7 +232,8 @@ def _prepared(config: Config, name: str, settings: Scheduled, file: Path, scenar
         blackouts=tuple(times.window for times in config.blackouts),
         run_on_start=settings.run_on_start,
     )
-    return Prepared(settings, file, scenario, entry, bandwidth, plan.run_deadline + ENDING)
+    viewed = {view.protocol for step in plan.journey if isinstance(step, ViewStep) for view in step.views}
+    return Prepared(settings, file, scenario, entry, bandwidth, plan.run_deadline + ENDING, tuple(sorted(viewed)))
 
 
 def reckoned(plan: Plan) -> int:

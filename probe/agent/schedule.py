@@ -27,6 +27,7 @@ from probe.model.clock import NS
 
 _MANY = 1_000  # slots that a jump of the clock is charged with; beyond them it has gone on for the better part of a day
 _NEVER = 2**63 - 1
+_PAST = 20_000
 _FIRST = 5 * NS  # a run on start waits at most so long, so that a fleet restarted at once does not start at once
 
 
@@ -204,6 +205,18 @@ class Schedule:
     def upcoming(self) -> dict[str, int | None]:
         """When the next run of each is to start, Unix ns; None where none is to come."""
         return {name: state.start if state.start < _NEVER else None for name, state in self._states.items()}
+
+    def past(self, name: str, since: int, until: int) -> list[int]:
+        """The slots of a schedule between two moments at which a run was wanted; the latest, where there are very many."""
+        if (state := self._states.get(name)) is None:
+            return []
+        when = state.entry.when
+        at = max(since, until - _PAST * when.period) if isinstance(when, Every) else since
+        found: list[int] = []
+        while len(found) < _PAST and (at := self._following(state, at)) <= until:
+            if not any(window.holds(at) for window in state.entry.blackouts):
+                found.append(at)
+        return found
 
     # -- inside
 

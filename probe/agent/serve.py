@@ -108,7 +108,10 @@ async def _open(
         Pool.started(workers.count, recycle=workers.recycle, grace=workers.grace, clock=clock, seed=seed)
     )
     runs = Runs(config.agent, pool, metrics, store, telemetry, clock, redactor)
-    agent = Agent(configuration, runs=runs, figures=figures, put=store.put, clock=clock, rng=random.SystemRandom())
+    agent = Agent(
+        configuration, runs=runs, figures=figures, put=store.put, clock=clock, rng=random.SystemRandom(), redactor=redactor
+    )
+    await agent.gates.begin(store, agent.past)
     desk = Desk(agent, runs, metrics, store, clock, (lambda: [pool.trouble] if pool.trouble else [],))
     await stack.enter_async_context(_beside(_watch(metrics, loaded.region, pool, store), _prune(store)))
     port = None

@@ -98,11 +98,13 @@ def _meanings() -> Mapping[str, str]:
         "kind": "By metric. Of sessions: the frames had to carry our code (`code`) or merely move (`moving`). Of frames: "
         + _one_of(FRAME_KINDS) + " Of cuts, steps, sinks and spools: which.",
         "outcome": "Of attempts and steps: " + _one_of(OUTCOMES) + " Of reconnects: " + _one_of(c.value for c in CutOutcome)
-        + " Of runs against objectives: `good`, `bad`, `inconclusive`.",
+        + " Of runs against objectives: `good`, `bad`, `inconclusive`."
+        + " Of actions: `done`, `failed`, `given_up` (by age), `superseded` (the gate changed again).",
         "tainted": "`true` where the probe itself was unwell: such outcomes are in no ratio.",
         "taint": _one_of(TAINTS),
         "verdict": _one_of(verdict.value for verdict in Verdict),
         "slo": "The objective's name.",
+        "gate": "The gate's name.",
     }  # fmt: skip
 
 

@@ -55,6 +55,7 @@ class Metric:
 RUN = ("scenario", "mode", "publish_region", "region")
 SESSION = (*RUN, "role", "protocol", "ingest", "join", "device")
 MEDIA = (*RUN, "role", "protocol", "ingest", "device")
+GATE = ("scenario", "gate", "publish_region", "region", "protocol")
 
 
 def _counter(name: str, labels: tuple[str, ...], text: str, unit: str = "") -> Metric:
@@ -158,6 +159,16 @@ _ALL = (
         "step_seconds", (*RUN, "step", "service", "kind"), "Duration of untainted journey steps that were done.", START_BUCKETS
     ),
     _counter("runs_total", (*RUN, "verdict"), "Runs by verdict."),
+    _gauge(
+        "release_time_seconds",
+        ("scenario", "region"),
+        "When the platform's release last changed, Unix time; absent until a change was seen.",
+        "seconds",
+    ),
+    _gauge("gate_state", (*GATE, "verdict"), "1: what the gate says now, overrides included; 0: what it does not."),
+    _gauge("gate_overridden", GATE, "1: somebody's word holds in place of the rule's."),
+    _counter("gate_changes_total", (*GATE, "verdict"), "Times that a gate came to say this."),
+    _counter("gate_actions_total", ("gate", "kind", "outcome"), "Actions of gates by how they ended: webhook or command."),
     _histogram("self_loop_lag_seconds", ("region",), "Event-loop lag of the probe, worst of each interval.", LAG_BUCKETS),
     _gauge("self_decode_backlog_seconds", ("region",), "How far the probe's decoding is behind arrival.", "seconds"),
     _gauge("self_run_delay_ratio", ("region",), "Share of time the probe's threads were runnable and not running.", "ratio"),

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from probe.agent.loading import Loaded, load_config
 from probe.agent.reload import Configuration
 from probe.agent.serve import opened
-from probe.cli.scenarios import find, vocabulary
+from probe.cli.files import find, vocabulary
 from probe.clock import SystemClock
 from probe.net.redact import Redactor
 from tests.tools import wait_until
@@ -37,8 +37,9 @@ journey:
 GATED = (
     IDLE.replace("scenario: idle", "scenario: gated")
     + """
+  - ask: {http: GET /, service: auth, optional: true}
 gates:
-  - {name: hold, when: "room_start[10m] < 90%", owner: growth-lead, action: pause}
+  - {name: hold, when: "auth[10m] < 90%", min_n: 5, owner: growth-lead, action: pause}
 """
 )
 
@@ -83,7 +84,7 @@ async def test_an_agent_is_asked_for_a_run_and_says_what_came_of_it(tmp_path: Pa
         assert (row["scenario"], row["verdict"], row["mode"]) == ("idle", "pass", "adhoc")
         assert "<title>go" in await got(f"/runs/{row['run_id']}")
         assert '"kind":"run"' in (await got(f"/runs/{row['run_id']}?format=json")).replace(" ", "")
-        assert "stands on 0 of at least 1" in await got("/probe?scenario=gated", 503)
-        assert "no run has judged it yet" in await got("/gate/hold", 503)  # a run on demand judges no gate
+        assert "stands on 1 of at least 5" in await got("/probe?scenario=gated", 503)
+        assert "in its window" in await got("/gate/hold", 503)  # a run on demand judges no gate
         async with client.post(f"{url}/-/reload") as answer:
             assert answer.status == 200

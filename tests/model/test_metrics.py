@@ -18,6 +18,10 @@ ADDED = {
     "rendition_switches_total",
     "live_latency_seconds",
     "manifest_events_total",
+    "gate_state",
+    "gate_overridden",
+    "gate_changes_total",
+    "gate_actions_total",
 }  # a name of its own for the fixed rule; what ratios divide by
 
 

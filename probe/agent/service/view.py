@@ -10,6 +10,7 @@ from typing import Protocol
 from prometheus_client import CollectorRegistry
 
 from probe.export.families import Families
+from probe.judge.hold import Override
 from probe.store.reader import Records
 
 
@@ -44,8 +45,9 @@ class Probed:
 
 @dataclass(frozen=True, slots=True)
 class GateState:
-    """A gate in one region: what its rule last said. `since` and `evaluated` are Unix ns, 0 where no run has judged it; `value`
-    None: nothing to judge by."""
+    """A gate in one group: what it says, and what of. `since`, `evaluated` and `stood` (open or closed) are Unix ns, 0 where it
+    was not judged; `value` None: nothing to judge by. `towards` closing or opening: seen so for `held` of `hold` ns. `beneath` an
+    override: what the rule says."""
 
     name: str
     region: str
@@ -57,6 +59,25 @@ class GateState:
     reason: str
     owner: str
     action: str
+    schedule: str = ""
+    publish_region: str = ""
+    protocol: str = ""
+    unit: str = ""
+    window: str = ""
+    n: int = 0
+    min_n: int = 0
+    coverage: float = 0.0
+    min_coverage: float = 0.0
+    rule: str = ""
+    resume: str = ""
+    source: str = "agent"
+    position: str = ""
+    stood: int = 0
+    towards: str = ""
+    held: int = 0
+    hold: int = 0
+    override: Override | None = None
+    beneath: str = ""
 
 
 @dataclass(frozen=True, slots=True)
