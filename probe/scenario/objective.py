@@ -62,6 +62,13 @@ class Objective(Model):
             raise ValueError("a target of 100% leaves no room for any failure and 0% promises nothing; write for example 99.5%")
         return value
 
+    @field_validator("window")
+    @classmethod
+    def _whole(cls, value: int) -> int:
+        if value % 60_000_000_000:
+            raise ValueError("a window is of whole minutes; write for example 30d, or 6h")
+        return value
+
     @field_validator("at_most")
     @classmethod
     def _possible(cls, value: float | None) -> float | None:

@@ -142,6 +142,8 @@ def _target(taken: Taken, spec: Mapping[str, Any]) -> None:
         return
     place: Path = ("spec", "objectives", 0)
     one = objectives[0]
+    if "indicator" in one or "indicatorRef" in one:
+        taken.mistakes.append((place, "a composite of indicators is several promises; write an SLO for each"))
     given = [(key, one[key], scale) for key, scale in (("target", 1), ("targetPercent", 100)) if key in one]
     if len(given) != 1 or not isinstance(given[0][1], int | float):
         taken.mistakes.append((place, "say the target once: target: 0.995, or targetPercent: 99.5"))
