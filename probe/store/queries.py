@@ -9,10 +9,11 @@ from sqlalchemy import Connection, Row, func, select
 
 from probe.store.payload import unpacked
 from probe.store.records import Event, GateKept, Request
-from probe.store.rows import Found, Measured, RunRow
+from probe.store.rows import Found, Judged, Measured, RunRow
 from probe.store.tables import ATTEMPTS, events, gates, measures, reports, requests, runs
 
 MOST = 1_000  # rows of one answer
+_PAGE = 200  # of those that carry a verdict.json
 _PLAIN = tuple(c.name for c in runs.c if c.name not in (*ATTEMPTS, "life", "seed"))
 
 
@@ -60,6 +61,21 @@ def select_events(connection: Connection, kind: str, limit: int) -> list[Event]:
     if kind:
         query = query.where(events.c.kind == kind)
     return [Event(**row._mapping) for row in connection.execute(query)]
+
+
+def select_verdicts(connection: Connection, since: int, before: str) -> list[Judged]:
+    """Of scheduled runs that ended after Unix ns `since`, newest first, those whose id stands before `before` (empty: all)."""
+    query = (
+        select(runs.c.run_id, reports.c.ended_ns, reports.c.verdict_json)
+        .join_from(runs, reports, runs.c.run_id == reports.c.run_id)
+        .where(runs.c.mode == "scheduled", reports.c.ended_ns > since)
+        .order_by(runs.c.run_id.desc())
+        .limit(_PAGE)
+    )
+    if before:
+        query = query.where(runs.c.run_id < before)
+    rows = [(row.run_id, row.ended_ns, unpacked(row.verdict_json)) for row in connection.execute(query)]
+    return [Judged(run_id=run, ended_ns=ended, verdict_json=text or "") for run, ended, text in rows]
 
 
 def select_measures(connection: Connection, agent: str, since: int, before: str) -> list[Measured]:

@@ -24,7 +24,7 @@ from probe.store import queries
 from probe.store.database import RETRIED, Database
 from probe.store.errors import StoreError
 from probe.store.records import Event, GateKept, Request
-from probe.store.rows import Found, Measured, RunRow
+from probe.store.rows import Found, Judged, Measured, RunRow
 
 T = TypeVar("T")
 _SECONDS = 5.0
@@ -93,6 +93,11 @@ class Records:
         """What windows need of an agent's runs that ended after Unix ns `since`: a page, newest first; `before` is the id of the
         last run of the page before."""
         return await self._ask(lambda c: queries.select_measures(c, agent, since, before))
+
+    async def verdicts(self, since: int, before: str = "") -> list[Judged]:
+        """The verdict.json of scheduled runs that ended after Unix ns `since`: a page, newest first, as `measures`. A run whose
+        verdict retention took is left out."""
+        return await self._ask(lambda c: queries.select_verdicts(c, since, before))
 
     async def gates(self, agent: str = "") -> list[GateKept]:
         """What agents kept of their gates, or one did."""

@@ -31,6 +31,15 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """A scheduled run's end and its verdict.json."""
+
+    run_id: str
+    ended_ns: int
+    verdict_json: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
     """What windows of many runs need of one; `data` as RunFinished.measures."""
 
