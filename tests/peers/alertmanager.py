@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
 import struct
 import subprocess
@@ -174,7 +175,7 @@ def zones(folder: Path, names: Iterable[str], at: datetime) -> Path:
         there = at.astimezone(ZoneInfo(name)).utcoffset()
         assert there is not None
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(_tzif(round(at.timestamp() - now + there.total_seconds())))
+        (folder / name).write_bytes(_tzif(math.ceil(at.timestamp() - now + there.total_seconds())))
     return folder
 
 
