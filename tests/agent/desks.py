@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ from probe.agent.service.view import GateState, Planned, Probed, Refused
 from probe.clock import SystemClock
 from probe.export.families import Families
 from probe.export.prometheus import MetricsSink
+from probe.judge.hold import Override
 from probe.model.clock import NS
 from probe.store.errors import StoreError
 from probe.store.reader import Records
@@ -103,6 +105,14 @@ class Desk:
 
     def gates(self, name: str, region: str) -> Sequence[GateState]:
         return [s for s in self.states if name in ("", s.name) and region in ("", s.region)]
+
+    def override(self, name: str, region: str, override: Override | None) -> bool:
+        found = self.gates(name, region)
+        for state in found:
+            said = override.verdict.value if override is not None else state.beneath or state.result
+            changed = replace(state, override=override, result=said, beneath=state.beneath or state.result)
+            self.states[self.states.index(state)] = changed
+        return bool(found)
 
     def schedules(self) -> Sequence[Planned]:
         return self.planned

@@ -1,7 +1,7 @@
 """The routes, and what stands before each: who asks, how long it may take, what is said where it goes wrong.
 
 Every answer is sent by us, inside the time a client has to read it; an exception becomes a page that repeats nothing of the
-request. What sets something going (`/probe`, `/-/reload`) is for those whom we know, or for this machine.
+request. What sets something going (`/probe`, `/-/reload`, a word over a gate) is for those whom we know, or for this machine.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from probe.store.errors import StoreError
 _log = logging.getLogger(__name__)
 HANDLING = 20.0  # s for everything but a probe, whose run has a deadline, and a reload
 _OPEN = ("/healthz", "/readyz")
-_ACTS = ("/probe", "/-/reload")
-_UNHURRIED = _ACTS
+_UNHURRIED = ("/probe", "/-/reload")
+_ACTS = (*_UNHURRIED, "/gate/{name}/override")
 Answering = Callable[[web.Request], Awaitable[Answer]]
 
 
@@ -49,6 +49,8 @@ def routes(guard: Guard, health: Health, scrapes: Scrapes, probes: Probes, gates
     return [
         *found,
         web.post("/gate/{name}", guard.handler(gates.answer)),
+        web.post("/gate/{name}/override", guard.handler(gates.override)),
+        web.delete("/gate/{name}/override", guard.handler(gates.clear)),
         web.route("*", "/-/reload", guard.handler(health.reload)),
     ]
 

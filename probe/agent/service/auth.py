@@ -109,6 +109,11 @@ def _credentials(header: str) -> tuple[str | None, str]:
     return (user, password) if colon else (None, "")
 
 
+def user_of(request: web.Request) -> str:
+    """Whose password came with it, of a request that was let in; empty where none did."""
+    return _credentials(request.headers.get("Authorization", ""))[0] or ""
+
+
 def from_here(request: web.Request) -> bool:
     """Whether it comes from this machine, by a loopback name."""
     peer = request.transport.get_extra_info("peername") if request.transport else None

@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 _BACKLOG = 1024
 _HANDSHAKE = 10.0  # s for TLS
 _LOOK = 5.0  # s between looks at the web-config file and its certificates
-_BODY = 16 * 1024  # nothing we serve reads one
+_BODY = 16 * 1024  # of the one request that has one: a word over a gate
 _LEAVING = 1.0  # s for answers under way when the service ends
 _PAUSE = 0.2  # s without accepting, where the process has no descriptor left
 Stamp = tuple[tuple[int, int, int] | None, ...]
@@ -90,7 +90,7 @@ def _application(
     application.on_response_prepare.append(secured)
     health = Health(view, pages, clock, lambda: guarded.troubles)
     scrapes, probes = Scrapes(view.registry, group), Probes(view, group)
-    application.add_routes(routes(guard, health, scrapes, probes, Gates(view), RunPages(view, pages)))
+    application.add_routes(routes(guard, health, scrapes, probes, Gates(view, clock), RunPages(view, pages)))
     return application
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+import math
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from probe.agent.service.answer import HTML, SECURITY, Answer
+from probe.agent.service.view import GateState
 from probe.export import report
 from probe.export.words import duration, printable
 from probe.model.clock import NS
@@ -43,6 +45,7 @@ class Pages:
             when=when,
             span=span,
             short=short,
+            figure=figure,
         )
 
     async def page(self, name: str, **values: Any) -> Answer:
@@ -72,6 +75,18 @@ def span(ns: int | None) -> str:
     if seconds < 86_400:
         return f"{seconds // 3600} h {seconds % 3600 // 60} min"
     return f"{seconds // 86_400} d"
+
+
+def figure(gate: GateState) -> str:
+    """What a gate goes by: `87.5 %`, `2.31 s`, `3`."""
+    if gate.value is None or not math.isfinite(gate.value):
+        return "–"
+    match gate.unit:
+        case "ratio":
+            return f"{gate.value:.1%}".replace("%", " %")
+        case "seconds":
+            return f"{gate.value:.3g} s"
+    return f"{gate.value:g}"
 
 
 def short(ns: int | None) -> str:

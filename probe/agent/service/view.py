@@ -132,6 +132,11 @@ class View(Protocol):
         has judged lately is inconclusive."""
         ...
 
+    def override(self, name: str, region: str, override: Override | None) -> bool:
+        """Put somebody's word in place of a gate's rule in a region (empty: everywhere), or (None) take it away; whether there is
+        such a gate."""
+        ...
+
     def schedules(self) -> Sequence[Planned]:
         """All there are, in the order of the configuration."""
         ...
