@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import logging
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any
 
-import uvloop
 from cyclopts import App, Parameter
 from rich.console import Console
 
 from probe.cli import exits
 from probe.cli.compare import Comparing
+from probe.cli.files import find, vocabulary
+from probe.cli.guarded import guarded
 from probe.cli.invoke import invoke
 from probe.cli.options import PORT, Options
-from probe.cli.scenarios import find, vocabulary
 from probe.cli.serve import serve_sandbox
-from probe.cli.signals import Interrupted
-from probe.errors import ConfigError, ProbeError
+from probe.errors import ConfigError
 from probe.scenario.jsonschema import json_schema
 from probe.scenario.load import load
 from probe.version import VERSION
@@ -47,7 +44,7 @@ def smoke(
     """Go or no-go: run one or more scenarios, and give one verdict. Without files: the sandbox and room-start.
 
     With --compare also: is this build worse than the last good one? Each run is a sample, so a comparison takes several on both
-    sides: from 4 on something can be shown, from 8 on most of what people feel. Keep each --out of the good build; they add up.
+    sides: 6 of each show a large difference, 15 most of what people feel. Keep each --out of the good build; they add up.
 
     Examples
     --------
@@ -182,13 +179,13 @@ def agent(
     file
         agent.yaml: where this agent stands, what it runs and when, where its findings go.
     """
-    from probe.agent.seed import sow
-    from probe.cli import agent as command
-
     if check:
+        from probe.cli import agent as command
+
         return command.check(file, Console(highlight=False))
-    seed = sow()  # before there is a loop
-    return _guarded(lambda _: command.serve(file, once=once, verbose=verbose, seed=seed), Options())
+    from probe.cli.standing import become
+
+    become(file, once=once, verbose=verbose)
 
 
 @app.command
@@ -259,6 +256,109 @@ def oncall(
 
 
 @app.command
+def rules(
+    file: Path = Path("fleet.yaml"),
+    *,
+    out: Annotated[Path | None, Parameter(help="Write everything into this directory.")] = None,
+    check: Annotated[Path | None, Parameter(help="Compare this directory with what would be written; 1 if it differs.")] = None,
+    explain: Annotated[bool, Parameter(negative=(), help="Say of each alert what sets it off, how soon, and why.")] = False,
+    openslo: Annotated[bool, Parameter(negative=(), help="Print the objectives as OpenSLO v1.")] = False,
+    only: Annotated[
+        tuple[str, ...], Parameter(negative=(), help="rules, tests, alertmanager, dashboards, runbooks, openslo; repeatable.")
+    ] = (),
+    every: Annotated[str | None, Parameter(help="Of a scenario: how often each region runs it. Default: 1m.")] = None,
+    oncall: Annotated[Path | None, Parameter(help="Who is called. Default: the fleet's, or oncall.yaml beside it.")] = None,
+    runbooks: Annotated[Path | None, Parameter(help="Your own words for runbooks. Default: runbooks.yaml beside it.")] = None,
+    as_json: Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")] = False,
+) -> int:
+    """Make what decides from the objectives: Prometheus rules and their tests, Alertmanager's settings, dashboards, runbooks.
+
+    Without --out nothing is written. There, what is no longer made is removed if we made it; what others put there is left.
+
+    Examples
+    --------
+    `probe rules`                                    the fleet that comes along: which alerts there are
+
+    `probe rules fleet.yaml --explain`               what pages, after how many failures, how soon, and why
+
+    `probe rules fleet.yaml --out deploy/monitoring` then `--check deploy/monitoring` in CI
+
+    `probe rules room-start --every 2m --explain`    a scenario alone, as if each of its regions ran it every 2 minutes
+
+    Parameters
+    ----------
+    file
+        fleet.yaml, or a scenario. Default: the fleet that comes along.
+    """
+    from probe.cli import rules as command
+
+    asked = command.Asked(
+        oncall=oncall, runbooks=runbooks, every=every, only=only, out=out, check=check, explain=explain, openslo=openslo,
+        as_json=as_json,
+    )  # fmt: skip
+    return _guarded(lambda console: command.rules(file, asked, console), Options(json=as_json))
+
+
+@app.command
+def backtest(
+    file: Path = Path("fleet.yaml"),
+    *,
+    pattern: Annotated[
+        tuple[str, ...],
+        Parameter(
+            negative=(), help="What happens: name, name:times=2,lasts=1h,loss=20%,noise=0.1%, or a+b; repeatable. Default: each."
+        ),
+    ] = (),
+    days: Annotated[float, Parameter(help="How long each is.")] = 30,
+    target: Annotated[tuple[str, ...], Parameter(negative=(), help="For every objective, such as 99.5%; repeatable.")] = (),
+    against: Annotated[tuple[str, ...], Parameter(negative=(), help="static or sloth; repeatable. Default: both.")] = (
+        "static",
+        "sloth",
+    ),
+    every: Annotated[str | None, Parameter(help="Of a scenario: how often each region runs it. Default: 1m.")] = None,
+    region: Annotated[tuple[str, ...], Parameter(negative=(), help="Of a scenario: where it runs; repeatable.")] = (),
+    from_store: Annotated[str | None, Parameter(help="Replay an agent's records: a file or a URL; env:NAME holds one.")] = None,
+    from_json: Annotated[Path | None, Parameter(help="Replay verdict.json documents, one a line.")] = None,
+    incidents: Annotated[Path | None, Parameter(help="What was truly wrong in the recorded time (YAML).")] = None,
+    shadow: Annotated[bool, Parameter(negative=(), help="Only what alerts marked shadow would have paged.")] = False,
+    prometheus: Annotated[str | None, Parameter(help="With --shadow: ask this Prometheus what it saw firing.")] = None,
+    seed: Annotated[int, Parameter(help="Another seed is another month.")] = 1,
+    out: Annotated[Path, Parameter(help="Directory for backtest.html and backtest.json.")] = Path("out"),
+    as_json: Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")] = False,
+    quiet: Annotated[bool, Parameter(negative=(), name=("--quiet", "-q"), help="Print what it comes to only.")] = False,
+) -> int:
+    """Who would have been woken, when and for what: months of failures against our rules, static thresholds and Sloth's shapes.
+
+    Patterns: region-down, ingest-down, protocol-down, partial, slow-burn, flapping, campaign-night, deploys, brown-out,
+    agent-silent, noise.
+
+    Examples
+    --------
+    `probe backtest`                                            the fleet that comes along, every pattern
+
+    `probe backtest fleet.yaml --target 99% --target 99.5%`     choose a target with evidence
+
+    `probe backtest room-start --every 4m --region eu --region us --pattern slow-burn:loss=5%,lasts=3d+noise`
+
+    `probe backtest fleet.yaml --from-store records.sqlite`     our own past, as agents recorded it
+
+    `probe backtest fleet.yaml --shadow --prometheus http://127.0.0.1:9090`     what new alerts would have paged
+
+    Parameters
+    ----------
+    file
+        fleet.yaml, or a scenario. Default: the fleet that comes along.
+    """
+    from probe.cli import backtest as command
+
+    asked = command.Asked(
+        pattern=pattern, days=days, target=target, against=against, every=every, region=region, from_store=from_store,
+        from_json=from_json, incidents=incidents, shadow=shadow, prometheus=prometheus, seed=seed, out=out,
+    )  # fmt: skip
+    return _guarded(lambda console: command.backtest(file, asked, console, as_json=as_json, quiet=quiet), Options(json=as_json))
+
+
+@app.command
 def version() -> int:
     """Print the version."""
     print(VERSION)
@@ -268,20 +368,7 @@ def version() -> int:
 def _guarded(work: Callable[[Console], Coroutine[Any, Any, int]], options: Options) -> int:
     """Run it on a loop of its own; errors become one clear text and the contract's exit code."""
     console = Console(stderr=options.json, highlight=False)
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(work(console))
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return exits.BAD_CONFIGURATION
-    except Interrupted as interrupted:
-        return exits.of_signal(interrupted.signal)
-    except ProbeError as error:
-        print(f"probe: {error}", file=sys.stderr)
-        return exits.INTERNAL_ERROR
-    except Exception:
-        logging.getLogger("probe").exception("internal error")
-        return exits.INTERNAL_ERROR
+    return guarded(lambda: work(console))
 
 
 def main() -> None:

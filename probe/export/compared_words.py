@@ -146,9 +146,9 @@ def _between(one: Difference) -> str:
 
 
 def _why_not(one: Difference, reach: str) -> str:
-    more = f"; about {one.runs_needed} runs on each side would tell" if one.runs_needed is not None else ""
     if one.low is None:
-        return f"{_runs(one.runs_before)} before and {one.runs_after} now are too few{more}"
+        return f"{_runs(one.runs_before)} before and {one.runs_after} now are too few"
+    more = f"; about {one.runs_needed} runs on each side would tell" if one.runs_needed is not None else ""
     looks = f"it looks {by(one)}" if one.suspicious else by(one)
     return f"{looks} ({reach}), and {amount(one, one.least)} would matter{more}"
 

@@ -32,7 +32,7 @@ from statistics import median
 
 from probe.judge import compare_ranks as ranks
 from probe.judge import compare_shares as shares
-from probe.judge.compare_family import ALPHA, Chance, shown, testable
+from probe.judge.compare_family import ALPHA, Chance, answerable, shown
 from probe.judge.compare_figures import RunFigures
 from probe.model.comparison import About, Change, Comparison, Difference, Place
 
@@ -80,7 +80,7 @@ def compare(before: Sequence[RunFigures], after: Sequence[RunFigures], least: Ma
         shared.append((old, new))
         asked += _questions(place, old, new, wanted, apart)
     worse, better = shown([q.worse for q in asked]), shown([q.better for q in asked])
-    tellable = testable([q.worse for q in asked])
+    tellable = answerable([q.worse for q in asked])
     told = tuple(
         _told(question, number in worse, number in better, number in tellable, len(asked))
         for number, question in enumerate(asked)

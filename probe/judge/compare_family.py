@@ -36,7 +36,7 @@ def shown(chances: Sequence[Chance]) -> set[int]:
     return found
 
 
-def testable(chances: Sequence[Chance]) -> set[int]:
+def answerable(chances: Sequence[Chance]) -> set[int]:
     """The numbers of those that could be shown."""
     if not chances:
         return set()

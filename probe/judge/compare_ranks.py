@@ -14,7 +14,7 @@ tail.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import groupby
 from statistics import NormalDist, median
@@ -90,16 +90,17 @@ def _doubled_ranks(values: Sequence[float]) -> list[int]:
 def _tail(weights: Sequence[int], n: int, least: int) -> float:
     """Share of the subsets of size n whose sum is `least` or more."""
     low = min(weights)
+    step = math.gcd(*(weight - low for weight in weights)) or 1  # 2 where there are no ties
     width = len(weights) + 1  # bits of a field: no count reaches 2 ** len(weights)
-    counts = _subset_sums([weight - low for weight in weights], n, width) >> (width * (least - n * low))
+    counts = _subset_sums([(weight - low) // step for weight in weights], n, width) >> (width * ((least - n * low) // step))
     return counts % ((1 << width) - 1) / math.comb(len(weights), n)  # the sum of all fields
 
 
-def _subset_sums(weights: Iterable[int], n: int, width: int) -> int:
+def _subset_sums(weights: Sequence[int], n: int, width: int) -> int:
     """Fields of `width` bits: in field s, how many subsets of size n have the sum s."""
     counts = [1] + [0] * n
-    for weight in weights:
-        for size in range(n, 0, -1):
+    for place, weight in enumerate(weights):
+        for size in range(min(n, place + 1), max(0, n - len(weights) + place), -1):  # what can still come to n
             counts[size] += counts[size - 1] << (width * weight)
     return counts[n]
 
