@@ -20,7 +20,6 @@ _LABEL = re.compile(r"\{\{ *\$labels\.(\w+) *\}\}")
 _SEVERITY = {
     Severity.P1: "P1: pages, at any hour",
     Severity.P2: "P2: triaged in working hours",
-    Severity.P3: "P3: a line of the weekly report",
 }
 
 
@@ -28,12 +27,11 @@ def summary(alert: Alert) -> str:
     """In a line. The alert's own are templates, which Prometheus fills in for one place; this is for all."""
     if alert.slo is None:
         return sentence(_LABEL.sub(lambda found: found[1].upper(), alert.annotations["summary"]))
-    return f"A promise is not kept: {sentence(alert.slo.meaning)}"
+    return f"A promise is not kept: {alert.slo.meaning}."
 
 
 def severity(fleet: Fleet, alert: Alert) -> str:
-    sla = fleet.sla.get(alert.severity)
-    return _SEVERITY[alert.severity] + (f"; somebody looks within {format_duration(sla)}" if sla else "")
+    return f"{_SEVERITY[alert.severity]}; somebody looks within {format_duration(fleet.sla[alert.severity])}"
 
 
 def budget(slo: Slo) -> str:
@@ -73,7 +71,7 @@ def condition(one: Condition, slo: Slo | None) -> str:
 def over(alert: Alert) -> str:
     if alert.kind is Kind.WATCHDOG:
         return "never"
-    windows = sorted({one.short if isinstance(one, Burn) else one.window for one in alert.conditions})
+    windows = sorted({_short(one) for one in alert.conditions})
     if not windows:
         return "by itself, once it no longer holds"
     spread = format_duration(windows[0]) + (f" to {format_duration(windows[-1])}" if len(windows) > 1 else "")
@@ -105,25 +103,28 @@ def rollback(alert: Alert, suspects: str) -> str:
             f"Roll the probe's own version or configuration back if it began with them ({suspects}). It is no ground to roll"
             " anything of the platform back: nothing is known of it."
         )
-    first = alert.conditions[0] if alert.conditions else None
-    window = _HOUR if first is None else first.long if isinstance(first, Burn) else first.window
-    short = first.short if isinstance(first, Burn) else window
-    still = "the rule below" if first is None else condition(first, slo)
+    windows = [one.long if isinstance(one, Burn) else one.window for one in alert.conditions]
+    soonest = min(alert.conditions, key=_short, default=None)
+    still = "the rule below" if soonest is None else condition(soonest, slo)
+    since, again = max([_HOUR, *windows]), 2 * (_HOUR if soonest is None else _short(soonest))
     return (
         f"Roll back **at once, before the cause is known**, if one of these was released to the region in the"
-        f" {format_duration(window)} before it began ({suspects}; releases are marked on the dashboard), and either\n\n"
-        f"- it is no better {format_duration(2 * short)} after the first relief: still {still}; or\n"
+        f" {format_duration(since)} before it began ({suspects}; releases are marked on the dashboard), and either\n\n"
+        f"- it is no better {format_duration(again)} after the first relief: still {still}; or\n"
         f"- `probe smoke {slo.scenario} --region REGION --compare LAST-GOOD` says that it is worse.\n\n"
         "Nothing was released in that time: do not roll back. It would be one more change, and not the one that broke it."
     )
 
 
+def _short(one: Condition) -> int:
+    return one.short if isinstance(one, Burn) else one.window
+
+
 def usual(fleet: Fleet, alert: Alert) -> list[str]:
     """Who, where no plan of shifts says it."""
     owner = alert.labels["owner"]
-    sla = fleet.sla.get(alert.severity)
-    within = f" within {format_duration(sla)}" if sla else ""
-    lines = [f"**{owner}** looks{within} and says so where the incident is talked about."]
+    within = format_duration(fleet.sla[alert.severity])
+    lines = [f"**{owner}** looks within {within} and says so where the incident is talked about."]
     if fleet.owner != owner:
         lines.append(f"**{fleet.owner}**, where nobody has looked by then.")
     if not about_probe(alert):

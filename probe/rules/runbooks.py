@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -25,6 +25,7 @@ from probe.errors import ConfigError, Located
 from probe.rules import runbook_words as words
 from probe.rules.advice import advice, phases, phases_of
 from probe.rules.conditions import Alert, Kind, Scope
+from probe.rules.escalated import Escalation
 from probe.rules.fleet import Fleet, Slo
 from probe.rules.groups import text as rule_text
 from probe.rules.links import about_probe, dashboard_url, runbook_name, runs_url
@@ -32,8 +33,6 @@ from probe.rules.review import FILE, Review, review, review_group
 from probe.scenario.runbooks import NotesFile
 from probe.scenario.steps import Publish, View
 from probe.scenario.units import format_duration
-
-Escalation = Callable[[Alert], Sequence[str]]  # who is called for it, first to last, a line of Markdown each
 
 FOLDER = "runbooks"
 INDEX = f"{FOLDER}/README.md"

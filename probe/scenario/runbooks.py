@@ -9,30 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date
 from pathlib import Path as FilePath
-from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from probe.errors import ConfigError, Located
 from probe.scenario.fields import Model
 from probe.scenario.located import read, validated
+from probe.scenario.oncall import Day
 from probe.scenario.text import Path, parse
 from probe.scenario.units import PositiveDuration, describe
 
+FILE = "runbooks.yaml"
 EVERY = 90 * 86_400 * 10**9
 AFTER = 7 * 86_400 * 10**9
-
-
-def _day(value: Any) -> Any:
-    try:
-        return date.fromisoformat(value) if isinstance(value, str) else value
-    except ValueError:
-        raise ValueError(f"{describe(value)} is not a day; write for example 2026-11-02") from None
-
-
-Day = Annotated[date, BeforeValidator(_day), Field(strict=True)]
 
 
 class Incident(Model):
@@ -85,6 +75,12 @@ class NotesFile:
         """Of what stands at `path`, for people."""
         line, column = self.places.get(path, (0, 0))
         return Located(self.file, line, column, ".".join(map(str, path)), message)
+
+
+def load_beside(fleet: str | FilePath) -> NotesFile:
+    """The `FILE` beside a fleet.yaml; none is as good as an empty one. Raises ConfigError with all mistakes."""
+    path = FilePath(fleet).parent / FILE
+    return load_runbooks(path) if path.exists() else NotesFile()
 
 
 def load_runbooks(path: str | FilePath) -> NotesFile:
