@@ -306,26 +306,35 @@ def backtest(
     pattern: Annotated[
         tuple[str, ...],
         Parameter(
-            negative=(), help="What happens: name, name:times=2,lasts=1h,loss=20%,noise=0.1%, or a+b; repeatable. Default: each."
+            negative=(),
+            show_default=False,
+            help="What happens: name, name:times=2,lasts=1h,loss=20%,noise=0.1%, or a+b; repeatable. Default: each.",
         ),
     ] = (),
     days: Annotated[float, Parameter(help="How long each is.")] = 30,
-    target: Annotated[tuple[str, ...], Parameter(negative=(), help="For every objective, such as 99.5%; repeatable.")] = (),
-    against: Annotated[tuple[str, ...], Parameter(negative=(), help="static or sloth; repeatable. Default: both.")] = (
-        "static",
-        "sloth",
-    ),
+    target: Annotated[
+        tuple[str, ...], Parameter(negative=(), show_default=False, help="For every objective, such as 99.5%; repeatable.")
+    ] = (),
+    against: Annotated[
+        tuple[str, ...], Parameter(negative=(), show_default=False, help="static or sloth; repeatable. Default: both.")
+    ] = ("static", "sloth"),
     every: Annotated[str | None, Parameter(help="Of a scenario: how often each region runs it. Default: 1m.")] = None,
-    region: Annotated[tuple[str, ...], Parameter(negative=(), help="Of a scenario: where it runs; repeatable.")] = (),
+    region: Annotated[
+        tuple[str, ...], Parameter(negative=(), show_default=False, help="Of a scenario: where it runs; repeatable.")
+    ] = (),
     from_store: Annotated[str | None, Parameter(help="Replay an agent's records: a file or a URL; env:NAME holds one.")] = None,
     from_json: Annotated[Path | None, Parameter(help="Replay verdict.json documents, one a line.")] = None,
     incidents: Annotated[Path | None, Parameter(help="What was truly wrong in the recorded time (YAML).")] = None,
-    shadow: Annotated[bool, Parameter(negative=(), help="Only what alerts marked shadow would have paged.")] = False,
+    shadow: Annotated[
+        bool, Parameter(negative=(), show_default=False, help="Only what alerts marked shadow would have paged.")
+    ] = False,
     prometheus: Annotated[str | None, Parameter(help="With --shadow: ask this Prometheus what it saw firing.")] = None,
     seed: Annotated[int, Parameter(help="Another seed is another month.")] = 1,
     out: Annotated[Path, Parameter(help="Directory for backtest.html and backtest.json.")] = Path("out"),
-    as_json: Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")] = False,
-    quiet: Annotated[bool, Parameter(negative=(), name=("--quiet", "-q"), help="Print what it comes to only.")] = False,
+    as_json: Annotated[bool, Parameter(name="--json", negative=(), show_default=False, help="Print JSON.")] = False,
+    quiet: Annotated[
+        bool, Parameter(negative=(), name=("--quiet", "-q"), show_default=False, help="Print what it comes to only.")
+    ] = False,
 ) -> int:
     """Who would have been woken, when and for what: months of failures against our rules, static thresholds and Sloth's shapes.
 

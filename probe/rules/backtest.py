@@ -115,7 +115,7 @@ def _result(history: History, name: str, target: float | None, ruleset: Ruleset,
     pages, tickets = notices(told, Severity.P1, since=since), notices(told, Severity.P2, since=since)
     if ruleset.inhibits:
         tickets = quieted(tickets, pages)
-    shadow = [notice for severity in Severity for notice in notices(told, severity, shadow=True, since=since)]
+    shadow = [notice for severity in (Severity.P1, Severity.P2) for notice in notices(told, severity, shadow=True, since=since)]
     return Result(
         history=history,
         rules=name,

@@ -132,7 +132,7 @@ def due_times(began: int, ended: int, runs_per_hour: float, phase: float = 0.0) 
 
 
 def rates(fleet: Fleet) -> dict[tuple[str, str, str], float]:
-    """Runs an hour by (scenario, publish_region, region), of all agents that make them; pauses of a schedule are spread evenly."""
+    """Runs an hour by (scenario, publish_region, region), of all agents; a schedule's pauses are spread evenly."""
     out: dict[tuple[str, str, str], float] = {}
     for agent in fleet.agents:
         for beat in agent.beats:
@@ -159,31 +159,25 @@ def tally(grid: Grid, series: Sequence[Series], *, naive: bool = False) -> Tally
 
 def attendance(grid: Grid, beats: Sequence[Beats]) -> Tally:
     """Runs made of the runs due, as one group's."""
-    none = made = due = grid.counted(np.zeros(0, dtype=np.int64))
-    for one in beats:
-        made = made + grid.counted(one.due[one.made])
-        due = due + grid.counted(one.due)
-    return Tally(grid, good=none, bad=none, made=made, due=due)
+    none = grid.counted(np.zeros(0, dtype=np.int64))
+    made, due = _joined([one.due[one.made] for one in beats]), _joined([one.due for one in beats])
+    return Tally(grid, good=none, bad=none, made=grid.counted(made), due=grid.counted(due))
 
 
 def health(grid: Grid, beats: Sequence[Beats]) -> Tally:
     """Runs as one group's, of which those are bad that were made while the probe was unwell."""
-    good = bad = grid.counted(np.zeros(0, dtype=np.int64))
-    for one in beats:
-        good = good + grid.counted(one.due[one.made & ~one.tainted])
-        bad = bad + grid.counted(one.due[one.made & one.tainted])
-    return Tally(grid, good=good, bad=bad)
+    good, bad = ([one.due[one.made & (one.tainted == unwell)] for one in beats] for unwell in (False, True))
+    return Tally(grid, good=grid.counted(_joined(good)), bad=grid.counted(_joined(bad)))
+
+
+def _joined(times: Sequence[Times]) -> Times:
+    return np.concatenate(times) if times else np.zeros(0, dtype=np.int64)
 
 
 def _counted(grid: Grid, series: Sequence[Series], naive: bool, kind: Seen) -> Counts:
     wanted = (kind, kind + 3) if naive else (kind,)
-    out = grid.counted(np.zeros(0, dtype=np.int64))
-    for one in series:
-        mask = one.outcomes == wanted[0]
-        for more in wanted[1:]:
-            mask |= one.outcomes == more
-        out += grid.counted(one.times[mask])
-    return out
+    times = [one.times[one.outcomes == what] for one in series for what in wanted]
+    return grid.counted(_joined(times))
 
 
 def grouped(series: Sequence[Series], by: Sequence[str]) -> dict[tuple[str, ...], list[Series]]:

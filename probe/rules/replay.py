@@ -82,6 +82,11 @@ class Tally:
             self._windows[key] = found
         return self._windows[key]
 
+    def above(self, window: int, share: float) -> Flags:
+        """Where more than that share was bad; of nothing, none was."""
+        found: Flags = self.within("bad", window) > share * self.within("all", window)
+        return found
+
     def bad_share(self, window: int) -> Shares:
         """Bad ÷ all, NaN of nothing."""
         every = self.within("all", window)
@@ -114,20 +119,23 @@ def met(alert: Alert, tally: Tally) -> Flags:
 
 def holds(condition: Condition, tally: Tally, budget: float) -> Flags:
     """At which evaluations this one was met."""
+    never = np.zeros(tally.grid.steps, dtype=np.bool_)
     match condition:
         case Burn(short=short, long=long, factor=factor, bad=bad):
             if not tally.any_bad:
-                return np.zeros(tally.grid.steps, dtype=np.bool_)
-            burning = (tally.bad_share(short) > factor * budget) & (tally.bad_share(long) > factor * budget)
-            return burning & (tally.within("bad", long) >= bad) if bad else burning
+                return never
+            burning = tally.above(long, factor * budget)
+            if bad:
+                burning &= tally.within("bad", long) >= bad
+            return burning & tally.above(short, factor * budget) if burning.any() else never
         case Below(window=window, ratio=ratio, runs=runs, bad=bad):
             if not tally.any_bad:
-                return np.zeros(tally.grid.steps, dtype=np.bool_)
+                return never
             enough = (tally.within("all", window) >= runs) & (tally.within("bad", window) >= bad)
-            return (1 - tally.bad_share(window) < ratio) & enough
+            return enough & tally.above(window, 1 - ratio) if enough.any() else never
         case Silent(window=window, share=share):
             if not tally.inventoried:
-                return np.zeros(tally.grid.steps, dtype=np.bool_)
+                return never
             due = tally.within("due", window)
             return (due > 0) & (tally.within("made", window) < share * due)
         case _:

@@ -21,7 +21,7 @@ from probe.rules.promql import evidence
 from probe.rules.replay import INTERVAL, Firing, Grid, Shares, Tally, merged, met, spans
 from probe.rules.rivals import Ruleset
 
-REGROUPED = 300 * NS  # what resolves and returns within it wakes nobody anew
+REGROUPED = {Severity.P1: 300 * NS, Severity.P2: 86_400 * NS}  # what resolves and returns within it is nothing new to anybody
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,17 +166,17 @@ def _seen(grid: Grid, at: int) -> int:
 
 def notices(said: Iterable[Told], severity: Severity, *, shadow: bool = False, since: int = 0) -> list[Notice]:
     """What reaches somebody from Unix ns `since` on, in order: alerts of one objective and region are one notice, until they
-    have been quiet for `REGROUPED`."""
+    have been quiet for what `REGROUPED` says."""
     groups: dict[tuple[str, str], list[Told]] = {}
     for one in said:
         if one.severity is severity and one.shadow is shadow and one.firing.began >= since:
             groups.setdefault((one.slo, one.region), []).append(one)
-    out = [notice for (slo, region), group in groups.items() for notice in _notices(slo, region, group)]
+    out = [notice for (slo, region), group in groups.items() for notice in _notices(slo, region, group, REGROUPED[severity])]
     return sorted(out, key=lambda n: (n.began, n.slo, n.region))
 
 
-def _notices(slo: str, region: str, group: Sequence[Told]) -> Iterator[Notice]:
-    for span in merged([one.firing for one in group], REGROUPED):
+def _notices(slo: str, region: str, group: Sequence[Told], quiet: int) -> Iterator[Notice]:
+    for span in merged([one.firing for one in group], quiet):
         within = [
             one for one in group if span.began <= one.firing.began and (span.ended is None or one.firing.began < span.ended)
         ]
