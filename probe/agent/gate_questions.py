@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from probe.agent.gates import Answers, Gates
 from probe.agent.loading import Loaded, Prepared
 from probe.clock import SystemClock
-from probe.decide.post import Away, session
+from probe.decide.asking import Away, session
 from probe.decide.prometheus import Asking, Sample
 from probe.judge.hold import GAP
 from probe.judge.reading import Seen, terms

@@ -29,7 +29,7 @@ import aiohttp
 
 from probe.clock import SystemClock
 from probe.decide.command import run_command
-from probe.decide.post import Away, post, session
+from probe.decide.asking import Away, ask, session
 from probe.decide.settings import Action
 from probe.export.words import printable
 from probe.model.clock import NS
@@ -188,7 +188,7 @@ class Actions:
             return "done" if good else "failed", self._short(said), 0.0
         try:
             url, headers, body = await asyncio.to_thread(self._request, order, action)
-            reply = await post(client, url, body, headers, seconds, 64 * 1024)
+            reply = await ask(client, "POST", url, headers, seconds, body, 64 * 1024)
         except OSError as error:  # a secret that is not there may come
             return "", error.strerror or "a secret cannot be read", 0.0
         except Away as away:

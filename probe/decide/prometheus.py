@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 import aiohttp
 
-from probe.decide.post import Away, post
+from probe.decide.asking import Away, ask
 from probe.decide.settings import Prometheus
 from probe.export.words import printable
 from probe.model.clock import NS
@@ -47,7 +47,7 @@ class Asking:
             raise Away(str(error.strerror)) from None
         body = urlencode({"query": query, "timeout": f"{self._settings.timeout // 1_000_000}ms"}).encode()
         kind = {"Content-Type": "application/x-www-form-urlencoded"}
-        reply = await post(self._client, url, body, {**headers, **kind}, self._settings.timeout / NS)
+        reply = await ask(self._client, "POST", url, {**headers, **kind}, self._settings.timeout / NS, body)
         try:
             return await asyncio.to_thread(samples, reply.status, reply.body)
         except Away as away:

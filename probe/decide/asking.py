@@ -1,4 +1,4 @@
-"""One POST to somebody we were told of, bounded in time and in what is read; without redirects, cookies or the environment's
+"""One request to somebody we were told of, bounded in time and in what is read; without redirects, cookies or the environment's
 proxies.
 
 What comes back is hostile. What goes wrong is said in words that hold neither the address's query nor a header.
@@ -44,14 +44,20 @@ def session() -> aiohttp.ClientSession:
     )
 
 
-async def post(
-    client: aiohttp.ClientSession, url: str, body: bytes, headers: Mapping[str, str], seconds: float, most: int = MOST
+async def ask(
+    client: aiohttp.ClientSession,
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    seconds: float,
+    body: bytes | None = None,
+    most: int = MOST,
 ) -> Reply:
     """Raises Away where there is no answer within `seconds`, or one of more than `most` bytes."""
     sent = {"Accept-Encoding": "identity", "User-Agent": "stream-probe", **headers}
     try:
         async with asyncio.timeout(seconds):
-            async with client.post(URL(url), data=body, headers=sent, allow_redirects=False) as response:
+            async with client.request(method, URL(url), data=body, headers=sent, allow_redirects=False) as response:
                 read = bytearray()
                 async for piece in response.content.iter_chunked(64 * 1024):
                     read += piece
