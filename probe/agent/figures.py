@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from probe.agent.loading import Loaded
 from probe.agent.schedule import Schedule
-from probe.drivers.table import table
+from probe.drivers.table import phases
 from probe.export.families import Families
 from probe.export.prometheus import MetricsSink
 from probe.model.clock import NS
@@ -35,9 +35,8 @@ class AgentFigures:
 
     def declare(self, loaded: Loaded) -> None:
         """Whatever these schedules can produce exists from now on, at 0. Takes a while: for a thread."""
-        phases = table().phases()
         for name, prepared in loaded.schedules.items():
-            self.metrics.declare(loaded.plan(name, 0, random.Random(0)), phases)
+            self.metrics.declare(loaded.plan(name, 0, random.Random(0)), phases())
             scenario = {"scenario": prepared.scenario.name}
             for figure in ("self_runs_due_total", "self_runs_in_flight", "self_run_late_seconds"):
                 self._to.touch(figure, scenario)

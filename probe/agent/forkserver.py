@@ -36,6 +36,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from probe.agent import slim
+
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _MESSAGE = 64 * 1024
 _STACK = 8 * 1024
@@ -177,7 +179,7 @@ def _warmed() -> Work:
     from probe.clock import SystemClock
     from probe.drivers.table import all_ours, table
     from probe.media.decoder import warm_up
-    from probe.media.prepare import SIZES
+    from probe.media.sizes import SIZES
     from probe.rtc import warm
     from probe.wire.h264_band import BandWriter
 
@@ -222,8 +224,8 @@ def become(control: socket.socket) -> NoReturn:
             raise RuntimeError(f"{threads} threads run after warming up: forking would not be safe")
         gc.collect()
         gc.freeze()
-        with contextlib.suppress(AttributeError):  # glibc's alone
-            ctypes.CDLL(None).malloc_trim(0)
+        slim.trim()
+        slim.forget_files()
         Forkserver(control, work).serve()
     except BaseException as error:
         tell(control, kind="failed", why=f"{type(error).__name__}: {error}"[:2000])

@@ -13,6 +13,7 @@ import pickle
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from enum import IntEnum
 
 from probe.agent.codec import decode_facts, decode_outcome, encode
@@ -123,7 +124,9 @@ def read_started(payload: bytes) -> float:
 
 
 def job_frame(job: Job) -> bytes:
-    return frame(Kind.JOB, pickle.dumps(job, pickle.HIGHEST_PROTOCOL))
+    """What the run is judged by stays here: a worker that never sees a gate needs nothing that reads scenarios."""
+    made = replace(job, plan=replace(job.plan, gates=(), objectives=()))
+    return frame(Kind.JOB, pickle.dumps(made, pickle.HIGHEST_PROTOCOL))
 
 
 def read_job(payload: bytes) -> Job:

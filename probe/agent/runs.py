@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
+from probe.agent import slim
 from probe.agent.conclude import Concluded, conclude, lost, unjudged
 from probe.agent.facts import Facts
 from probe.agent.figures import crash_kind
@@ -131,6 +132,7 @@ class Runs:
             except Exception:
                 _log.exception("run %s could not be judged", plan.run_id)
         self._store.put(lost(plan, ended, now) if concluded is None else concluded.record)
+        slim.trim()
         return concluded
 
     def _under_way(self, plan: Plan, more: int) -> None:

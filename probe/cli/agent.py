@@ -8,8 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-
-from rich.console import Console
+from typing import TYPE_CHECKING
 
 from probe.agent.conclude import Concluded
 from probe.agent.loading import Loaded, load_config
@@ -17,7 +16,7 @@ from probe.agent.reload import Configuration
 from probe.agent.seed import Seed
 from probe.agent.serve import opened
 from probe.cli import exits
-from probe.cli.scenarios import find, vocabulary
+from probe.cli.files import find, vocabulary
 from probe.cli.signals import Interrupted, cancelling
 from probe.clock import SystemClock
 from probe.errors import ConfigError
@@ -25,6 +24,9 @@ from probe.model.verdict import Verdict, worst
 from probe.net.redact import Redactor
 from probe.run import logs
 from probe.scenario.units import format_duration
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _ENDS = (signal.SIGINT, signal.SIGTERM)
 SWITCH = 0.001  # s that the loop waits for the interpreter while a thread judges; usually 5 ms

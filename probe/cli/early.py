@@ -49,8 +49,6 @@ class Steady:
 
 def prepare() -> None:
     """Once, first of all."""
-    if sys.argv[1:2] == ["agent"]:
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its workers are forked: no thread may run by then
     leave_at_once()
     _fill_in()
     for name in ("stdout", "stderr"):

@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from probe.cli.options import Options
-from probe.drivers.table import table
+from probe.drivers.table import phases
 from probe.errors import ConfigError, Located
 from probe.export import exposition, otlp
 from probe.export.console import plain_lines, summary, verdict_line
@@ -49,7 +49,7 @@ class Outputs:
         async with AsyncExitStack() as stack:
             metrics = MetricsSink()
             for plan in todo:
-                metrics.declare(plan, table().phases())
+                metrics.declare(plan, phases())
             try:
                 options.out.mkdir(parents=True, exist_ok=True)
                 for name in FILES:  # what an earlier run left is not to be taken for this one's

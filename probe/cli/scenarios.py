@@ -8,40 +8,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from probe.cli.files import find, vocabulary
 from probe.cli.options import Options
-from probe.drivers.table import table
 from probe.errors import ConfigError, Located
-from probe.media.prepare import SIZES
 from probe.model.clock import Clock
 from probe.model.ids import new_run_ids
-from probe.model.observation import Role
 from probe.plan import Plan
 from probe.planning import make_plan
-from probe.scenario.fields import DEFAULT_VOCABULARY, Vocabulary
 from probe.scenario.load import load
 from probe.scenario.schema import EMBEDDED, Scenario
-
-_PACKAGED = Path(__file__).resolve().parent.parent / "_scenarios"
-
-
-def vocabulary() -> Vocabulary:
-    """What the installed drivers can speak."""
-    return Vocabulary(
-        publish=tuple(table().protocols(Role.PUBLISHER)),
-        view=tuple(table().protocols(Role.VIEWER)),
-        cut=DEFAULT_VOCABULARY.cut,
-        programmes=tuple(SIZES),
-    )
-
-
-def find(file: Path) -> Path:
-    """The file itself, or the scenario of that name that comes with the product."""
-    if file.exists():
-        return file
-    for candidate in (_PACKAGED / file.name, _PACKAGED / f"{file.name}.yaml"):
-        if candidate.exists() and len(file.parts) <= 2:
-            return candidate
-    return file
 
 
 def load_all(files: Sequence[Path], options: Options, env: dict[str, str]) -> list[tuple[Path, Scenario]]:

@@ -17,12 +17,13 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from probe.drivers.spoken import Spoken
 from probe.link.path import Path
 from probe.media.feed import Feed
 from probe.model.clock import Clock
 from probe.model.observation import Observation, Role
 from probe.model.outcome import Outcome
-from probe.model.stage import Phase, Stage, StageTimer
+from probe.model.stage import StageTimer
 from probe.net.client import Client, Credential
 from probe.plan import Device, IceServer, Step
 
@@ -114,25 +115,9 @@ class StepDriver(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SessionRow:
-    """One row of the table: a protocol in a role, and the facts `run/` needs of it. Times in ns.
+class SessionRow(Spoken):
+    """One row of the table: a protocol in a role, and who speaks it. `scout` tells whether a first viewer could start yet (None:
+    no such question for this protocol)."""
 
-    `stages` are those a start of this protocol goes through, beside resolve, connect, tls, auth and probe.
-    `buffered`: the driver is a player with a buffer that heals itself; the stay waits instead of reconnecting at a
-    stall. `scout`: tells whether a first viewer could start yet (None: no such question for this protocol)."""
-
-    role: Role
-    protocol: str
     driver: SessionDriver
-    stages: tuple[Stage, ...]
-    start: int
-    max_age: int = 0
-    stall: int = 1_000_000_000
-    buffered: bool = False
     scout: Callable[[Spec, SessionIO], Any] | None = None
-
-    @property
-    def phases(self) -> tuple[Phase, ...]:
-        """Where a session of this protocol can fail."""
-        stages = (Stage.RESOLVE, Stage.CONNECT, Stage.TLS, Stage.AUTH, Stage.PROBE, *self.stages)
-        return (*(Phase(stage.value) for stage in stages), Phase.PLAYING, Phase.RECONNECTING)

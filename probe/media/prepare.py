@@ -19,9 +19,9 @@ from dataclasses import dataclass
 
 from probe.media.loop import Loop, Stopped, load, rung
 from probe.media.loopcache import LoopCache, default_directory
+from probe.media.sizes import SIZES
 
 FPS = 30
-SIZES = {"360p30": (640, 360), "720p30": (1280, 720), "1080p30": (1920, 1080), "portrait30": (360, 640)}
 
 _KEPT = 8  # loops in memory, 0.1 to 3 MB each
 _WAIT = 0.05  # s between looks at `stop` while another thread builds the same loop

@@ -14,7 +14,8 @@ from math import lcm
 from probe.media import prepare
 from probe.media.encode import AUDIO_CLOCK, VIDEO_CLOCK, AacEncoder, H264Encoder, OpusEncoder, Vp8Encoder
 from probe.media.picture import Painter, Synthesizer
-from probe.media.prepare import FPS, SIZES
+from probe.media.prepare import FPS
+from probe.media.sizes import SIZES
 from probe.model.clock import MS, NS
 from probe.model.frames import SEQUENCE_MODULUS, FrameCode
 from probe.wire.picture import GROUP, LOOP

@@ -19,10 +19,10 @@ from yarl import URL
 
 from probe.drivers.base import SessionRow, Spec
 from probe.errors import ProbeError
+from probe.model.bounds import MOST_ADDRESSES as MOST
 from probe.model.clock import NS
 from probe.model.stage import Phase, Stage
 from probe.net.client import Client
-from probe.scenario.size import MOST_ADDRESSES as MOST
 from probe.wire import mpd, playlist
 from probe.wire.playlist import Master
 

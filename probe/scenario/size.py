@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
+from probe.model.bounds import MOST_ADDRESSES
 from probe.scenario.steps import Viewers
 
 MOST_SESSIONS = 500
-MOST_ADDRESSES = 16  # of one name that are watched: `edges: each`
 
 
 def factors(view: Viewers, declared: Mapping[str, Any], publishers: int) -> dict[str, int]:

@@ -27,6 +27,7 @@ _BUSY_SECONDS = 1.0  # for another's lock; who waits longer does so between trie
 _CONNECT_SECONDS = 5
 _STATEMENT_MS = 30_000
 _WAL_LIMIT = 64 * 2**20
+_CACHE_KIB = {False: 8192, True: 1024}  # a writer stays open for months, and appends; a reader is gone with its answer
 _TIMES = {"connect_timeout": _CONNECT_SECONDS, "tcp_user_timeout": 10_000, "keepalives_idle": 10, "keepalives_interval": 5}
 _WAITS = "records wait in the outbox"
 _DAMAGED = f"move it away with its -wal and -shm and a new one is begun ({_WAITS}); or recover it: sqlite3 FILE .recover"
@@ -132,7 +133,7 @@ def _sqlite(file: Path, write: bool) -> Engine:
         # Who closes a connection need not be the thread that used it.
         connection = sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
-            connection.execute("PRAGMA cache_size=-8192")
+            connection.execute(f"PRAGMA cache_size={-_CACHE_KIB[write]}")
             if write:
                 connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # a new file only; before anything is in it
                 connection.execute("PRAGMA journal_mode=WAL")

@@ -7,8 +7,10 @@ in each of its indexes, so that a filter that finds next to nothing in a million
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Column, Index, Integer, LargeBinary, MetaData, Table, Text
-from sqlalchemy.dialects.postgresql import JSONB
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Column, Dialect, Index, Integer, LargeBinary, MetaData, Table, Text, TypeDecorator
+from sqlalchemy.types import TypeEngine
 
 OUTCOMES = ("done", "failed", "skipped", "cancelled", "aborted")
 ATTEMPTS = tuple(name for outcome in OUTCOMES for name in (outcome, f"{outcome}_tainted"))
@@ -17,6 +19,20 @@ metadata = MetaData()
 
 # Compared byte by byte: PostgreSQL would else sort and search by a language's rules.
 Id = Text().with_variant(Text(collation="C"), "postgresql")
+
+
+class _Data(TypeDecorator[Any]):
+    """JSON. PostgreSQL's own kind is imported where that is the database: an agent on SQLite does without its 3 MiB."""
+
+    impl = JSON
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name != "postgresql":
+            return dialect.type_descriptor(JSON())
+        from sqlalchemy.dialects.postgresql import JSONB
+
+        return dialect.type_descriptor(JSONB())
 
 
 def _text(name: str) -> Column[str]:
@@ -58,12 +74,6 @@ Index("runs_region", runs.c.region, runs.c.run_id, runs.c.scenario, runs.c.verdi
 Index("runs_verdict", runs.c.verdict, runs.c.run_id, runs.c.scenario, runs.c.region)
 Index("runs_began", runs.c.began_ns)
 Index("runs_trace", runs.c.trace_id)
-Index(
-    "runs_running",
-    runs.c.agent,
-    sqlite_where=runs.c.state == "running",
-    postgresql_where=runs.c.state == "running",
-)
 
 reports = Table(
     "reports",
@@ -95,7 +105,7 @@ measures = Table(
     metadata,
     Column("run_id", Id, primary_key=True),
     Column("ended_ns", BigInteger, nullable=False),
-    Column("data", JSON().with_variant(JSONB(), "postgresql"), nullable=False),
+    Column("data", _Data, nullable=False),
 )
 Index("measures_ended", measures.c.ended_ns)
 
@@ -105,7 +115,7 @@ gates = Table(
     Column("agent", Id, primary_key=True),
     Column("gate", Id, primary_key=True),
     Column("at_ns", BigInteger, nullable=False),
-    Column("data", JSON().with_variant(JSONB(), "postgresql"), nullable=False),
+    Column("data", _Data, nullable=False),
 )
 
 events = Table(
@@ -119,7 +129,15 @@ events = Table(
     _text("region"),
     _text("who"),
     _text("why"),
-    Column("data", JSON().with_variant(JSONB(), "postgresql"), nullable=False),
+    Column("data", _Data, nullable=False),
 )
 Index("events_at", events.c.at_ns)
 Index("events_kind", events.c.kind, events.c.at_ns)
+
+
+def whole() -> MetaData:
+    """The tables and all their indexes. That of the runs under way is of some rows only: to say so imports both dialects."""
+    if "runs_running" not in {index.name for index in runs.indexes}:
+        running = runs.c.state == "running"
+        Index("runs_running", runs.c.agent, sqlite_where=running, postgresql_where=running)
+    return metadata

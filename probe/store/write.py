@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from importlib import import_module
 from itertools import groupby
 from typing import Any
 
 from sqlalchemy import Connection, Table, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from probe.store.payload import BEGUN, EVENT, FINISHED, KEPT, SWEPT, Entry
 from probe.store.tables import ATTEMPTS, events, gates, measures, reports, requests, runs
@@ -93,12 +93,18 @@ def _upsert(
     """Insert each row; of one that is there change the columns named, or nothing."""
     if not rows:
         return
-    into = sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+    into = _insert(connection.dialect.name)(table)
     if change:
         into = into.on_conflict_do_update(index_elements=key, set_={name: into.excluded[name] for name in change})
     else:
         into = into.on_conflict_do_nothing(index_elements=key)
     connection.execute(into, rows)
+
+
+def _insert(dialect: str) -> Callable[[Table], Any]:
+    """Its own `insert`, which knows of conflicts; only the one in use is imported."""
+    insert: Callable[[Table], Any] = import_module(f"sqlalchemy.dialects.{dialect}").insert
+    return insert
 
 
 def _sweep(connection: Connection, entry: Entry) -> int:

@@ -23,7 +23,7 @@ from probe.model.observation import Note, Observation, RunEnded, SessionStarted
 from probe.model.outcome import Aborted, Done, Skipped
 from probe.planning import make_plan
 from probe.sandbox.launch import Sandbox
-from probe.scenario import load
+from probe.scenario.load import load
 from tests.agent.jobs import fake, install, make_job
 from tests.tools import ROOT, spawn, wait_until
 

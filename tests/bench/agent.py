@@ -35,7 +35,7 @@ from probe.model.clock import NS
 from probe.model.ids import new_run_ids
 from probe.planning import make_plan
 from probe.sandbox.launch import Sandbox
-from probe.scenario import load
+from probe.scenario.load import load
 from probe.store.address import sqlite_url
 from probe.store.database import Database
 from probe.store.reader import Records

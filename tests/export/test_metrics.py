@@ -43,7 +43,7 @@ from probe.plan import (
     WaitStep,
     WebsocketStep,
 )
-from probe.scenario import Objective
+from probe.scenario.schema import Objective
 from tests.export import sample
 from tests.tools import free_port, requires, spawn, wait_until
 

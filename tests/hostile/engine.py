@@ -17,7 +17,7 @@ from probe.model.outcome import Failed, Outcome
 from probe.net.redact import Redactor
 from probe.planning import make_plan
 from probe.run.engine import Engine
-from probe.scenario import loads
+from probe.scenario.load import loads
 
 
 @dataclass(frozen=True)

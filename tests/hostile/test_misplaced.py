@@ -10,7 +10,7 @@ from aiohttp import web
 from probe.cli.scenarios import vocabulary
 from probe.errors import ConfigError
 from probe.model.outcome import Aborted
-from probe.scenario import loads
+from probe.scenario.load import loads
 from tests.hostile.engine import Run, run
 from tests.net.servers import serving
 

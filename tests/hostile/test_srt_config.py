@@ -13,7 +13,7 @@ from probe.errors import ConfigError, Failure, Misconfigured
 from probe.model.clock import MS
 from probe.model.observation import Role
 from probe.model.outcome import Aborted
-from probe.scenario import loads
+from probe.scenario.load import loads
 from tests.drivers.srt_platform import platform
 from tests.hostile.engine import run
 

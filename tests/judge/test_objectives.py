@@ -22,7 +22,8 @@ from probe.model.stage import Phase
 from probe.plan import Plan
 from probe.planning import make_plan
 from probe.run.judged import count
-from probe.scenario import Objective, loads
+from probe.scenario.load import loads
+from probe.scenario.schema import Objective
 from tests.judge.story import Story, healthy
 
 NOW = Wall(0, None)

@@ -11,7 +11,7 @@ from probe.model.observation import CutOutcome, Observation, Role
 from probe.model.outcome import Aborted, Cancelled, Done, Failed, Outcome, Skipped
 from probe.model.stage import Phase
 from probe.model.verdict import Check, Verdict
-from probe.scenario import Gate
+from probe.scenario.schema import Gate
 from tests.judge.story import Story, healthy
 
 NOW = Wall(0, None)

@@ -14,7 +14,7 @@ from probe.model.clock import NS
 from probe.model.ids import new_run_ids
 from probe.plan import CutStep, FakeStep, HttpStep, Plan, PublishStep, ViewStep, WaitStep, WebsocketStep
 from probe.planning import make_plan
-from probe.scenario import load, loads
+from probe.scenario.load import load, loads
 
 ROOT = Path(__file__).parent.parent.parent
 IDS = new_run_ids(1, random.Random(1))

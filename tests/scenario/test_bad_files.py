@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from probe.errors import ConfigError
-from probe.scenario import load
+from probe.scenario.load import load
 
 BAD = Path(__file__).parent.parent / "config" / "bad"
 ENV = {"EVIL": "${secret.token}"}

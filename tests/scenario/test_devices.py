@@ -10,9 +10,8 @@ from probe.errors import ConfigError
 from probe.model.ids import new_run_ids
 from probe.plan import Device, Network, PublishStep, ViewStep
 from probe.planning import make_plan
-from probe.scenario import loads
 from probe.scenario.fields import Vocabulary
-from probe.scenario.load import presets
+from probe.scenario.load import loads, presets
 
 MS = 1_000_000
 NAMES = {

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from probe.errors import ConfigError
-from probe.scenario import Vocabulary, load, loads
+from probe.scenario.fields import Vocabulary
+from probe.scenario.load import load, loads
 from probe.scenario.steps import Cut, Http, Publish, View, Wait
 from probe.scenario.text import MAX_BYTES
 

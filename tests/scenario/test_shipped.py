@@ -11,7 +11,7 @@ from probe.cli.scenarios import vocabulary
 from probe.errors import ConfigError
 from probe.model.ids import RunIds
 from probe.planning import make_plan
-from probe.scenario import load
+from probe.scenario.load import load
 from probe.scenario.schema import Scenario
 from tests.tools import ROOT
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import uvloop
 
 from probe.agent.seed import Seed, sow
-from probe.cli import agent as command
+from probe.agent.slim import one_arena
 from probe.cli import early
 from probe.clock import SystemClock
 
@@ -43,12 +43,16 @@ async def main(file: Path, folder: Path, seed: Seed | None) -> int:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGUSR1, step)
     loop.add_signal_handler(signal.SIGUSR2, census)
+    from probe.cli import agent as command  # as late as the product does
+
+    vars(command)["SystemClock"] = Hooked
     return await command.serve(file, once=False, verbose=False, seed=seed)
 
 
 if __name__ == "__main__":
     early.prepare()
-    vars(command)["SystemClock"] = Hooked
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     seed = sow()
+    one_arena()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         sys.exit(runner.run(main(Path(sys.argv[1]), Path(sys.argv[2]), seed)))

@@ -30,7 +30,7 @@ from probe.store.records import RunBegun
 from probe.store.retention import DAY, Retention
 from probe.store.rows import Pruned
 from probe.store.store import Store
-from probe.store.tables import ATTEMPTS, metadata
+from probe.store.tables import ATTEMPTS, whole
 from probe.store.write import write
 from tests.store.support import T0, begun, finished, happened, request, run_id
 from tests.tools import wait_until
@@ -313,7 +313,7 @@ def test_migrations_make_the_tables_and_the_version_is_the_newest(empty: str) ->
     assert ScriptDirectory.from_config(migrate._config()).get_current_head() == migrate.HEAD
     connection = Database(empty).writer()
     try:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        assert compare_metadata(MigrationContext.configure(connection), whole()) == []
     finally:
         connection.close()
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cryptography import x509
 from pydantic import BeforeValidator, Field, model_validator
 
 from probe.errors import ConfigError
@@ -206,6 +205,8 @@ def _wrong(document: Document, name: str, message: str) -> None:
 
 def _certificates(path: Path) -> bool:
     """Whether there is one; OpenSSL does not say which of the files it was that it could not read."""
+    from cryptography import x509  # 3 MiB that an agent without such a mistake does without
+
     try:
         return bool(x509.load_pem_x509_certificates(path.read_bytes()))
     except (OSError, ValueError):

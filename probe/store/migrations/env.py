@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from alembic import context
 
-from probe.store.tables import metadata
+from probe.store.tables import whole
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=metadata,
+    target_metadata=whole(),
     transactional_ddl=True,  # SQLite's too: the transaction is ours and was begun before
     render_as_batch=True,
 )
