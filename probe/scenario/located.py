@@ -131,7 +131,7 @@ def _explain(detail: ErrorDetails, known: list[str]) -> str:
             return "unknown field; " + (f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}")
         case "value_error":
             return str(context["error"])
-        case "literal_error":
+        case "literal_error" | "enum":
             return f"{describe(value)} is not one of {str(context['expected']).replace(chr(39), '').replace(' or ', ', ')}"
         case "string_type":
             hint = f'; quote it: "{value}"' if isinstance(value, int | float | bool) else ""

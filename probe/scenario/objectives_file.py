@@ -37,7 +37,7 @@ class ObjectivesFile(Model):
 
     scenario: Name = Field(description="The scenario whose runs they judge.", examples=["room-start"])
     owner: str = Field("", description="Of those that name no other; default: the scenario's owner.", examples=["media-sre"])
-    objectives: tuple[Objective, ...] = Field(min_length=1, description="Promises.")
+    objectives: tuple[Objective, ...] = Field(description="Promises.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +164,7 @@ def _openslo(document: Document, data: dict[str, Any]) -> tuple[list[Placed], li
     def back(path: Path) -> Path:
         return (*taken.places.get(str(path[0]), ("metadata",)), *path[1:]) if path else ("metadata",)
 
-    made = None if taken.mistakes else validated(document, Objective, taken.objective, back=back)
+    whole = {"name", "indicator", "target", "window"} <= taken.objective.keys()
+    made = validated(document, Objective, taken.objective, back=back) if whole else None
     notes = [f"{about}: {note}" for note in taken.notes]
-    return ([] if made is None else [Placed(taken.scenario, made, document, (), taken.places)]), notes
+    return ([] if made is None or taken.mistakes else [Placed(taken.scenario, made, document, (), taken.places)]), notes

@@ -38,6 +38,7 @@ _FIELDS: Mapping[str, Callable[[str], Any]] = {
     "shadow": lambda text: {"true": True, "false": False}.get(text, text),
 }
 _OTHERS = ("scenario", "indicator", "name", "service")
+_PROMISED = tuple(row.name for row in INDICATORS.values() if row.objective)
 _WINDOW = re.compile(r"([1-9]\d{0,4})([mhdwMQY])", re.ASCII)
 
 
@@ -62,6 +63,7 @@ def take(data: Mapping[str, Any]) -> Taken | None:
     taken = Taken()
     if data.get("apiVersion") != VERSION:
         taken.mistakes.append((("apiVersion",), f"{describe(data.get('apiVersion'))}: only {VERSION} is read"))
+        return taken
     if data.get("kind") != "SLO":
         if data.get("kind") not in KINDS:
             taken.mistakes.append((("kind",), f"{describe(data.get('kind'))} is not one of {', '.join(KINDS)}"))
@@ -103,10 +105,10 @@ def _indicator(taken: Taken, annotations: Mapping[str, Any], spec: Mapping[str, 
     ]
     if (asked := annotations.get(key)) is not None:
         _put(taken, "indicator", asked, ("metadata", "annotations", key))
-    elif found := [one for one in candidates if one[0] in INDICATORS]:
+    elif found := [one for one in candidates if one[0] in _PROMISED]:
         _put(taken, "indicator", *found[0])
     else:
-        message = f"which part of a run is it? add the annotation {key}, one of {', '.join(INDICATORS)}"
+        message = f"which part of a run is it? add the annotation {key}, one of {', '.join(_PROMISED)}"
         taken.mistakes.append((("spec", "indicator") if inline else ("spec",), message))
     if "thresholdMetric" in inside:
         place = ("spec", "indicator", "spec", "thresholdMetric")
