@@ -120,7 +120,7 @@ def _missing(fleet: Fleet) -> Alert:
     made = f"sum by ({by}) (increase({_MADE}{matching(mode='scheduled')}[{prom(window)}]))"
     enough = f"{made} >= on ({by}) {DUE} * {number(MISSING_SHARE * window / HOUR)}"
     paused = f'sum by (region) (increase({_MISSED}{{kind="blackout"}}[{prom(window)}]) * {_HERE}) > 0.5'
-    silent = 'ALERTS{{alertname=~"RegionSilent|RegionStale",alertstate="firing"}}'
+    silent = 'ALERTS{alertname=~"RegionSilent|RegionStale",alertstate="firing"}'
     return _alert(
         "RunsMissing",
         Kind.SILENCE,
