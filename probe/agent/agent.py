@@ -13,13 +13,14 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from probe.agent.conclude import Concluded
 from probe.agent.figures import AgentFigures
 from probe.agent.gate_watch import GateWatch
 from probe.agent.job import Job
 from probe.agent.loading import Loaded
+from probe.agent.releases import EVENT, ReleaseWatch, noted
 from probe.agent.reload import Configuration
 from probe.agent.runs import Runs
 from probe.agent.schedule import Entry, Room, Schedule
@@ -68,6 +69,7 @@ class Agent:
             clock=clock,
             redactor=redactor or Redactor(),
         )
+        self.releases = ReleaseWatch(figures.metrics.figures, loaded.region)
         self._count_slots()
         figures.began(clock.system())
         figures.taken(loaded, clock.system())
@@ -134,6 +136,7 @@ class Agent:
             self._figures.count(self._schedule)
             self._figures.taken(loaded, self._clock.system())
             self.gates.taken()
+            self._windows_begin()
             self._event("reload", f"taken: {len(loaded.schedules)} schedules")
             _log.info("the configuration is taken: %d schedules", len(loaded.schedules))
             self._news.set()
@@ -205,11 +208,32 @@ class Agent:
         try:
             concluded = await self._runs.run(job)
             if concluded is not None:
+                self._released(concluded)
                 self.gates.ran(name, concluded.parts, job.due)
             return concluded
         except Exception:
             _log.exception("run %s broke the agent's part of it", job.plan.run_id)
             return None
+
+    def remember_releases(self, events: Sequence[Event]) -> None:
+        """What a life before this one recorded of releases, newest first."""
+        self.releases.remember(events)
+        self._windows_begin()
+
+    def _released(self, concluded: Concluded) -> None:
+        """A release of the platform that was not there before is an event, and gates that ask for that begin their windows."""
+        for scenario, changed in self.releases.seen(concluded.figures):
+            words = f"{changed.before} → {changed.after}" if changed.before else f"{changed.after}, the first that was seen"
+            _log.info("%s: release %s", scenario, words)
+            self._event(EVENT, words, subject=scenario, data={**noted(changed), "run_id": concluded.record.run_id})
+            self._windows_begin()
+
+    def _windows_begin(self) -> None:
+        """Of gates that ask for that: with the last release."""
+        for name, prepared in self.loaded.schedules.items():
+            changed = self.releases.changed(prepared.scenario.name)
+            if changed is not None and changed.before:
+                self.gates.released(name, changed.at)
 
     def _count_slots(self) -> None:
         """What was due, for coverage: all slots but those in which nothing was to start."""

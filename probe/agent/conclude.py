@@ -3,6 +3,7 @@ that measures its own lag."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -13,6 +14,7 @@ from probe.export.sampling import notable
 from probe.export.spans import Span
 from probe.export.trace import spans_of
 from probe.export.verdict_json import verdict_json
+from probe.judge.compare_figures import RunFigures, figures_of
 from probe.judge.fold import fold
 from probe.judge.indicators import Part
 from probe.judge.objectives import untold
@@ -40,6 +42,7 @@ class Concluded:
     spans: list[Span]
     notable: bool
     parts: Mapping[Cell, Part] = field(default_factory=dict)  # what gates over windows of runs need of it
+    figures: tuple[RunFigures, ...] = ()  # what is held against another release, where the scenario says which one it is
 
 
 def conclude(plan: Plan, facts: Sequence[Observation], ended: Ended, now: Wall, redactor: Redactor) -> Concluded | None:
@@ -55,7 +58,9 @@ def conclude(plan: Plan, facts: Sequence[Observation], ended: Ended, now: Wall, 
     record = replace(
         record, verdict_json=verdict_json(done, redact), report_html=report_html(done, redact), measures=to_json(parts)
     )
-    return Concluded(result, judgement, record, spans_of(result, redact), notable(result, done.verdict, ended.crashed), parts)
+    figures = tuple(figures_of(json.loads(record.verdict_json))) if plan.release else ()
+    spans = spans_of(result, redact)
+    return Concluded(result, judgement, record, spans, notable(result, done.verdict, ended.crashed), parts, figures)
 
 
 def unjudged(plan: Plan, facts: Sequence[Observation], ended: Ended, now: Wall, redactor: Redactor) -> Concluded | None:

@@ -21,6 +21,7 @@ from probe.agent.desk import Desk
 from probe.agent.figures import AgentFigures
 from probe.agent.loading import Loaded
 from probe.agent.pool import Pool
+from probe.agent.releases import EVENT
 from probe.agent.reload import Configuration
 from probe.agent.runs import Runs
 from probe.agent.seed import Seed
@@ -35,7 +36,8 @@ from probe.model.clock import NS
 from probe.net.redact import Redactor
 from probe.net.secret import read_secret
 from probe.store.address import resolve
-from probe.store.errors import StoreRefused
+from probe.store.errors import StoreError, StoreRefused
+from probe.store.records import Event
 from probe.store.retention import Retention
 from probe.store.store import Store
 
@@ -111,6 +113,7 @@ async def _open(
     agent = Agent(
         configuration, runs=runs, figures=figures, put=store.put, clock=clock, rng=random.SystemRandom(), redactor=redactor
     )
+    agent.remember_releases(await _released(store))
     await agent.gates.begin(store, agent.past)
     desk = Desk(agent, runs, metrics, store, clock, (lambda: [pool.trouble] if pool.trouble else [],))
     await stack.enter_async_context(_beside(_watch(metrics, loaded.region, pool, store), _prune(store)))
@@ -118,6 +121,15 @@ async def _open(
     if listen:
         port = await stack.enter_async_context(serving(desk, config.host_and_port, loaded.web, clock))
     return Parts(agent, desk, pool, store, metrics, port)
+
+
+async def _released(store: Store) -> list[Event]:
+    """What is recorded of releases. Nothing where the records are away: the next one seen is then the first."""
+    try:
+        return await store.events(EVENT, limit=1000)
+    except StoreError as error:
+        _log.warning("which releases were seen before is not known: %s", error)
+        return []
 
 
 @asynccontextmanager

@@ -33,6 +33,7 @@ from probe.model.clock import NS
 from probe.model.ids import trace_id
 from probe.model.observation import (
     Observation,
+    ReleaseSeen,
     Role,
     RunBegan,
     SessionBegan,
@@ -98,6 +99,7 @@ class Scripted:
         self.running: Counter[str] = Counter()
         self.most: Counter[str] = Counter()  # at once, by scenario; "" for all
         self.took = 0.0
+        self.release = ""  # of the platform, as its runs see it
 
     async def run(self, job: Job, put: Callable[[Observation], None]) -> Ended:
         self.jobs.append(job)
@@ -128,6 +130,8 @@ class Scripted:
             run_number=plan.run_number, trace_id=trace_id(plan.run_number, plan.trace_low), span_id="1" * 16,
             wall_unix_ns=wall.unix_ns, wall_error_ns=None, target=plan.platform_url, probe_version="test",
         ))  # fmt: skip
+        if self.release:
+            say(ReleaseSeen(release=self.release))
         for number, (step, role, protocol) in enumerate(SESSIONS):
             say(SessionBegan(
                 session=f"s{number}", step=step, name=step, role=role, protocol=protocol, device="default", region=plan.region,
