@@ -116,21 +116,31 @@ def check(
 
 
 @app.command
-def schema(what: Annotated[str, Parameter(help="scenario, verdict or metrics")] = "scenario") -> int:
-    """Print the JSON Schema of scenario files (for editors) or of verdict.json, or the page about the metrics.
+def schema(what: Annotated[str, Parameter(help="scenario, objectives, agent, fleet, verdict or metrics")] = "scenario") -> int:
+    """Print the JSON Schema of a kind of file (for editors) or of verdict.json, or the page about the metrics.
 
     Examples
     --------
     `probe schema > scenario.schema.json`
 
+    `probe schema fleet > fleet.schema.json`
+
     `probe schema verdict`
 
     `probe schema metrics > deploy/metrics.md`
     """
+    from probe.agent import config, fleet_file
     from probe.export.reference import reference
     from probe.export.verdict_json import schema as verdict_schema
+    from probe.scenario import objectives_file
 
-    schemas: dict[str, Callable[[], dict[str, Any]]] = {"scenario": json_schema, "verdict": verdict_schema}
+    schemas: dict[str, Callable[[], dict[str, Any]]] = {
+        "scenario": json_schema,
+        "objectives": objectives_file.json_schema,
+        "agent": config.json_schema,
+        "fleet": fleet_file.json_schema,
+        "verdict": verdict_schema,
+    }
     if what == "metrics":
         print(reference(), end="")
     elif what in schemas:
@@ -365,6 +375,51 @@ def backtest(
         from_json=from_json, incidents=incidents, shadow=shadow, prometheus=prometheus, seed=seed, out=out,
     )  # fmt: skip
     return _guarded(lambda console: command.backtest(file, asked, console, as_json=as_json, quiet=quiet), Options(json=as_json))
+
+
+@app.command
+def gate(
+    name: str,
+    *,
+    region: Annotated[str, Parameter(help="Where; default: everywhere, and the worst decides.")] = "",
+    agent: Annotated[str | None, Parameter(help="Its address. Default: $PROBE_AGENT, else http://127.0.0.1:9464.")] = None,
+    auth: Annotated[str | None, Parameter(help="user:password, as env:NAME or file:PATH. Default: $PROBE_AUTH.")] = None,
+    store: Annotated[str | None, Parameter(help="Ask records, not the agent: a file, a URL, env:NAME, or agent.yaml.")] = None,
+    wait: Annotated[str | None, Parameter(help="Ask again for so long, such as 5m, until it is no longer inconclusive.")] = None,
+    override: Annotated[str | None, Parameter(help="Put your word in place of the rule's: pass or fail.")] = None,
+    lasts: Annotated[str | None, Parameter(name="--for", help="How long your word holds, such as 30m.")] = None,
+    reason: Annotated[str | None, Parameter(help="Why.")] = None,
+    by: Annotated[str | None, Parameter(help="Who answers for it. Default: this user.")] = None,
+    clear: Annotated[bool, Parameter(negative=(), help="Take a word away again.")] = False,
+    as_: Annotated[str | None, Parameter(name="--as", help="Print a snippet instead: argo, flagger, github or gitlab.")] = None,
+    as_json: Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")] = False,
+) -> int:
+    """May it go on? Exit 0 pass or warn, 1 fail, 3 inconclusive (no data, or nobody to ask), 2 no such gate or a wrong question.
+
+    Examples
+    --------
+    `probe gate hold-campaign --region eu`                     of the agent on this machine
+
+    `probe gate hold-campaign --agent https://probe.example --wait 5m`   in a pipeline
+
+    `probe gate payment --override pass --for 30m --reason "known outage of the test bank"`   recorded, and ends by itself
+
+    `probe gate payment --clear`                               before it does
+
+    `probe gate release --as argo > analysis.yaml`             the same question, asked by a rollout
+
+    Parameters
+    ----------
+    name
+        The gate's name, as its scenario has it.
+    """
+    from probe.cli import gate as command
+
+    asked = command.Asked(
+        name=name, region=region, agent=agent, auth=auth, store=store, wait=wait, override=override, lasts=lasts, reason=reason,
+        by=by, clear=clear, snippet=as_, as_json=as_json,
+    )  # fmt: skip
+    return _guarded(lambda _: command.gate(asked), Options(json=as_json))
 
 
 @app.command

@@ -40,7 +40,7 @@ class _Where(Model):
 async def trace(request_id: str, *, store: str | None, agent: Path | None, as_json: bool) -> int:
     """Print what is known of the request; the exit code. Raises ConfigError, StoreError."""
     try:
-        url = _url(store, agent, os.environ)
+        url = records_url(store, agent, os.environ)
         async with Records.reading(url, SystemClock()) as records:
             found = await records.trace(request_id)
     except StoreRefused as error:
@@ -55,7 +55,7 @@ async def trace(request_id: str, *, store: str | None, agent: Path | None, as_js
     return 0 if found else NOT_FOUND
 
 
-def _url(store: str | None, agent: Path | None, env: Mapping[str, str]) -> str:
+def records_url(store: str | None, agent: Path | None, env: Mapping[str, str]) -> str:
     """Said on the command line, by agent.yaml, or where an agent without a word on that keeps its records."""
     if store is not None:
         return resolve(
