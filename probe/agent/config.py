@@ -15,6 +15,7 @@ from probe.agent.schedule import Cron, Every, Recurring, Span, Window
 from probe.decide.settings import Action, Prometheus
 from probe.model.clock import NS
 from probe.scenario.fields import Model, Name, OneOrMany, SecretSource
+from probe.scenario.jsonschema import schema_of
 from probe.scenario.units import PositiveDuration, Rate, Ratio, Size, describe, format_duration
 
 _LISTEN = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]*):(\d{1,5})")
@@ -241,5 +242,4 @@ class Config(Model):
 
 def json_schema() -> dict[str, Any]:
     """A JSON Schema (2020-12) of agent.yaml, for editors."""
-    schema = Config.model_json_schema(by_alias=True)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "stream-probe agent"}
+    return schema_of(Config, "stream-probe agent")

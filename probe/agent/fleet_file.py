@@ -33,6 +33,7 @@ from probe.agent.loading import Loaded, Prepared, load_config
 from probe.errors import ConfigError, Located
 from probe.rules.fleet import Fleet, Links, Severity
 from probe.scenario.fields import Model, Name, Vocabulary
+from probe.scenario.jsonschema import schema_of
 from probe.scenario.located import dotted, read, validated, with_env
 from probe.scenario.schema import Scenario
 from probe.scenario.text import Document, parse
@@ -104,8 +105,7 @@ class FleetSettings(Model):
 
 def json_schema() -> dict[str, Any]:
     """A JSON Schema (2020-12) of fleet.yaml, for editors."""
-    schema = FleetSettings.model_json_schema(by_alias=True)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "stream-probe fleet"}
+    return schema_of(FleetSettings, "stream-probe fleet")
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from probe.model.clock import NS
 from probe.rules import budget
 from probe.rules.conditions import Alert, Burn, Scope
-from probe.rules.fleet import Fleet, Severity, Slo
+from probe.rules.fleet import Fleet, Severity, Slo, Source
 from probe.rules.promql import (
     DUE,
     DUE_INTERVAL,
@@ -109,8 +109,15 @@ def series(fleet: Fleet, alerts: Sequence[Alert]) -> int:
         if mine:
             cells = len({tuple(str(getattr(cell, label)) for label in mine[0].cells) for cell in slo.cells})
             windows = {window for alert in mine for window in asked_windows(alert.conditions)}
-            count += cells * (len(windows) + 1) + 3
+            count += cells * (len(windows) + 1) + len(list(_promise(slo, mine))) + _copies(fleet, slo)
     return count
+
+
+def _copies(fleet: Fleet, slo: Slo) -> int:
+    """Series of the copy that budgets are reckoned from: of each agent that measures the objective, by outcome."""
+    regions = {cell.region for cell in slo.cells}
+    beating = [a for a in fleet.agents if a.region in regions and any(beat.scenario == slo.scenario for beat in a.beats)]
+    return len(beating) * (1 if slo.source is Source.COVERAGE else 2)
 
 
 def text(groups: Iterable[Group]) -> str:

@@ -9,11 +9,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import BaseModel
+
 from probe.scenario.schema import Scenario
 from probe.scenario.steps import MODELS, NAMED_KINDS, SHORT, Viewers
 from probe.scenario.units import DURATION_PATTERN, format_duration
 
 Schema = dict[str, Any]
+
+
+def schema_of(model: type[BaseModel], title: str) -> Schema:
+    """A JSON Schema (2020-12) of another kind of file, whose fields stand in it as the model has them."""
+    schema = model.model_json_schema(by_alias=True)
+    _tidy(schema)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": title}
 
 
 def json_schema() -> Schema:

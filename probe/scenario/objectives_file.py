@@ -21,6 +21,7 @@ from pydantic import Field
 
 from probe.errors import ConfigError, Located
 from probe.scenario.fields import Model, Name
+from probe.scenario.jsonschema import schema_of
 from probe.scenario.located import dotted, read, validated, with_env
 from probe.scenario.objective import Objective
 from probe.scenario.openslo import is_openslo, take
@@ -127,8 +128,7 @@ def joined(scenario: Scenario, files: Iterable[Objectives]) -> Scenario:
 
 def json_schema() -> dict[str, Any]:
     """A JSON Schema (2020-12) of files of objectives, for editors."""
-    schema = ObjectivesFile.model_json_schema(by_alias=True)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "stream-probe objectives"}
+    return schema_of(ObjectivesFile, "stream-probe objectives")
 
 
 def _documents(text: str) -> list[str]:

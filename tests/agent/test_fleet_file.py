@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import jsonschema
 import pytest
+from ruamel.yaml import YAML
 
+from probe.agent import config
 from probe.agent.cadence import Cadence, cadence
 from probe.agent.fleet_file import FleetFile, fleet_of, json_schema, load_fleet
 from probe.agent.loading import load_config
@@ -278,8 +281,13 @@ def test_what_is_no_fleet_is_refused_in_words(folder: Path, text: str):
     assert refused(folder)
 
 
-def test_the_schema_for_editors_has_every_field():
-    assert set(json_schema()["properties"]) == {"fleet", "owner", "agents", "env", "oncall", "links", "sla"}
+def test_the_schemas_for_editors_take_what_is_shipped_and_name_what_is_wrong():
+    for name, schema in (("fleet", json_schema()), ("agent", config.json_schema())):
+        data = YAML(typ="safe", pure=True).load(ROOT / "scenarios" / f"{name}.yaml")
+        jsonschema.validate(data, schema)
+        with pytest.raises(jsonschema.ValidationError, match="sal"):
+            jsonschema.validate({**data, "sal": 1}, schema)
+    assert json_schema()["properties"]["sla"]["additionalProperties"]["pattern"].startswith("^")
 
 
 # -- cadence
