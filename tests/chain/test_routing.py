@@ -126,7 +126,7 @@ async def test_at_a_handover_the_next_one_is_told_of_what_still_burns_and_that_i
 
 
 async def test_a_triage_waits_until_somebody_is_on() -> None:
-    async with peer.receiving() as receiver, server(oncall(QUEUES, SOON), receiver.url, "2026-06-22T06:59:57Z") as running:
+    async with peer.receiving() as receiver, server(oncall(QUEUES, SOON), receiver.url, "2026-06-22T06:59:58Z") as running:
         await running.post(alert("waits", "P2", owner="payments", slo="one"), alert("pages", owner="payments", slo="other"))
         await wait_until(lambda: "pages" in by_alert(receiver), 5.0, "the page")
         assert "waits" not in by_alert(receiver)
@@ -155,11 +155,11 @@ async def test_a_hole_is_the_fallbacks(moment: str, told: str) -> None:
 
 async def test_the_watchdog_is_heard_again_and_again_and_never_that_it_is_over() -> None:
     found = oncall()
-    found = found.model_copy(update={"watchdog": found.watchdog.model_copy(update={"every": 10**9})})
+    found = found.model_copy(update={"watchdog": found.watchdog.model_copy(update={"every": 5 * 10**8})})
     async with peer.receiving() as receiver, server(found, receiver.url, "2026-06-22T12:00Z") as running:
         beats = receiver.said["outside"]
         await running.post(alert("Watchdog", "P2", "all", slo="probe"))
-        await wait_until(lambda: len(beats) >= 4, 8.0, "four beats of one a second")
+        await wait_until(lambda: len(beats) >= 4, 8.0, "four beats of two a second")
         await running.post(alert("Watchdog", "P2", "all", slo="probe"), lasts=-1.0)
         await running.post(alert("afterwards", owner="stranger", slo="last"))
         await wait_until(lambda: "afterwards" in by_alert(receiver), 5.0, "what was posted last")

@@ -33,10 +33,11 @@ Labels = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Receiver:
-    """Takes POSTs; `said` are their bodies by the path's last part, oldest first."""
+    """Takes POSTs; `said` are their bodies by the path's last part, oldest first, `heard` when the last came (monotonic s)."""
 
     url: str
     said: defaultdict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
+    heard: dict[str, float] = field(default_factory=dict)
 
     def told(self, status: str = "firing") -> dict[str, list[Labels]]:
         """By receiver: labels of the alerts that it was told of in that status."""
@@ -54,7 +55,9 @@ async def receiving() -> AsyncIterator[Receiver]:
     runner = web.AppRunner(application, shutdown_timeout=1.0)
 
     async def take(request: web.Request) -> web.Response:
-        receiver.said[request.match_info["name"]].append(await request.json())
+        name = request.match_info["name"]
+        receiver.said[name].append(await request.json())
+        receiver.heard[name] = time.monotonic()
         return web.Response()
 
     application.router.add_post("/{name}", take)

@@ -64,9 +64,16 @@ class Prometheus:
 
 @contextlib.asynccontextmanager
 async def running(
-    targets: Sequence[str], *, rules: Mapping[str, Any] | None = None, labels: Mapping[str, str] | None = None
+    targets: Sequence[str],
+    *,
+    rules: Mapping[str, Any] | None = None,
+    labels: Mapping[str, str] | None = None,
+    rule_files: Mapping[str, str] | None = None,
+    alertmanagers: Sequence[str] = (),
+    history: str = "",
 ) -> AsyncIterator[Prometheus]:
-    """Scrapes `targets` (host:port, path /metrics) each second; `rules` is the content of a rule file."""
+    """Scrapes `targets` (host:port, path /metrics) each second; `rules` is the content of a rule file, `rule_files` are the texts
+    of some by name. Tells `alertmanagers` (host:port) each second; has seen `history` (OpenMetrics with timestamps) before."""
     command = requires("prometheus")
     with tempfile.TemporaryDirectory(prefix="prometheus-") as name:
         folder = Path(name)
@@ -79,6 +86,15 @@ async def running(
         if rules is not None:
             (folder / "rules.yml").write_text(json.dumps(rules))
             configuration["rule_files"] = [str(folder / "rules.yml")]
+        if rule_files:
+            for file, text in rule_files.items():
+                (folder / file).write_text(text)
+            configuration["rule_files"] = [str(folder / file) for file in rule_files]
+        if alertmanagers:
+            configuration["alerting"] = {"alertmanagers": [{"static_configs": [{"targets": list(alertmanagers)}]}]}
+        if history:
+            (folder / "history.om").write_text(history)
+            backfill(folder / "history.om", folder / "data")
         (folder / "prometheus.yml").write_text(json.dumps(configuration))  # JSON is YAML
         arguments = [
             command,
@@ -86,6 +102,7 @@ async def running(
             f"--storage.tsdb.path={folder}/data",
             "--web.listen-address=127.0.0.1:0",
             "--enable-feature=exemplar-storage",
+            "--rules.alert.resend-delay=1s",
             "--log.format=json",
         ]
         with spawn(arguments, folder / "prometheus.log") as child:
@@ -94,6 +111,14 @@ async def running(
             assert found, said
             async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
                 yield Prometheus(child, f"http://{found[1]}", session)
+
+
+def backfill(openmetrics: Path, data: Path) -> None:
+    """Blocks of the samples in a text of OpenMetrics with timestamps, as a server would have written them."""
+    promtool = requires("promtool", package="prometheus")
+    command = [promtool, "tsdb", "create-blocks-from", "openmetrics", "--quiet", str(openmetrics), str(data)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def check_metrics(text: str) -> list[str]:
