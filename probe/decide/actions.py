@@ -28,8 +28,8 @@ from typing import Any
 import aiohttp
 
 from probe.clock import SystemClock
-from probe.decide.command import run_command
 from probe.decide.asking import Away, ask, session
+from probe.decide.command import run_command
 from probe.decide.settings import Action
 from probe.export.words import printable
 from probe.model.clock import NS

@@ -7,6 +7,7 @@ What comes back is hostile. What goes wrong is said in words that hold neither t
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ def _words(error: Exception) -> str:
         case aiohttp.ClientConnectorCertificateError() | ssl.SSLError():
             return "its certificate is not trusted"
         case aiohttp.ClientConnectorError():
-            return f"cannot be reached: {error.os_error.strerror or 'no connection'}"
+            return _unreached(error.os_error)
         case aiohttp.ServerDisconnectedError():
             return "it closed the connection without an answer"
         case aiohttp.ClientPayloadError():
@@ -91,5 +92,9 @@ def _words(error: Exception) -> str:
         case aiohttp.ClientResponseError():
             return "its answer is not HTTP"
         case OSError():
-            return f"cannot be reached: {error.strerror or type(error).__name__}"
+            return _unreached(error)
     return f"cannot be asked: {type(error).__name__}"
+
+
+def _unreached(error: OSError) -> str:
+    return f"cannot be reached: {os.strerror(error.errno) if error.errno else type(error).__name__}"
