@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 from rich.table import Table
 
-from probe.decide.post import Away
+from probe.decide.asking import Away
 from probe.decide.prometheus import Asking, Sample
 from probe.decide.settings import Prometheus
 from probe.errors import ConfigError, Located, ProbeError

@@ -73,6 +73,7 @@ def of_slo(slo: Slo, chosen: Sound) -> Iterator[Alert]:
             scopes=_scopes(slo, chosen.cells),
             conditions=conditions,
             hold=_hold(slo, chosen, conditions),
+            settle=_settle(slo, chosen),
             expr="",
             shadow=slo.shadow,
         )
@@ -152,6 +153,14 @@ def _hold(slo: Slo, chosen: Sound, conditions: tuple[Condition, ...]) -> int:
     soonest = min(failures(fast, slo.budget, c) * HOUR / fast for c in conditions if isinstance(c, Burn | Below))
     wait = int(HOUR / slow * JITTER) + LATE - soonest
     return max(0, -(-int(wait) // (30 * NS)) * 30 * NS)
+
+
+def _settle(slo: Slo, chosen: Sound) -> int:
+    """The parts of one fault leave their windows one run after another, as they came: what is left for the time between two
+    runs is no fault of its own."""
+    if len(_scopes(slo, chosen.cells)) == 1:
+        return 0
+    return -(-(int(HOUR / min(chosen.rates.values()) * JITTER) + LATE) // (30 * NS)) * 30 * NS
 
 
 def _words(slo: Slo, alert: Alert) -> dict[str, str]:

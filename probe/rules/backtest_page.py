@@ -18,14 +18,14 @@ from markupsafe import Markup
 from probe.export import report as reports
 from probe.export.charts import Bar, Tick, ticks
 from probe.rules.backtest import OURS
-from probe.rules.backtest_report import DAY, HOUR, MINUTE, Report, aim, lasting, rounded, sentence
+from probe.rules.backtest_report import DAY, HOUR, MINUTE, Report, aim, lasting, rounded, sentence, share
 from probe.rules.history import History, Incident, Needs
 from probe.rules.patterns import PATTERNS
 from probe.rules.score import Score, belongs
 from probe.rules.told import Notice
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_MOST = 400  # marks in one strip
+_SLOTS = 400  # of a strip, each as wide as the thinnest mark
 HEIGHT = 300  # px of the overview
 _GAP = 17  # px between labels
 
@@ -161,12 +161,7 @@ def _box(score: Score) -> Box:
     small = pages + (f", {score.false_pages} false" if score.false_pages else "")
     quiet = not score.false_pages
     if not score.incidents:
-        return Box(
-            "pass" if quiet else "warn",
-            "✓" if quiet else "!",
-            "quiet" if not score.pages else pages,
-            small if score.pages else "",
-        )
+        return Box("pass", "✓", "quiet", "") if not score.pages else Box("warn", "!", pages, share(score))
     if score.missed:
         found = score.incidents - score.missed
         return Box("fail", "✕", f"{score.missed} of {score.incidents} missed", small if not found else f"{_soon(score)}; {small}")
@@ -246,26 +241,35 @@ def _truth(history: History, began: int, span: int) -> tuple[Strip, ...]:
 
 
 def _strip(report: Report, history: History, row: tuple[str, float | None]) -> Strip:
+    """A mark a page; pages that would lie on each other are one, with their count."""
     result = report.of(history, *row)
     span = history.ended - history.began
-    bars = []
-    for page in result.pages[:_MOST]:
+    marks: dict[tuple[int, str], list[Notice]] = {}
+    for page in result.pages:
         true = history.incidents is None or any(_real(page, i) for i in history.incidents)
-        said = f"{page.slo} {page.region}: {', '.join(page.alerts)}" + ("" if true else "; false")
-        bars.append(
-            _bar(
-                page.began,
-                page.ended or history.ended,
-                history.began,
-                span,
-                "paged" if true else "false",
-                said,
-                100.0 if true else 55.0,
-            )
+        slot = (page.began - history.began) * _SLOTS // span
+        marks.setdefault((slot, "paged" if true else "false"), []).append(page)
+    bars = tuple(
+        _bar(
+            pages[0].began,
+            max(page.ended or history.ended for page in pages),
+            history.began,
+            span,
+            kind,
+            _said(pages) + ("" if kind == "paged" else "; for nothing"),
+            100.0 if kind == "paged" else 55.0,
         )
+        for (_, kind), pages in marks.items()
+    )
     score = result.score
-    value = f"{score.pages} pages" + (f", {score.false_pages} false" if score.false_pages else "")
-    return Strip(report.label(*row), "", tuple(bars), value, bool(score.false_pages or score.missed))
+    value = f"{score.pages} page{'' if score.pages == 1 else 's'}" + (f", {score.false_pages} false" if score.false_pages else "")
+    return Strip(report.label(*row), "", bars, value, bool(score.false_pages or score.missed))
+
+
+def _said(pages: Sequence[Notice]) -> str:
+    if len(pages) > 1:
+        return f"{len(pages)} pages"
+    return f"{pages[0].slo} {pages[0].region}: {', '.join(pages[0].alerts)}"
 
 
 def _real(page: Notice, incident: Incident) -> bool:
@@ -278,16 +282,8 @@ def _close(report: Report, history: History, row: tuple[str, float | None], inci
     mine = [(notice, kind) for notice, kind in told if belongs(notice, incident)]
     counts = [n for n, kind in mine if belongs(n, incident, 0) and (kind == "paged" or incident.needs is Needs.TRIAGE)]
     bars = tuple(
-        _bar(
-            n.began,
-            n.ended or history.ended,
-            began,
-            span,
-            kind,
-            f"{n.slo} {n.region}: {', '.join(n.alerts)}",
-            100.0 if kind == "paged" else 45.0,
-        )
-        for n, kind in mine[:_MOST]
+        _bar(n.began, n.ended or history.ended, began, span, kind, _said([n]), 100.0 if kind == "paged" else 45.0)
+        for n, kind in mine[:_SLOTS]
     )
     if not counts:
         return Strip(report.label(*row), "", bars, "missed", True)

@@ -1,9 +1,9 @@
 """When an alert fires, as data: `promql` writes it for Prometheus, `replay` evaluates the same thing over history, and a test
 holds the two equal on a real Prometheus.
 
-A condition is asked of one cell at a time (`Alert.cells`: as fine as the traffic allows, so that no protocol that works hides one
-that does not), and told of where the cells that met it lie together (`Alert.by`, `Alert.scopes`: as few alerts as name the thing);
-counts are of untainted runs: good, bad.
+A condition is asked of one cell at a time (`Alert.cells`: as fine as the traffic allows, so that no protocol that works hides
+one that does not), and told of where the cells that met it lie together (`Alert.by`, `Alert.scopes`: as few alerts as name the
+thing); counts are of untainted runs: good, bad.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ class Scope(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
     """One alerting rule. Fires where any of `conditions` has held for `hold` ns in one of its cells (label sets of `cells`), once
-    for each group `by`. Where `scopes` has more than REGION, a fault that fills a wider one is told once, as that.
+    for each group `by`. Where `scopes` has more than REGION, a fault that fills a wider one is told once, as that; what lies
+    within it is told only `settle` ns after it no longer does.
 
     `labels` holds at least slo, severity, owner and region (or `by` brings it); `annotations` at least summary, action, runbook,
     dashboard and sla. `slo` None: of the probe itself. `expr` is what Prometheus evaluates."""
@@ -83,6 +84,7 @@ class Alert:
     scopes: tuple[Scope, ...] = (Scope.REGION,)
     conditions: tuple[Condition, ...]
     hold: int = 0
+    settle: int = 0
     expr: str
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)

@@ -34,8 +34,8 @@ class Cell:
         return self.labels.get("publish_region", ""), self.labels.get("region", "")
 
 
-def gathered(alert: Alert, cells: Sequence[Cell]) -> Iterator[tuple[dict[str, str], Place, Flags]]:
-    """For each thing that could be told: its labels, where that is, and at which evaluations it was so."""
+def gathered(alert: Alert, cells: Sequence[Cell], interval: int) -> Iterator[tuple[dict[str, str], Place, Flags]]:
+    """For each thing that could be told: its labels, where that is, and at which evaluations, every `interval` ns, it was so."""
     if not alert.cells:
         for cell in cells:
             labels = dict(cell.labels)
@@ -44,16 +44,19 @@ def gathered(alert: Alert, cells: Sequence[Cell]) -> Iterator[tuple[dict[str, st
     if not any(cell.bad.any() for cell in cells):
         return
     nothing = np.zeros(len(cells[0].bad), dtype=np.bool_)
+    settle = -(-alert.settle // interval)
     everywhere = nothing
     if Scope.EVERYWHERE in alert.scopes:
         everywhere = _any(cells, nothing) if Scope.REGION not in alert.scopes else _whole(cells, nothing)
         yield {"region": EVERYWHERE}, Place(), everywhere
+        everywhere = _lately(everywhere, settle)
     published = dict.fromkeys((cell.part[0] for cell in cells), nothing)
     if Scope.PUBLISH in alert.scopes:
         for publish in published:
             published[publish] = _whole([cell for cell in cells if cell.part[0] == publish], nothing)
             flags = published[publish] & ~everywhere
             yield {"region": publish, "publish_region": publish}, Place(publish_region=publish), flags
+            published[publish] = _lately(published[publish], settle)
     if Scope.REGION in alert.scopes:
         for region in dict.fromkeys(cell.part[1] for cell in cells):
             left = nothing
@@ -61,6 +64,15 @@ def gathered(alert: Alert, cells: Sequence[Cell]) -> Iterator[tuple[dict[str, st
                 if cell.part[1] == region:
                     left = left | (cell.bad & ~everywhere & ~published[cell.part[0]])
             yield {"region": region}, Place(region=region), left
+
+
+def _lately(flags: Flags, steps: int) -> Flags:
+    """Where it was so at this evaluation or at one of the `steps` before."""
+    if not steps or not flags.any():
+        return flags
+    before = np.cumsum(np.concatenate((np.zeros(steps + 1, dtype=np.int32), flags)), dtype=np.int32)
+    found: Flags = before[steps + 1 :] > before[: -steps - 1]
+    return found
 
 
 def _any(cells: Sequence[Cell], nothing: Flags) -> Flags:

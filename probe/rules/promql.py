@@ -109,15 +109,22 @@ def firing(alert: Alert) -> str:
             named = f'label_replace(max by () ({cells_name(alert.severity)}{of(slo)}), "region", "{EVERYWHERE}", "", "")'
         elif scope is Scope.EVERYWHERE:
             named = f'label_replace({scope_name(alert.severity, scope)}{of(slo)}, "region", "{EVERYWHERE}", "", "")'
-            without = f"\n  unless on () {scope_name(alert.severity, scope)}{of(slo)}"
+            without = f"\n  unless on () {_lately(alert, scope)}"
         else:
             named = (
                 f"label_replace(\n  {scope_name(alert.severity, scope)}{of(slo)}{without},\n"
                 '  "region", "$1", "publish_region", "(.*)"\n)'
             )
-            without = f"\n  unless on (publish_region) {scope_name(alert.severity, scope)}{of(slo)}{without}"
+            without = f"\n  unless on (publish_region) {_lately(alert, scope)}{without}"
         parts.append(named)
     return "\nor\n".join(parts)
+
+
+def _lately(alert: Alert, scope: Scope) -> str:
+    """What was bad as a whole within `settle`: its parts end one run after another, and the last is no fault of its own."""
+    assert alert.slo is not None
+    name = f"{scope_name(alert.severity, scope)}{of(alert.slo)}"
+    return f"last_over_time({name}[{prom(alert.settle)}])" if alert.settle else name
 
 
 def windows(conditions: Iterable[Condition]) -> Iterator[int]:

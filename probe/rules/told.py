@@ -98,7 +98,7 @@ def _share(alert: Alert, counted: Tally) -> Shares:
 
 def _told(alert: Alert, cells: Sequence[Cell], grid: Grid) -> Iterator[Told]:
     slo = alert.slo
-    for labels, where, flags in gathered(alert, cells):
+    for labels, where, flags in gathered(alert, cells, grid.interval):
         every = {**alert.labels, **labels}
         for firing in spans(flags, grid, alert.hold):
             yield Told(
