@@ -153,12 +153,11 @@ def _counted(sink: MetricsSink) -> Counter[tuple[tuple[str, str], ...]]:
     return found
 
 
-@settings(max_examples=150, deadline=None)
-@given(st.lists(stories(), min_size=1, max_size=4), st.integers(0, 2), st.integers(0, 2))
+@settings(max_examples=100, deadline=None)
+@given(st.lists(stories(), min_size=1, max_size=3), st.integers(0, 1), st.integers(0, 1))
 def test_every_scheduled_run_counts_exactly_once_in_each_cell(made: list[Story], unjudged: int, lost: int):
     """Judged, not judged by a bug of ours, or lost with its worker: the outcomes of each cell add up to the runs."""
     sink = MetricsSink()
-    sink.declare(PLAN)
     for story in made:
         result = fold(story.facts)
         count(sink, result, judge(result, (), NOW, cells=PLAN.cells))

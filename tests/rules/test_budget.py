@@ -80,7 +80,7 @@ def told(slo: Slo, agents: list[Agent]) -> Iterator[dict[str, str]]:
 def test_prometheus_says_what_python_says_whatever_befell_the_counters(tmp_path: Path):
     promtool = requires("promtool", package="prometheus")
     tests = []
-    (tmp_path / "rules.yaml").write_text(text(_groups(SLO)))
+    (tmp_path / "rules.yaml").write_text(text([_together(SLO)]))
     (tmp_path / "naive.yaml").write_text(json.dumps({"groups": [{"name": "naive", "interval": "15m", "rules": [
         {"record": "naive:ratio_rate5m", "expr": _rate("bad", "5m") + " / " + _rate("good|bad", "5m")}]}]}))  # fmt: skip
     selector = f'{{scenario="{SLO.scenario}",slo="{SLO.name}"}}'
@@ -103,10 +103,9 @@ def test_prometheus_says_what_python_says_whatever_befell_the_counters(tmp_path:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def _groups(slo: Slo) -> Iterator[Group]:
-    """As `probe rules` writes them, evaluated less often."""
-    for group in of_slo(slo, ()):
-        yield group if group.interval == budget.STEP else replace(group, interval=budget.STEP)
+def _together(slo: Slo) -> Group:
+    """As `probe rules` writes them, in one group: promtool evaluates several in any order, and the copy is to be there first."""
+    return Group(name="all", interval=budget.STEP, rules=tuple(rule for group in of_slo(slo, ()) for rule in group.rules))
 
 
 def _rate(outcomes: str, window: str) -> str:
@@ -168,6 +167,46 @@ def test_the_copy_is_of_each_agent_as_a_whole():
         '{mode="scheduled",scenario="room-start",slo="first-frame",outcome=~"good|bad"}[15m]))'
     )
     assert 'streamprobe_runs_total{mode="scheduled",scenario="room-start"}' in budget.copy(MADE)
+
+
+def test_runs_that_were_due_and_not_made_use_up_the_budget_of_coverage(tmp_path: Path):
+    """Of three regions that make a run a minute, one made every other one, and one none since it is gone."""
+    promtool = requires("promtool", package="prometheus")
+    labels = f'job="probe",mode="scheduled",scenario="{MADE.scenario}",publish_region="eu",verdict="pass"'
+    made = [
+        {"series": f'streamprobe_runs_total{{instance="i{i}",region="{region}",{labels}}}', "values": f"0+{each}x500"}
+        for i, (region, each) in enumerate((("eu", 3), ("us", 1.5)))
+    ]
+    due = [
+        {
+            "series": f'probe:runs_due:per_hour{{scenario="{MADE.scenario}",publish_region="eu",region="{r}"}}',
+            "values": "60+0x500",
+        }
+        for r in ("eu", "us", "apac")
+    ]
+    selector = f'{{scenario="{MADE.scenario}",slo="{MADE.name}"}}'
+    # DUE is recorded each minute; here it stands once in three.
+    rules = text([_together(MADE)]).replace("0.01666666667", "0.05")
+    (tmp_path / "rules.yaml").write_text(rules)
+    near = {
+        f"slo:sli_error:ratio_rate1d{selector}": 0.5,
+        f"{budget.COVERAGE}{selector}": 0.5,
+        f"{budget.REMAINING}{selector}": -9,
+    }
+    asked = [
+        {"expr": f"count(abs({series} - {value}) < 0.1)", "eval_time": "24h", "exp_samples": [{"labels": "{}", "value": 1}]}
+        for series, value in near.items()
+    ]
+    one = {"interval": "3m", "input_series": made + due, "promql_expr_test": asked}
+    nothing = {"interval": "3m", "input_series": due, "promql_expr_test": [
+        {"expr": f"slo:sli_error:ratio_rate1d{selector}", "eval_time": "24h", "exp_samples": [
+            {"labels": f"slo:sli_error:ratio_rate1d{selector}", "value": 1}]},
+        {"expr": f"{budget.COVERAGE}{selector}", "eval_time": "24h", "exp_samples": [
+            {"labels": f"{budget.COVERAGE}{selector}", "value": 0}]}]}  # fmt: skip
+    file = {"rule_files": ["rules.yaml"], "evaluation_interval": "15m", "tests": [one, nothing]}
+    (tmp_path / "test.yaml").write_text(json.dumps(file))
+    done = subprocess.run([promtool, "test", "rules", "test.yaml"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_budget_by_region_is_asked_of_the_same_copy():
