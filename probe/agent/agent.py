@@ -20,11 +20,13 @@ from probe.agent.figures import AgentFigures
 from probe.agent.gate_watch import GateWatch
 from probe.agent.job import Job
 from probe.agent.loading import Loaded
-from probe.agent.releases import EVENT, ReleaseWatch, noted
+from probe.agent.releases import COMPARED, EVENT, ReleaseWatch, noted
 from probe.agent.reload import Configuration
 from probe.agent.runs import Runs
 from probe.agent.schedule import Entry, Room, Schedule
 from probe.clock import SystemClock
+from probe.export.compared_words import headline
+from probe.judge.compare_release import since_release
 from probe.model.clock import NS
 from probe.model.ids import uuid7
 from probe.net.redact import Redactor
@@ -210,6 +212,7 @@ class Agent:
             if concluded is not None:
                 self._released(concluded)
                 self.gates.ran(name, concluded.parts, job.due)
+                await self._compare_releases(concluded)
             return concluded
         except Exception:
             _log.exception("run %s broke the agent's part of it", job.plan.run_id)
@@ -227,6 +230,15 @@ class Agent:
             _log.info("%s: release %s", scenario, words)
             self._event(EVENT, words, subject=scenario, data={**noted(changed), "run_id": concluded.record.run_id})
             self._windows_begin()
+
+    async def _compare_releases(self, concluded: Concluded) -> None:
+        """In a thread: it is arithmetic of a second at worst."""
+        for scenario in self.releases.due(concluded.figures):
+            found = await asyncio.to_thread(since_release, *self.releases.sides(scenario))
+            if found is not None:
+                self.releases.looked(scenario, found)
+                data = {"change": found.change.value, "runs_before": found.runs_before, "runs_after": found.runs_after}
+                self._event(COMPARED, headline(found), subject=scenario, data=data)
 
     def _windows_begin(self) -> None:
         """Of gates that ask for that: with the last release."""

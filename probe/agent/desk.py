@@ -15,6 +15,7 @@ from probe.agent.runs import Runs
 from probe.agent.service.view import GateState, Planned, Probed, Refusal, Refused
 from probe.clock import SystemClock
 from probe.drivers.table import phases
+from probe.export.compared_words import headline
 from probe.export.families import Families
 from probe.export.prometheus import MetricsSink
 from probe.judge.hold import Override
@@ -72,9 +73,25 @@ class Desk:
     def schedules(self) -> Sequence[Planned]:
         upcoming, held, running = self._agent.upcoming(), self._agent.held_back(), self._runs.running
         return [
-            Planned(name, p.scenario.name, p.settings.words, upcoming.get(name), held.get(name, ""), running[p.scenario.name])
+            Planned(
+                name,
+                p.scenario.name,
+                p.settings.words,
+                upcoming.get(name),
+                held.get(name, ""),
+                running[p.scenario.name],
+                *self._release(p.scenario.name),
+            )
             for name, p in self._agent.loaded.schedules.items()
         ]
+
+    def _release(self, scenario: str) -> tuple[str, int, str]:
+        """Which, since when, and what runs since are against those before."""
+        releases = self._agent.releases
+        changed, found = releases.changed(scenario), releases.compared.get(scenario)
+        if changed is None:
+            return "", 0, ""
+        return changed.after, changed.at if changed.before else 0, "" if found is None else headline(found)
 
     async def probe(self, scenario: str, target: str, within: float | None) -> Probed | Refused:
         loaded = self._agent.loaded

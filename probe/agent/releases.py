@@ -13,10 +13,11 @@ from probe.export.families import Families
 from probe.judge.compare_figures import RunFigures
 from probe.judge.compare_release import Changed, Releases
 from probe.model.clock import NS
-from probe.model.comparison import Comparison
+from probe.model.comparison import Change, Comparison
 from probe.store.records import Event
 
 EVENT = "release"  # the kind of event: `subject` is the scenario; `data` has from, to, changed_ns
+COMPARED = "release-compared"  # the runs since against those before; `why` says it, `data` has change, runs_before, runs_after
 
 
 class ReleaseWatch:
@@ -25,6 +26,7 @@ class ReleaseWatch:
     def __init__(self, figures: Families, region: str) -> None:
         self._figures, self._region = figures, region
         self._releases: dict[str, Releases] = {}
+        self.compared: dict[str, Comparison] = {}  # by scenario: as last looked at, of the release that there is
 
     def remember(self, events: Iterable[Event]) -> None:
         """What was recorded of releases, newest first."""
@@ -42,6 +44,8 @@ class ReleaseWatch:
             changed = self._releases.setdefault(run.place.scenario, Releases()).add(run)
             if changed is not None:
                 self._mark(run.place.scenario, changed)
+                if self.compared.pop(run.place.scenario, None) is not None:
+                    self._say(run.place.scenario, None)
                 news.append((run.place.scenario, changed))
         return news
 
@@ -51,10 +55,23 @@ class ReleaseWatch:
         known = self._releases.get(scenario)
         return None if known is None else known.changed
 
-    def since_release(self, scenario: str, now: int, window: int) -> Comparison | None:
-        """As `Releases.since_release`; times are Unix ns."""
-        known = self._releases.get(scenario)
-        return None if known is None else known.since_release(now, window)
+    def due(self, runs: Sequence[RunFigures]) -> list[str]:
+        """Scenarios of these runs whose release is to be looked at again, now that they have ended."""
+        return [name for name in dict.fromkeys(run.place.scenario for run in runs) if self._releases[name].due]
+
+    def sides(self, scenario: str) -> tuple[Sequence[RunFigures], Sequence[RunFigures]]:
+        """Its runs before the release and since."""
+        return self._releases[scenario].sides
+
+    def looked(self, scenario: str, found: Comparison) -> None:
+        """What comparing its sides came to."""
+        self.compared[scenario] = found
+        self._say(scenario, found.change)
+
+    def _say(self, scenario: str, said: Change | None) -> None:
+        for change in Change:
+            labels = {"scenario": scenario, "region": self._region, "kind": change.value}
+            self._figures.set("release_change", labels, float(said is change))
 
     def _mark(self, scenario: str, changed: Changed) -> None:
         if changed.before:

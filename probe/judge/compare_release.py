@@ -16,6 +16,8 @@ from probe.judge.compare import MOST_RUNS, compare
 from probe.judge.compare_figures import RunFigures
 from probe.model.comparison import Comparison
 
+FIRST_LOOK = 8  # runs since a release
+
 
 @dataclass(frozen=True, slots=True)
 class Changed:
@@ -45,16 +47,22 @@ class Releases:
         if run.release in ("", seen):
             self._since.append(replace(run, release=seen))
             return None
-        self._before, self._since = self._since, deque([run], maxlen=MOST_RUNS)
+        self._before = self._since if seen else deque(maxlen=MOST_RUNS)
+        self._since = deque([run], maxlen=MOST_RUNS)
         self.changed = Changed(seen, run.release, run.began)
         return self.changed
 
-    def since_release(self, now: int, window: int) -> Comparison | None:
-        """The runs since a change that is no older than `window` ns, against those of the release before. None where it did not
-        change in that time, or no run of before is known."""
-        if self.changed is None or not self.changed.before or self.changed.at < now - window:
-            return None
-        return since_release(tuple(self._before), tuple(self._since))
+    @property
+    def sides(self) -> tuple[tuple[RunFigures, ...], tuple[RunFigures, ...]]:
+        """The runs of the release before, and those since."""
+        return tuple(self._before), tuple(self._since)
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to look: at 8 runs since a change, 16, 32 and so on. Who looks after each run finds something in the
+        end; five looks in all find by mistake at most five times what one does."""
+        count = len(self._since)
+        return bool(self._before) and count >= FIRST_LOOK and count & (count - 1) == 0
 
 
 def since_release(before: Sequence[RunFigures], after: Sequence[RunFigures]) -> Comparison | None:

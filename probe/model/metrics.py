@@ -165,6 +165,11 @@ _ALL = (
         "When the platform's release last changed, Unix time; absent until a change was seen.",
         "seconds",
     ),
+    _gauge(
+        "release_change",
+        ("scenario", "region", "kind"),
+        "1: what runs since the release are against those before: better, same, worse, cannot_tell; absent until 8 were made.",
+    ),
     _gauge("gate_state", (*GATE, "verdict"), "1: what the gate says now, overrides included; 0: what it does not."),
     _gauge("gate_overridden", GATE, "1: somebody's word holds in place of the rule's."),
     _counter("gate_changes_total", (*GATE, "verdict"), "Times that a gate came to say this."),

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from probe.agent.releases import EVENT, ReleaseWatch
+from probe.agent.releases import COMPARED, EVENT, ReleaseWatch
 from probe.clock import SystemClock
 from probe.export.prometheus import MetricsSink
 from probe.model.clock import NS
@@ -37,8 +37,8 @@ async def ran(on: Stage, release: str, times: int = 1) -> None:
         await on.agent.once()
 
 
-def events(on: Stage) -> list[Event]:
-    return [record for record in on.records if isinstance(record, Event) and record.kind == EVENT]
+def events(on: Stage, kind: str = EVENT) -> list[Event]:
+    return [record for record in on.records if isinstance(record, Event) and record.kind == kind]
 
 
 async def test_a_change_of_release_is_an_event_and_a_time_and_the_first_sight_only_an_event(tmp_path: Path) -> None:
@@ -59,12 +59,18 @@ async def test_runs_since_the_release_are_held_against_those_before(tmp_path: Pa
     on = stage(tmp_path)
     await ran(on, "1.4", 12)
     on.workers.how = lambda _: "failed"
-    await ran(on, "1.5", 12)
-    found = on.agent.releases.since_release("one", on.clock.system(), 3600 * NS)
-    assert found is not None and found.change is Change.WORSE
+    await ran(on, "1.5", 7)
+    assert on.total("release_change") == 0 and "one" not in on.agent.releases.compared
+    await ran(on, "1.5")
+    found = on.agent.releases.compared["one"]
+    assert found.change is Change.WORSE and (found.runs_before, found.runs_after) == (12, 8)
     worse = {(one.about.indicator, one.about.protocol) for one in found.of(Change.WORSE)}
     assert ("start", "whep") in worse and ("room_start", "") not in worse  # it has no such journey
-    assert on.agent.releases.since_release("other", on.clock.system(), NS) is None
+    assert on.total("release_change", kind="worse", scenario="one") == 1 == on.total("release_change")
+    (event,) = events(on, COMPARED)
+    assert event.why.startswith("worse than 1.4: ") and event.data == {"change": "worse", "runs_before": 12, "runs_after": 8}
+    await ran(on, "1.6")
+    assert "one" not in on.agent.releases.compared and on.total("release_change") == 0  # nothing is known of it yet
 
 
 async def test_gates_that_ask_for_it_begin_their_windows_with_the_release(
@@ -136,8 +142,9 @@ async def test_an_agent_learns_the_release_from_a_step_and_says_it_everywhere(tm
                 async def noticed() -> bool:
                     return await asked.total("release_time_seconds", scenario="one", region="local") > 0
 
-                await wait_until(noticed, 25, "a release to be noticed")
-                page, rows = await asked.text("/runs"), await asked.runs()
+                await wait_until(noticed, 45, "a release to be noticed")
+                now, page, rows = await asked.text("/"), await asked.text("/runs"), await asked.runs()
+        assert "release build 1.5, for " in now
         assert {row["release"] for row in rows} >= {"build 1.4"} and "release build 1.4" in page
     async with Records.reading(f"sqlite:///{tmp_path / 'state' / 'records.sqlite'}", SystemClock()) as records:
         changes = [event.why for event in await records.events(EVENT)]

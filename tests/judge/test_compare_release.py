@@ -18,7 +18,7 @@ def test_the_first_release_seen_is_known_and_is_no_change_of_one() -> None:
     watch = Releases()
     assert watch.add(made(0, "")) is None and watch.changed is None
     assert watch.add(made(1, "1.4")) == Changed("", "1.4", MINUTE)
-    assert watch.since_release(2 * MINUTE, 30 * MINUTE) is None
+    assert since_release(*watch.sides) is None and not watch.due
 
 
 def test_runs_since_a_release_are_held_against_those_before_it() -> None:
@@ -27,10 +27,9 @@ def test_runs_since_a_release_are_held_against_those_before_it() -> None:
     assert watch.add(made(8, "1.5", 0.9)) == Changed("1.4", "1.5", 8 * MINUTE)
     for n in range(9, 16):
         assert watch.add(made(n, "1.5", 0.9)) is None
-    found = watch.since_release(16 * MINUTE, 30 * MINUTE)
+    found = since_release(*watch.sides)
     assert found is not None and found.change is Change.WORSE
     assert (found.release_before, found.release_after, found.runs_before, found.runs_after) == ("1.4", "1.5", 8, 8)
-    assert watch.since_release(60 * MINUTE, 30 * MINUTE) is None  # old news
 
 
 def test_a_run_that_could_not_learn_the_release_is_one_of_the_last_that_was_seen() -> None:
@@ -39,7 +38,7 @@ def test_a_run_that_could_not_learn_the_release_is_one_of_the_last_that_was_seen
         watch.add(made(n, "1.4"))
     watch.add(made(4, "1.5"))
     assert watch.add(made(5, "")) is None
-    found = watch.since_release(6 * MINUTE, 30 * MINUTE)
+    found = since_release(*watch.sides)
     assert found is not None and (found.runs_after, found.release_after) == (2, "1.5")
 
 
@@ -48,7 +47,7 @@ def test_a_run_begun_before_the_change_and_ended_after_it_is_no_change_back() ->
     watch.add(made(1, "1.4"))
     watch.add(made(3, "1.5"))
     assert watch.add(made(2, "1.4")) is None
-    found = watch.since_release(4 * MINUTE, 30 * MINUTE)
+    found = since_release(*watch.sides)
     assert found is not None and (found.runs_before, found.runs_after) == (2, 1)
 
 
@@ -60,4 +59,14 @@ def test_going_back_to_the_release_before_is_a_change_too() -> None:
 def test_with_no_run_of_before_there_is_nothing_to_hold_it_against() -> None:
     watch = Releases(Changed("1.3", "1.4", MINUTE))
     watch.add(made(2, "1.4"))
-    assert watch.since_release(3 * MINUTE, 30 * MINUTE) is None and since_release([], []) is None
+    assert since_release(*watch.sides) is None and not watch.due
+
+
+def test_who_looks_looks_seldom_for_each_look_may_be_mistaken() -> None:
+    watch = Releases(Changed("1.3", "1.4", 0))
+    watch.add(made(1, "1.4"))
+    looked = []
+    for n in range(2, 250):
+        watch.add(made(n, "1.5"))
+        looked += [n - 1] if watch.due else []
+    assert looked == [8, 16, 32, 64, 128]

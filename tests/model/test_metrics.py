@@ -22,6 +22,8 @@ ADDED = {
     "gate_overridden",
     "gate_changes_total",
     "gate_actions_total",
+    "release_time_seconds",
+    "release_change",
 }  # a name of its own for the fixed rule; what ratios divide by
 
 

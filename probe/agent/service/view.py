@@ -83,7 +83,8 @@ class GateState:
 @dataclass(frozen=True, slots=True)
 class Planned:
     """A schedule: when, in words; its next run as Unix ns (None: none is to come); what holds back a run that is due; runs
-    under way."""
+    under way. `release` of its platform and since when (Unix ns, 0: no change was seen), and `compared`: what runs since are
+    against those before, in words; empty where that is not known."""
 
     name: str
     scenario: str
@@ -91,6 +92,9 @@ class Planned:
     next: int | None
     held_by: str
     running: int
+    release: str = ""
+    released: int = 0
+    compared: str = ""
 
 
 class View(Protocol):
