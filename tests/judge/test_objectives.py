@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from probe.drivers.table import protocols
 from probe.export.prometheus import MetricsSink
 from probe.export.zeros import series
 from probe.judge import fold, judge, objective_runs
@@ -23,6 +24,7 @@ from probe.plan import Plan
 from probe.planning import make_plan
 from probe.run.judged import count
 from probe.scenario.load import loads
+from probe.scenario.produced import EDGE_PROTOCOLS
 from probe.scenario.schema import Objective
 from tests.judge.story import Story, healthy
 
@@ -266,6 +268,12 @@ def test_a_service_s_objective_goes_by_its_steps(name: str, service: str):
 
 
 # -- one truth of what is measured
+
+
+def test_protocols_with_edges_are_viewers_protocols_whose_media_are_requests_of_their_own():
+    viewers = set(protocols(Role.VIEWER))
+    assert viewers >= EDGE_PROTOCOLS
+    assert viewers - EDGE_PROTOCOLS == {"whep", "rtmp", "srt", "ws-flv"}, "a new protocol is on one side or the other"
 
 
 def _plan(text: str) -> Plan:
