@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
+from pydantic import ValidationError
 from rich.table import Table
 
-from probe.decide.asking import Away
+from probe.decide.asking import Away, session
 from probe.decide.prometheus import Asking, Sample
 from probe.decide.settings import Prometheus
 from probe.errors import ConfigError, Located, ProbeError
@@ -77,8 +77,9 @@ async def over_prometheus(address: str, days: float) -> list[Shadowed]:
     answer."""
     try:
         settings = Prometheus.model_validate({"url": address, "timeout": "30s"})
-    except ValueError as error:
-        raise ConfigError([Located("--prometheus", 0, 0, "", _first_line(error))]) from None
+    except ValidationError as error:
+        said = error.errors(include_input=False, include_url=False)[0]["msg"].removeprefix("Value error, ")
+        raise ConfigError([Located("--prometheus", 0, 0, "", said)]) from None
     over = f"[{int(days * 24 * 60)}m:{STEP // (60 * NS)}m]"
     quiet = f"{_FIRING} unless last_over_time({_FIRING}[5m] offset 1m)"
     questions = {
@@ -89,7 +90,7 @@ async def over_prometheus(address: str, days: float) -> list[Shadowed]:
     }
     redactor = Redactor()
     try:
-        async with aiohttp.ClientSession(auto_decompress=False) as client:
+        async with session() as client:
             asking = Asking(settings, client, redactor)
             answers = {name: _by_alert(await asking.ask(query)) for name, query in questions.items()}
     except Away as away:
@@ -126,11 +127,6 @@ def _by_alert(found: Sequence[Sample]) -> dict[tuple[str, ...], float]:
             key = tuple(one.labels.get(name, "") for name in _LABELS)
             out[key] = out.get(key, 0.0) + one.value
     return out
-
-
-def _first_line(error: ValueError) -> str:
-    lines = [line.strip() for line in str(error).splitlines()]
-    return next((line.removeprefix("Value error, ") for line in lines if line.startswith("Value error")), lines[0])
 
 
 def _short(unix_ns: int) -> str:
