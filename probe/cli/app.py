@@ -116,7 +116,9 @@ def check(
 
 
 @app.command
-def schema(what: Annotated[str, Parameter(help="scenario, objectives, agent, fleet, verdict or metrics")] = "scenario") -> int:
+def schema(
+    what: Annotated[str, Parameter(help="scenario, objectives, agent, fleet, oncall, verdict or metrics")] = "scenario",
+) -> int:
     """Print the JSON Schema of a kind of file (for editors) or of verdict.json, or the page about the metrics.
 
     Examples
@@ -133,12 +135,14 @@ def schema(what: Annotated[str, Parameter(help="scenario, objectives, agent, fle
     from probe.export.reference import reference
     from probe.export.verdict_json import schema as verdict_schema
     from probe.scenario import objectives_file
+    from probe.scenario import oncall as on_call
 
     schemas: dict[str, Callable[[], dict[str, Any]]] = {
         "scenario": json_schema,
         "objectives": objectives_file.json_schema,
         "agent": config.json_schema,
         "fleet": fleet_file.json_schema,
+        "oncall": on_call.json_schema,
         "verdict": verdict_schema,
     }
     if what == "metrics":

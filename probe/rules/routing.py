@@ -1,4 +1,5 @@
-"""Who is on call, and what alerts there are → Alertmanager's configuration (prometheus.io/docs/alerting/latest/configuration).
+"""Who is on call, and what alerts there are → Alertmanager's configuration (prometheus.io/docs/alerting/latest/configuration),
+for 0.25 and newer: before it, intervals had no `location`.
 
 A route that is muted at an hour still matches: Alertmanager drops what it would have sent and looks no further. So everybody of a
 queue gets the alert at once, on a route of their own (`continue`), and only whoever is on sends it. Which has three good
@@ -79,7 +80,13 @@ def alertmanager(fleet: Fleet, alerts: Sequence[Alert], oncall: OnCall, horizon:
 def _misfits(fleet: Fleet, alerts: Sequence[Alert], oncall: OnCall) -> Iterator[Located]:
     """Where fleet, alerts and oncall.yaml say different things."""
     if not any(alert.kind is Kind.WATCHDOG for alert in alerts):
-        yield Located("", 0, 0, "watchdog", "no alert always fires: whoever waits for the dead man's switch would be called")
+        yield Located(
+            f"oncall {oncall.name}",
+            0,
+            0,
+            "watchdog",
+            "no alert always fires: whoever waits for the dead man's switch would be called",
+        )
     owners: dict[str, str] = {fleet.owner: f"fleet {fleet.name}"}
     for slo in fleet.slos:
         owners.setdefault(slo.owner, slo.place or f"objective {slo.name}")
@@ -218,7 +225,8 @@ class _Intervals:
             words = " ".join(part for part in (f"{scope.queue}/{duty.name}", more) if part)
             if words in self._names.values():
                 words += f" ({', '.join((scope.severity, *scope.regions))})"
-            self._names[windows] = words
+            same = sum(name.partition(" #")[0] == words for name in self._names.values())
+            self._names[windows] = f"{words} #{same + 1}" if same else words
         return self._names[windows]
 
     def document(self) -> list[dict[str, Any]]:
@@ -283,4 +291,7 @@ def _written(document: Mapping[str, Any]) -> str:
     yaml.representer.ignore_aliases = lambda *_: True
     out = io.StringIO()
     yaml.dump(document, out)
-    return "# Written by `probe rules` from oncall.yaml and the alerts; changes belong there.\n" + out.getvalue()
+    return (
+        "# Written by `probe rules` from oncall.yaml and the alerts; changes belong there. Alertmanager 0.25 or newer.\n"
+        + out.getvalue()
+    )

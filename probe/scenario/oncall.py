@@ -85,7 +85,16 @@ def _text(pattern: str, *examples: str) -> WithJsonSchema:
 
 
 TimeOfDay = Annotated[int, BeforeValidator(_minutes), _text(_TIME.pattern, "08:00")]
-Days = Annotated[tuple[int, ...], BeforeValidator(_days), WithJsonSchema({"examples": ["mon-fri", ["sat", "sun"]]})]
+Days = Annotated[
+    tuple[int, ...],
+    BeforeValidator(_days),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+            "examples": ["mon-fri", ["sat", "sun"]],
+        }
+    ),
+]
 Zone = Annotated[str, BeforeValidator(_zone)]
 Day = Annotated[date, BeforeValidator(_date), _text(r"^\d{4}-\d\d-\d\d$", "2026-12-25")]
 LocalMoment = Annotated[datetime, BeforeValidator(_moment), _text(_MOMENT.pattern, "2026-12-24T18:00")]
@@ -235,3 +244,9 @@ class OnCall(Model):
     def queue_of(self, owner: str) -> str | None:
         """The queue of an owner; None: the fallback's."""
         return next((name for name, queue in self.queues.items() if owner in queue.owners), None)
+
+
+def json_schema() -> dict[str, Any]:
+    """A JSON Schema (2020-12) of oncall.yaml, for editors."""
+    schema = OnCall.model_json_schema(by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "stream-probe on call"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from probe.rules.alerts import alerts
 from probe.rules.conditions import Kind, Scope
 from probe.rules.fleet import Fleet, Severity
 from probe.rules.inhibition import inhibitions, one_of
+from probe.rules.notify import TEMPLATES, TEXTS
 from probe.rules.routing import alertmanager
 from probe.scenario.oncall import OnCall
 from probe.scenario.oncall_file import load_oncall, loads_oncall
@@ -229,6 +231,39 @@ def test_a_shift_that_ends_at_another_time_in_some_region_has_an_interval_of_its
     ).replace("[media-sre]", OWNERS)
     names = [one["name"] for one in written(oncall(queue))["time_intervals"]]
     assert names == ["media/a", "media/b", "media/a (P1)"]
+
+
+def test_intervals_that_would_be_called_alike_are_not() -> None:
+    hours = [f"      - {{from: 2026-12-25T{n:02}:00, to: 2026-12-25T{n + 1:02}:00, tz: UTC, call: lead}}\n" for n in range(4)]
+    document = written(oncall(SUN + "    overrides:\n" + "".join(hours)))
+    names = [one["name"] for one in document["time_intervals"]]
+    assert len(names) == len(set(names))
+    assert {"media/2026-12-25", "media/2026-12-25 (P1)", "media/2026-12-25 (P1) #2", "media/2026-12-25 (P1) #3"} <= set(names)
+
+
+def test_what_a_telephone_shows_says_what_to_do_first(tmp_path: Path) -> None:
+    labels = {"alertname": "A", "severity": "P1", "slo": "room-start", "region": "eu", "owner": "media-sre"}
+    notes = {"summary": "rooms do not start", "action": "drain it", "sla": "5m", "runbook": "https://r", "dashboard": "https://d"}
+    one = {"status": "firing", "labels": labels, "annotations": notes}
+    two = {"status": "resolved", "labels": labels, "annotations": {"summary": "no sound"}}
+    data = {"status": "firing", "commonLabels": labels, "groupLabels": {}, "alerts": [one, one, two]}
+    (tmp_path / "data.json").write_text(json.dumps(data))
+    (tmp_path / TEMPLATES).write_text(TEXTS)
+
+    def shown(name: str, **more: str) -> str:
+        (tmp_path / "data.json").write_text(json.dumps({**data, **more}))
+        said = f'{{{{ template "{name}" . }}}}'
+        options = (
+            f"--template.glob={tmp_path / TEMPLATES}",
+            f"--template.text={said}",
+            f"--template.data={tmp_path / 'data.json'}",
+        )
+        return peer.amtool("template", "render", *options)
+
+    assert shown("probe.title").strip() == "P1 room-start in eu (2 alerts)"
+    assert shown("probe.title", status="resolved").startswith("resolved: P1 room-start in eu")
+    page = "rooms do not start\nDo first: drain it\nWithin: 5m\nOwner: media-sre\nRunbook: https://r\nDashboard: https://d"
+    assert shown("probe.text").strip().split("\n\n") == [page, page, "resolved: no sound\nOwner: media-sre"]
 
 
 class TestMisfits:

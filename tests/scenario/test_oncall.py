@@ -5,14 +5,16 @@ from __future__ import annotations
 from datetime import date
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from probe.errors import ConfigError
 from probe.model.clock import NS
 from probe.rules.coverage import examine
 from probe.rules.walltime import year
-from probe.scenario.oncall import Shift
+from probe.scenario.oncall import Shift, json_schema
 from probe.scenario.oncall_file import load_oncall
+from probe.scenario.text import parse
 from tests.tools import ROOT
 
 BAD = Path(__file__).parent.parent / "config" / "oncall"
@@ -37,6 +39,16 @@ def test_the_shipped_one_covers_its_year_and_takes_its_addresses_from_the_enviro
     assert found.escalation.sla == {"P1": 300 * NS, "P2": 4 * 3600 * NS, "P3": 7 * 86_400 * NS}
     christmas = found.queues["media"].overrides[0]
     assert christmas.on == (date(2026, 12, 25), date(2027, 12, 25))
+
+
+def test_its_schema_for_editors_takes_the_shipped_one_and_refuses_what_is_none() -> None:
+    schema = json_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    document = parse((ROOT / "scenarios" / "oncall.yaml").read_text(), "oncall.yaml").data
+    assert list(validator.iter_errors(document)) == []
+    document["queues"]["media"]["shifts"][0]["from"] = "8:00"
+    assert [list(error.absolute_path)[-1] for error in validator.iter_errors(document)] == ["from"]
 
 
 @pytest.mark.parametrize(
