@@ -96,7 +96,7 @@ async def invoke(
             await warm()
             _settle_memory()
             outputs = await stack.enter_async_context(Outputs.opened(options, redactor, todo))
-            progress = Progress(console, redactor.redact, quiet=options.quiet or options.json)
+            progress = Progress(console, redactor.redact, quiet=options.quiet or options.json, runs=len(todo))
             work = _Work(options, console, clock, redactor, outputs, progress, state, about, sandbox)
             with progress.showing():
                 await _run_all(work, todo)

@@ -46,6 +46,8 @@ class Progress:
     console: Console
     redact: Callable[[str], str]
     quiet: bool = False
+    runs: int = 1  # that are to come
+    _run: int = 0
     _rows: dict[str, _Row] = field(default_factory=dict)
     _step: str = ""
     _title: str = ""
@@ -68,7 +70,9 @@ class Progress:
         match fact:
             case RunBegan():
                 self._rows.clear()
+                self._run += 1
                 self._title = f"{fact.scenario} · {fact.publish_region} → {fact.region}"
+                self._title += f" · {self._run} of {self.runs}" if self.runs > 1 else ""
                 self._began = fact.at
                 self._line(f"{self._title} · {fact.target} · run {fact.run} · trace {fact.trace_id}")
             case StepBegan():
