@@ -6,6 +6,7 @@
 (c) nginx: an unmodified nginx-rtmp with 6 s segments and a 3 s cut, healthy: every one must be go.
 (d) agent: an agent on its schedule while all that it depends on breaks at random (agent.py).
 (e) kills: an agent killed at random moments, again and again (agent.py).
+(f) canaries: as many runs of an agent as a day has minutes, and no secret in all that leaves it (canaries.py).
 
 Those that are named are done; all of them where none is. Runs that were not as they should be keep their files and are named with
 run id and seed. Exit code 1 if there are any.
@@ -30,13 +31,14 @@ from tests.e2e.support import smoke
 from tests.e2e.test_nginx_hls import on_air, watch
 from tests.faults.platform import Platform, Ran
 from tests.soak import agent as agents
+from tests.soak import canaries as birds
 from tests.soak.growth import Growth
 from tests.soak.tally import Tally, identity, plain, table, why, word
 from tests.tools import ROOT, cpu_hog
 
 SHORT = Path(__file__).parent / "short.yaml"
 GO = {"go", "warn"}
-DEFAULTS = {"healthy": 100, "hog": 20, "nginx": 10, "agent": 30.0, "kills": 100}
+DEFAULTS = {"healthy": 100, "hog": 20, "nginx": 10, "agent": 30.0, "kills": 100, "canaries": 1440}
 TIMEOUT = 120.0  # s: twice what a starved run's own deadlines add up to
 
 
@@ -96,6 +98,11 @@ class Soak:
     async def kills(self, times: int) -> None:
         self._add("kills", *await agents.kills(times, self.seed, self.out))
 
+    async def canaries(self, times: int) -> None:
+        with tempfile.TemporaryDirectory(prefix="soak-canaries-") as folder:
+            self._add(f"canaries, {times} runs", *await birds.day(Path(folder), times, self.seed))
+            shutil.copy(Path(folder) / "log", self.out / "canaries.log")
+
     def _add(self, part: str, tables: list[list[agents.Row]], bad: list[str]) -> None:
         self.tables += [plain(rows) for rows in tables]
         self.bad += [f"{part}: {words}" for words in bad]
@@ -134,8 +141,9 @@ def main() -> int:
     parser.add_argument("--nginx", type=int, metavar="K", help="runs on nginx-rtmp (default: 10)")
     parser.add_argument("--agent", type=float, metavar="MINUTES", help="an agent while all else breaks (default: 30)")
     parser.add_argument("--kills", type=int, metavar="N", help="an agent's ends by kill -9 (default: 100)")
+    parser.add_argument("--canaries", type=int, metavar="N", help="an agent's runs, all of it searched for secrets (default: 1440)")
     parser.add_argument(
-        "--seed", type=int, default=random.SystemRandom().getrandbits(32), help="of what is random in (d) and (e)"
+        "--seed", type=int, default=random.SystemRandom().getrandbits(32), help="of what is random in (d), (e) and (f)"
     )
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "soak", help="where runs that went wrong keep their files")
     options = parser.parse_args()
