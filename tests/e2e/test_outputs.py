@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import xml.etree.ElementTree as ElementTree
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -14,13 +16,15 @@ import pytest
 from aiohttp import web
 
 from probe.cli.scenarios import vocabulary
-from probe.export.results import Cause, Evaluation, JudgedRun
 from probe.export.verdict_json import schema, verdict_document
 from probe.judge.fold import fold
-from probe.judge.verdict import join, judge
+from probe.judge.verdict import judge
 from probe.model.clock import Wall
+from probe.model.ids import new_run_ids
 from probe.model.observation import from_json, to_json
 from probe.model.verdict import RunResult
+from probe.planning import make_plan
+from probe.run.judged import evaluation
 from probe.scenario.load import load
 from probe.scenario.schema import Scenario
 from tests.e2e.conftest import Journey
@@ -97,20 +101,13 @@ def test_every_observation_survives_the_way_through_its_file(journey: Journey) -
 
 def test_records_judged_again_give_the_same_verdict(journey: Journey) -> None:
     result, scenario = again(journey), scenario_of(journey)
-    judgement = judge(result, scenario.gates, Wall(0, None), owner=scenario.owner)
-    verdict, cause = join([judgement], [result])
-    evaluation = Evaluation(
-        kind="smoke",
-        verdict=verdict,
-        runs=(JudgedRun(result=result, verdict=judgement.result, checks=judgement.checks, matrix=judgement.matrix),),
-        started=0,
-        evaluated=0,
-        cause=None if cause is None else Cause(words=cause.words, fields=cause.fields),
-        probe_version=journey.ran.verdict["probe"]["version"],
-    )
-    written, now = dict(journey.ran.verdict), verdict_document(evaluation, lambda text: text)
-    for document in (written, now):
-        del document["started_at"], document["evaluated_at"]
+    plan = make_plan(scenario, result.began.region, 0, new_run_ids(0, random.Random(0)), mode="smoke")
+    judgement = judge(result, scenario.gates, Wall(0, None), cells=plan.cells, owner=scenario.owner)
+    document = evaluation("smoke", [(result, judgement)], started=0, evaluated=0)
+    document = replace(document, probe_version=journey.ran.verdict["probe"]["version"])
+    written, now = dict(journey.ran.verdict), verdict_document(document, lambda text: text)
+    for one in (written, now):
+        del one["started_at"], one["evaluated_at"]
     assert now == written
 
 
