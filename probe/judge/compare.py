@@ -20,7 +20,8 @@ it from being shown. Else better or same: nothing is worse as far as such a comp
 with it. A rare failure it cannot see: that a run failed at all is that run's verdict.
 
 Not done: runs before and after are not paired (they share no hour), and the hour itself is not told from the build. Where all
-runs before are of one occasion, that is said.
+runs before are of one occasion, that is said. Times are of what succeeded: a build that fails what was slow is quicker, and has
+fewer good runs beside it.
 """
 
 from __future__ import annotations

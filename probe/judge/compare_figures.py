@@ -124,6 +124,10 @@ class _Run(_Part):
     groups: list[_Group] | None = None
 
 
+class _Probe(_Part):
+    version: str = ""
+
+
 class Document(_Part):
     """verdict.json, as far as it is compared. Validating raises pydantic's ValidationError."""
 
@@ -132,6 +136,7 @@ class Document(_Part):
     started_at: datetime
     target: str = ""
     release: str | None = None
+    probe: _Probe = _Probe()
     runs: list[_Run]
 
 

@@ -38,7 +38,7 @@ def compared(evaluation: Evaluation, wanted: Wanted, redact: Callable[[str], str
     former = wanted.former
     now = figures_of(verdict_document(evaluation, redact))
     found = compare(former.runs, now, wanted.least)
-    found = replace(found, notes=(*former.notes, *_notes(found, former, redact(evaluation.target))))
+    found = replace(found, notes=(*former.notes, *_notes(found, former, evaluation, redact)))
     check = _check(found, wanted.decides)
     verdict = worst([evaluation.verdict, check.result])
     return replace(evaluation, verdict=verdict, comparison=Compared(found, check))
@@ -57,14 +57,16 @@ def _check(found: Comparison, decides: bool) -> Check:
     )
 
 
-def _notes(found: Comparison, former: Former, target: str) -> list[str]:
-    notes = []
+def _notes(found: Comparison, former: Former, evaluation: Evaluation, redact: Callable[[str], str]) -> list[str]:
+    notes, target = [], redact(evaluation.target)
     if found.occasions == 1 and found.runs_before > 1:
         notes.append(
             "All runs before are of one occasion: a difference between that hour and this one looks like one between the builds."
         )
     if former.targets and {_host(one) for one in former.targets} != {_host(target)}:  # an embedded one has another port each time
         notes.append(f"Before was measured at {', '.join(sorted(former.targets))}, now at {target}.")
+    if former.probes and former.probes != {evaluation.probe_version}:
+        notes.append(f"Before was measured by probe {', '.join(sorted(former.probes))}, now by {evaluation.probe_version}.")
     if found.release_before and found.release_before == found.release_after:
         notes.append(f"Both are of release {found.release_before}.")
     return notes

@@ -26,11 +26,12 @@ _MOST_MISTAKES = 3  # told of a file
 
 @dataclass(frozen=True, slots=True)
 class Former:
-    """Runs of the build before, the addresses they were made at, and what to bear in mind of them."""
+    """Runs of the build before, the addresses they were made at, the probes that made them, and what to bear in mind of them."""
 
     runs: tuple[RunFigures, ...]
     targets: frozenset[str]
     notes: tuple[str, ...]
+    probes: frozenset[str] = frozenset()
 
     def require(self, places: Iterable[Place]) -> None:
         """Raises ConfigError where none of its runs can be compared with runs of these places."""
@@ -44,6 +45,7 @@ def read_former(paths: Sequence[Path]) -> Former:
     """All runs of all these. Raises ConfigError, with every file that cannot be used."""
     runs: list[RunFigures] = []
     targets: set[str] = set()
+    probes: set[str] = set()
     notes: list[str] = []
     mistakes: list[Located] = []
     for path in paths:
@@ -52,6 +54,7 @@ def read_former(paths: Sequence[Path]) -> Former:
                 document = _read(file)
                 runs += figures_of(document)
                 targets.add(document.target)
+                probes.add(document.probe.version)
                 if document.result in ("fail", "inconclusive"):
                     notes.append(f"{file} was no go itself ({document.result})")
         except ConfigError as error:
@@ -60,7 +63,7 @@ def read_former(paths: Sequence[Path]) -> Former:
         mistakes.append(Located(str(paths[0]), 0, 0, "--compare", "holds no run"))
     if mistakes:
         raise ConfigError(mistakes)
-    return Former(tuple(runs), frozenset(filter(None, targets)), tuple(notes))
+    return Former(tuple(runs), frozenset(filter(None, targets)), tuple(notes), frozenset(filter(None, probes)))
 
 
 def _files(path: Path) -> Iterator[Path]:

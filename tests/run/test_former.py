@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from probe.errors import ConfigError
+from probe.export.results import counted, regional
 from probe.export.verdict_json import verdict_json
 from probe.judge.compare import Least
 from probe.model.comparison import Change, Place
@@ -135,6 +137,30 @@ def test_one_run_now_can_be_told_from_very_many_before(tmp_path: Path) -> None:
     assert found is not None and found.found.change is Change.WORSE
     assert found.found.notes[0].startswith("All runs before are of one occasion")
     assert found.found.notes[1] == "Before was measured at http://elsewhere, now at https://live.example.test."
+
+
+def test_another_version_of_the_probe_is_noted(tmp_path: Path) -> None:
+    document = json.loads(verdict_json(sample.healthy(), plain))
+    former = read_former([kept(tmp_path, probe={**document["probe"], "version": "0.0.9"})])
+    found = compared(sample.healthy(), Wanted(former), plain).comparison
+    assert found is not None and "Before was measured by probe 0.0.9, now by 0.1.0." in found.found.notes
+
+
+def test_of_repeated_runs_the_conclusive_ones_speak_where_there_are_enough() -> None:
+    healthy = sample.healthy().runs[0]
+    began = healthy.result.began
+    runs = [
+        replace(
+            healthy,
+            verdict=Verdict.INCONCLUSIVE if number < 2 else Verdict.PASS,
+            result=replace(healthy.result, began=replace(began, run=str(number))),
+        )
+        for number in range(5)
+    ]
+    assert regional(runs, 3) is Verdict.PASS and [run.result.began.run for run in counted(runs, 3)] == ["2", "3", "4"]
+    assert regional(runs, 4) is Verdict.INCONCLUSIVE and len(counted(runs, 4)) == 5
+    other = replace(runs[0], result=replace(healthy.result, began=replace(began, run="other", scenario="other")))
+    assert regional([*runs, other], 3) is Verdict.INCONCLUSIVE  # each scenario needs its own
 
 
 def test_what_matters_can_be_said(tmp_path: Path) -> None:
