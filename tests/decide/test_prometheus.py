@@ -7,14 +7,18 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from ruamel.yaml import YAML
 
 from probe.clock import SystemClock
 from probe.decide.asking import Away, session
 from probe.decide.prometheus import Asking, samples
 from probe.decide.settings import Prometheus
 from probe.model.clock import NS
+from probe.model.verdict import Verdict
 from probe.net.redact import Redactor
 from probe.rules.gate_queries import promql_duration, query, unfit
+from probe.rules.rollouts import Asked as Snippet
+from probe.rules.rollouts import flagger
 from probe.scenario.schema import Gate, Objective
 from tests.decide.receiver import Receiver, breaks_off, floods, hangs, receiving
 from tests.peers import prometheus
@@ -124,7 +128,14 @@ def history(minutes: int = 12) -> str:
         },
         f'first_frame_seconds_count{{{of},role="viewer",protocol="whep",{session_},kind="code"}}': 2,
     }
-    lines = []
+    states = {
+        (region, verdict): float(verdict == says) for region, says in (("eu", "pass"), ("us", "fail")) for verdict in Verdict
+    }
+    lines = [
+        f'streamprobe_gate_state{{gate="g",region="{region}",protocol="",verdict="{verdict}"}} {value} {now - 60 * k}'
+        for (region, verdict), value in states.items()
+        for k in (2, 1, 0)
+    ]
     for name, step in each.items():
         lines += [f"streamprobe_{name} {step * k} {now - 60 * (minutes - k)}" for k in range(minutes + 1)]
     return "\n".join([*lines, "# EOF", ""])
@@ -151,6 +162,9 @@ async def test_a_real_one_counts_every_indicator_as_its_metrics_do():
         assert {each["term"] for each in labels} == {"0", "1", "2"}
         assert {each.get("protocol") for each in labels if each["term"] == "2" and each["part"] == "value"} == {"whep"}
         assert await one.ask(query(gate("start[10m] < 90%"), "another", [ROOM])) == []
+        for region, passes in (("eu", 1.0), ("us", 0.0), ("", 0.0), ("mars", 0.0)):  # the last: nothing is known of it
+            template, _ = YAML(typ="safe").load_all(flagger(Snippet(gate="g", region=region)))
+            assert [s.value for s in await one.ask(template["spec"]["query"])] == [passes], region
         every = gate("start[10m] < 90%", by=[])
         assert [s.labels.get("region") for s in await one.ask(query(every, "one", [ROOM]))] == [None, None, None]
 
