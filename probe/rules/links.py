@@ -20,7 +20,9 @@ _HOUR = 3600 * 10**9
 EVERYWHERE = "all"  # the label region of an alert about every place
 _PLACE = (  # a publishing region's viewers are everywhere, and such an alert's `region` is the publishing one
     "{{ with $labels.publish_region }}&var-publish_region={{ . }}"
-    f'{{{{ else }}}}{{{{ if ne $labels.region "{EVERYWHERE}" }}}}&var-region={{{{ $labels.region }}}}{{{{ end }}}}{{{{ end }}}}'
+    "{{ else }}{{ with $labels.region }}"
+    f'{{{{ if ne . "{EVERYWHERE}" }}}}&var-region={{{{ . }}}}{{{{ end }}}}'
+    "{{ end }}{{ end }}"
     "{{ with $labels.protocol }}&var-protocol={{ . }}{{ end }}"
 )
 _PROMISES = frozenset({Kind.BURN, Kind.DIRECT})

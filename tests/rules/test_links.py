@@ -30,11 +30,11 @@ def filled(template: str, labels: Mapping[str, str]) -> str:
     publish, region, protocol = (labels.get(name, "") for name in ("publish_region", "region", "protocol"))
     base, _, rest = template.partition("{{")
     assert rest == (
-        ' with $labels.publish_region }}&var-publish_region={{ . }}{{ else }}{{ if ne $labels.region "all" }}'
-        "&var-region={{ $labels.region }}{{ end }}{{ end }}"
+        " with $labels.publish_region }}&var-publish_region={{ . }}{{ else }}"
+        '{{ with $labels.region }}{{ if ne . "all" }}&var-region={{ . }}{{ end }}{{ end }}{{ end }}'
         "{{ with $labels.protocol }}&var-protocol={{ . }}{{ end }}"
     )
-    place = f"&var-publish_region={publish}" if publish else "" if region == "all" else f"&var-region={region}"
+    place = f"&var-publish_region={publish}" if publish else "" if region in ("", "all") else f"&var-region={region}"
     return base + place + (f"&var-protocol={protocol}" if protocol else "")
 
 
@@ -43,6 +43,7 @@ def filled(template: str, labels: Mapping[str, str]) -> str:
     [
         {"region": "apac"},
         {"region": "all"},
+        {},
         {"region": "eu", "publish_region": "eu"},
         {"region": "us", "protocol": "hls"},
     ],
