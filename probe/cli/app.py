@@ -232,7 +232,7 @@ def trace(
 
 @app.command
 def oncall(
-    file: Path,
+    file: Path = Path("oncall.yaml"),
     *,
     at: Annotated[str | None, Parameter(help="When, such as 2026-12-24T18:00; default: now.")] = None,
     tz: Annotated[str, Parameter(help="Time zone of --at and --week.")] = "UTC",
@@ -259,7 +259,7 @@ def oncall(
     Parameters
     ----------
     file
-        oncall.yaml: queues, shifts, escalation, receivers.
+        Queues, shifts, escalation, receivers.
     """
     from probe.cli import oncall as command
 

@@ -21,7 +21,7 @@ from probe.clock import SystemClock
 from probe.errors import ConfigError, Located
 from probe.model.clock import NS
 from probe.rules.coverage import Answer, Call, Roster, Turn, examine, moment, nobodys, rosters, sla_words, who
-from probe.rules.shifts import Scope, scope_of, scopes
+from probe.rules.shifts import Remit, remit_of, remits
 from probe.rules.walltime import year
 from probe.scenario.oncall import OnCall, Paged
 from probe.scenario.oncall_file import load_oncall
@@ -55,7 +55,7 @@ class Asked:
     queue: str | None = None
     severity: str | None = None
 
-    def scopes(self, found: OnCall) -> list[Scope]:
+    def remits(self, found: OnCall) -> list[Remit]:
         """What is asked about; empty for an owner that no queue answers for. Raises ConfigError."""
         if self.queue is not None and self.queue not in found.queues:
             raise _usage("--queue", f"{self.queue!r} is not one of {', '.join(found.queues)}")
@@ -63,12 +63,12 @@ class Asked:
         if self.owner is not None and self.queue not in (None, queue):
             raise _usage("--queue", f"{self.owner} is answered for by {queue or 'no queue'}; give an owner or a queue")
         queues = (queue,) if queue else () if self.owner else tuple(found.queues)
-        return [scope for q in queues for s in _severities(self.severity) for scope in self._scopes(found, s, q)]
+        return [remit for q in queues for s in _severities(self.severity) for remit in self._remits(found, s, q)]
 
-    def _scopes(self, found: OnCall, severity: Paged, queue: str) -> tuple[Scope, ...]:
+    def _remits(self, found: OnCall, severity: Paged, queue: str) -> tuple[Remit, ...]:
         if self.region is None:
-            return scopes(found, severity, queue)
-        return (scope_of(found, severity, queue, self.region),)
+            return remits(found, severity, queue)
+        return (remit_of(found, severity, queue, self.region),)
 
 
 async def oncall(file: Path, console: Console, asked: Asked, *, check: bool, week: bool, as_json: bool) -> int:
@@ -76,13 +76,13 @@ async def oncall(file: Path, console: Console, asked: Asked, *, check: bool, wee
     zone = _zone(asked.tz)
     moment = now() if asked.at is None else _moment(asked.at, zone)
     found = read(file, moment)
-    about = asked.scopes(found)
+    about = asked.remits(found)
     if check:
         _print_coverage(found, console, year(moment))
     elif week:
         _print_week(found, console, about, moment, asked.tz, zone)
     else:
-        answers = [who(found, scope, moment, year(moment)) for scope in about]
+        answers = [who(found, remit, moment, year(moment)) for remit in about]
         answers = answers or [nobodys(found, severity, moment) for severity in _severities(asked.severity)]
         if as_json:
             print(json.dumps([document(answer) for answer in answers], indent=2, ensure_ascii=False))
@@ -133,11 +133,11 @@ def _print_answers(found: OnCall, console: Console, answers: Sequence[Answer], o
     say(f"{moment(answers[0].at)}" if answers else "nothing is asked")
     for answer in answers:
         say()
-        if answer.scope is None:
+        if answer.remit is None:
             say(f"{answer.severity} of {owner}: no queue answers for {owner}; the fallback does", "bold")
         else:
-            owners = ", ".join(found.queues[answer.scope.queue].owners)
-            say(f"{answer.scope.words} ({owners})", "bold")
+            owners = ", ".join(found.queues[answer.remit.queue].owners)
+            say(f"{answer.remit.words} ({owners})", "bold")
             say(f"  on now   {_turn(answer.now, answer.at, 'until')}")
             say(f"  next     {_turn(answer.next, answer.at, 'from')}")
         for n, call in enumerate(answer.calls):
@@ -176,12 +176,12 @@ def _clocks(answer: Answer) -> tuple[str, ...]:
 
 def document(answer: Answer) -> dict[str, Any]:
     """As JSON has it; times by RFC 3339."""
-    scope = answer.scope
+    remit = answer.remit
     return {
         "at": _rfc3339(answer.at),
         "severity": answer.severity,
-        "queue": scope.queue if scope else None,
-        "regions": list(scope.regions) if scope else [],
+        "queue": remit.queue if remit else None,
+        "regions": list(remit.regions) if remit else [],
         "now": _turn_document(answer.now),
         "next": _turn_document(answer.next),
         "calls": [
@@ -230,7 +230,7 @@ def _print_coverage(found: OnCall, console: Console, horizon: tuple[int, int]) -
         words = "covered without a hole or an overlap"
         if waits:
             words = f"nobody is on for {format_duration(waits * NS)} at most; alerts wait"
-        console.print(Text(f"{roster.scope.words}: {words}", style="bold"), soft_wrap=True)
+        console.print(Text(f"{roster.remit.words}: {words}", style="bold"), soft_wrap=True)
         for name, call, share, longest in _shares(roster):
             console.print(f"  {name:18} {call:16} {share:6.1%} of the time, {longest}", markup=False, soft_wrap=True)
     for severity in _severities(None):
@@ -256,18 +256,18 @@ def _shares(roster: Roster) -> Iterator[tuple[str, str, float, str]]:
 # -- the week
 
 
-def _print_week(found: OnCall, console: Console, asked: Sequence[Scope], at: int, tz: str, zone: ZoneInfo) -> None:
+def _print_week(found: OnCall, console: Console, asked: Sequence[Remit], at: int, tz: str, zone: ZoneInfo) -> None:
     """A row a day, from the one that `at` lies in; a sign is half an hour. Scopes with the same week have one picture."""
     today = datetime.fromtimestamp(at, zone).replace(hour=0, minute=0, second=0, microsecond=0)
     midnights = [int((today + timedelta(days=day)).timestamp()) for day in range(_DAYS + 1)]
     pictures: dict[tuple[tuple[int, int, str], ...], list[Roster]] = {}
-    for scope in asked:
-        roster = Roster.of(found, scope, *year(at))
+    for remit in asked:
+        roster = Roster.of(found, remit, *year(at))
         week = tuple((t.begin, t.end, t.duty.name) for t in _within(roster, midnights))
-        pictures.setdefault((*week, (0, 0, scope.queue)), []).append(roster)
+        pictures.setdefault((*week, (0, 0, remit.queue)), []).append(roster)
     for same in pictures.values():
         console.print(
-            Text(f"{'; '.join(roster.scope.words for roster in same)}, by the clock of {tz}", style="bold"), soft_wrap=True
+            Text(f"{'; '.join(roster.remit.words for roster in same)}, by the clock of {tz}", style="bold"), soft_wrap=True
         )
         _print_picture(console, same[0], midnights, at, zone)
         console.print()

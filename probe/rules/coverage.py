@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from probe.model.clock import NS
-from probe.rules.shifts import Duty, Scope, begins, duties, scopes, taking
+from probe.rules.shifts import Duty, Remit, begins, duties, remits, taking
 from probe.rules.walltime import joined, local, without
 from probe.scenario.check import Finding
 from probe.scenario.oncall import BACKUP, ON_SHIFT, PAGED, OnCall, Paged, Policy
@@ -42,18 +42,18 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Roster:
-    """Who is on in a scope between two Unix times."""
+    """Who is on in a remit between two Unix times."""
 
-    scope: Scope
+    remit: Remit
     begin: int
     end: int
     turns: tuple[Turn, ...]
 
     @classmethod
-    def of(cls, oncall: OnCall, scope: Scope, begin: int, end: int) -> Roster:
+    def of(cls, oncall: OnCall, remit: Remit, begin: int, end: int) -> Roster:
         """Laid over the calendar."""
-        found = (Turn(*span, duty) for duty in duties(oncall, scope, begin, end) for span in duty.on(begin, end))
-        return cls(scope, begin, end, tuple(sorted(found, key=lambda turn: (turn.begin, turn.end))))
+        found = (Turn(*span, duty) for duty in duties(oncall, remit, begin, end) for span in duty.on(begin, end))
+        return cls(remit, begin, end, tuple(sorted(found, key=lambda turn: (turn.begin, turn.end))))
 
     def at(self, moment: int) -> Turn | None:
         """Whose it is."""
@@ -94,17 +94,17 @@ def rosters(oncall: OnCall, begin: int, end: int, regions: Sequence[str] = ()) -
         for severity in PAGED:
             if not needs_shifts(oncall.escalation.of(severity)):
                 continue
-            parts = scopes(oncall, severity, queue)
-            named = {region for scope in parts for region in scope.regions}
-            for scope in parts:
-                roster = Roster.of(oncall, scope, begin, end)
-                if roster.turns or scope.regions or len(parts) == 1 or set(regions) - named:
+            parts = remits(oncall, severity, queue)
+            named = {region for remit in parts for region in remit.regions}
+            for remit in parts:
+                roster = Roster.of(oncall, remit, begin, end)
+                if roster.turns or remit.regions or len(parts) == 1 or set(regions) - named:
                     yield roster
 
 
 @dataclass(frozen=True, slots=True)
 class _Fault:
-    """What is wrong with one scope; others may have the same."""
+    """What is wrong with one remit; others may have the same."""
 
     path: tuple[str | int, ...]
     words: str
@@ -113,13 +113,13 @@ class _Fault:
 
 def examine(oncall: OnCall, begin: int, end: int, regions: Sequence[str] = ()) -> Iterator[Finding]:
     """Every hole and overlap between two Unix times, by the lines that make it."""
-    faults: defaultdict[_Fault, list[Scope]] = defaultdict(list)
+    faults: defaultdict[_Fault, list[Remit]] = defaultdict(list)
     for roster in rosters(oncall, begin, end, regions):
-        together = list(_together(oncall, roster.scope, begin, end))
+        together = list(_together(oncall, roster.remit, begin, end))
         for fault in together or (*_overlaps(roster), *_holes(oncall, roster)):
-            faults[fault].append(roster.scope)
+            faults[fault].append(roster.remit)
     for fault, found in faults.items():
-        where = "; ".join(scope.words for scope in found)
+        where = "; ".join(remit.words for remit in found)
         yield Finding(fault.path, f"{fault.words} ({where}): {fault.remedy}", key=len(fault.path) == 2)
 
 
@@ -136,9 +136,9 @@ def _overlaps(roster: Roster) -> Iterator[_Fault]:
 
 def _holes(oncall: OnCall, roster: Roster) -> Iterator[_Fault]:
     if not roster.turns:
-        yield _Fault(("queues", roster.scope.queue), "nobody is ever on", "give it a shift")
+        yield _Fault(("queues", roster.remit.queue), "nobody is ever on", "give it a shift")
         return
-    if oncall.escalation.of(roster.scope.severity).clock == "shifts":
+    if oncall.escalation.of(roster.remit.severity).clock == "shifts":
         return  # alerts wait; a shift comes once a week at least
     groups: defaultdict[tuple[object, ...], list[Gap]] = defaultdict(list)
     for gap in roster.holes():
@@ -150,15 +150,15 @@ def _holes(oncall: OnCall, roster: Roster) -> Iterator[_Fault]:
         yield _Fault(beside.path, f"nobody is on {_times(gaps, before, after)}", _remedy(before, after))
 
 
-def _together(oncall: OnCall, scope: Scope, begin: int, end: int) -> Iterator[_Fault]:
+def _together(oncall: OnCall, remit: Remit, begin: int, end: int) -> Iterator[_Fault]:
     """Shifts that begin at one moment, of which one would never be on."""
     begun: dict[int, str] = {}
-    for index, shift in taking(oncall, scope):
+    for index, shift in taking(oncall, remit):
         here = list(begins(shift, begin, end))
         same = next((at for at in here if at in begun), None)
         if same is not None:
             words = f"begins when shift {begun[same]} does, first at {_utc(same)}"
-            yield _Fault(("queues", scope.queue, "shifts", index), words, "give them other times, days or regions")
+            yield _Fault(("queues", remit.queue, "shifts", index), words, "give them other times, days or regions")
         begun |= dict.fromkeys(here, shift.name)
 
 
@@ -213,12 +213,12 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Who is called for an alert that begins at a moment. `scope` None: no queue answers for its owner, the fallback does.
+    """Who is called for an alert that begins at a moment. `remit` None: no queue answers for its owner, the fallback does.
     `due`: when somebody must have looked, Unix seconds; None where that is not within the horizon."""
 
     at: int
     severity: Paged
-    scope: Scope | None
+    remit: Remit | None
     now: Turn | None
     next: Turn | None
     calls: tuple[Call, ...]
@@ -226,14 +226,14 @@ class Answer:
     due: int | None
 
 
-def who(oncall: OnCall, scope: Scope, at: int, horizon: tuple[int, int]) -> Answer:
-    """Who is called for an alert of this scope that begins `at`, within the horizon; Unix seconds."""
-    policy = oncall.escalation.of(scope.severity)
-    roster = Roster.of(oncall, scope, *horizon)
+def who(oncall: OnCall, remit: Remit, at: int, horizon: tuple[int, int]) -> Answer:
+    """Who is called for an alert of this remit that begins `at`, within the horizon; Unix seconds."""
+    policy = oncall.escalation.of(remit.severity)
+    roster = Roster.of(oncall, remit, *horizon)
     calls = tuple(_calls(oncall, policy, roster, at))
     seconds = policy.within // NS
     due = at + seconds if policy.clock == "always" else _due(roster, at, seconds)
-    return Answer(at, scope.severity, scope, roster.at(at), _following(roster, at), calls, policy.within, due)
+    return Answer(at, remit.severity, remit, roster.at(at), _following(roster, at), calls, policy.within, due)
 
 
 def nobodys(oncall: OnCall, severity: Paged, at: int) -> Answer:

@@ -29,12 +29,13 @@ from ruamel.yaml.scalarstring import SingleQuotedScalarString
 
 from probe.errors import ConfigError, Located
 from probe.model.clock import NS
-from probe.rules.conditions import Alert, Kind
+from probe.rules.conditions import Alert, Kind, Scope
 from probe.rules.coverage import needs_shifts
 from probe.rules.fleet import Fleet, Severity
 from probe.rules.inhibition import inhibitions, names, one_of
 from probe.rules.notify import TEMPLATES, TEXTS, mail, receiver
-from probe.rules.shifts import Duty, Scope, duties, scopes
+from probe.rules.promql import EVERYWHERE
+from probe.rules.shifts import Duty, Remit, duties, remits
 from probe.rules.walltime import Window
 from probe.scenario.oncall import BACKUP, ON_SHIFT, PAGED, OnCall, Paged, Policy, clock_text
 from probe.scenario.units import format_duration
@@ -49,7 +50,7 @@ _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "su
 def alertmanager(fleet: Fleet, alerts: Sequence[Alert], oncall: OnCall, horizon: tuple[int, int]) -> Mapping[str, str]:
     """Path → text of Alertmanager's configuration and its texts. `horizon`: the years (Unix seconds) whose changes of clocks are
     reckoned with. Raises ConfigError where the parts do not fit each other."""
-    if mistakes := [*_misfits(fleet, alerts, oncall), *_uncovered(fleet, oncall, horizon)]:
+    if mistakes := [*_misfits(fleet, alerts, oncall), *_uncovered(fleet, alerts, oncall, horizon)]:
         raise ConfigError(mistakes)
     intervals = _Intervals()
     queues = [route for queue in oncall.queues for route in _queue(oncall, queue, intervals, horizon)]
@@ -106,43 +107,49 @@ def _misfits(fleet: Fleet, alerts: Sequence[Alert], oncall: OnCall) -> Iterator[
             yield Located(f"fleet {fleet.name}", 0, 0, f"sla.{severity}", message)
 
 
-def _uncovered(fleet: Fleet, oncall: OnCall, horizon: tuple[int, int]) -> Iterator[Located]:
-    """Regions of the fleet that no shift takes."""
+def _uncovered(fleet: Fleet, alerts: Sequence[Alert], oncall: OnCall, horizon: tuple[int, int]) -> Iterator[Located]:
+    """Regions of the fleet and its alerts that no shift takes."""
     cells = [cell for slo in fleet.slos for cell in slo.cells]
     regions = {agent.region for agent in fleet.agents} | {c.region for c in cells} | {c.publish_region for c in cells}
+    told = [alert for alert in alerts if alert.kind is not Kind.WATCHDOG]
+    if any(Scope.EVERYWHERE in one.scopes or one.labels.get("region") == EVERYWHERE for one in told):
+        regions.add(EVERYWHERE)
     for queue in oncall.queues:
         for severity in PAGED:
-            parts = scopes(oncall, severity, queue)
-            left = sorted(regions - {"", *(region for scope in parts for region in scope.regions)})
+            parts = remits(oncall, severity, queue)
+            left = sorted(regions - {"", *(region for remit in parts for region in remit.regions)})
             if left and needs_shifts(oncall.escalation.of(severity)) and not duties(oncall, parts[-1], *horizon):
-                message = f"no shift takes {severity} of region {', '.join(left)}: add it to the regions of one"
+                everywhere = f" ({EVERYWHERE}: what is bad everywhere)" if EVERYWHERE in left else ""
+                message = (
+                    f"no shift takes {severity} of region {', '.join(left)}{everywhere}: leave the regions of one away, or add it"
+                )
                 yield Located(f"oncall {oncall.name}", 0, 0, f"queues.{queue}.shifts", message)
 
 
 def _queue(oncall: OnCall, queue: str, intervals: _Intervals, horizon: tuple[int, int]) -> Iterator[dict[str, Any]]:
     for severity in PAGED:
         policy = oncall.escalation.of(severity)
-        parts = scopes(oncall, severity, queue)
+        parts = remits(oncall, severity, queue)
         yield {
             "matchers": [one_of("owner", oncall.queues[queue].owners), f'severity="{severity}"'],
             "receiver": oncall.fallback,
             **_timing(severity, policy),
-            "routes": [route for scope in parts for route in _scope(oncall, scope, parts, intervals, horizon)],
+            "routes": [route for remit in parts for route in _remit(oncall, remit, parts, intervals, horizon)],
         }
 
 
-def _scope(
-    oncall: OnCall, scope: Scope, parts: Sequence[Scope], intervals: _Intervals, horizon: tuple[int, int]
+def _remit(
+    oncall: OnCall, remit: Remit, parts: Sequence[Remit], intervals: _Intervals, horizon: tuple[int, int]
 ) -> Iterator[dict[str, Any]]:
     """A route for everybody who may be on, of each step, and one for when nobody is."""
-    policy = oncall.escalation.of(scope.severity)
-    everybody = duties(oncall, scope, *horizon)
+    policy = oncall.escalation.of(remit.severity)
+    everybody = duties(oncall, remit, *horizon)
     fixed = [step for step in policy.steps if step.by == "alertmanager" and step.call not in (ON_SHIFT, BACKUP)]
     if needs_shifts(policy) and not everybody:
         return  # none of its children: the queue's route itself, to the fallback
-    where = _where(scope, parts)
-    active = {duty.path: intervals.name(scope, duty, duty.active) for duty in everybody}
-    muted = {duty.path: _muted(scope, duty, everybody, active, intervals) for duty in everybody}
+    where = _where(remit, parts)
+    active = {duty.path: intervals.name(remit, duty, duty.active) for duty in everybody}
+    muted = {duty.path: _muted(remit, duty, everybody, active, intervals) for duty in everybody}
     for step in policy.steps:
         if step.by == "pager":
             continue
@@ -167,19 +174,19 @@ def _scope(
 
 
 def _muted(
-    scope: Scope, duty: Duty, everybody: Sequence[Duty], active: Mapping[tuple[str | int, ...], str], intervals: _Intervals
+    remit: Remit, duty: Duty, everybody: Sequence[Duty], active: Mapping[tuple[str | int, ...], str], intervals: _Intervals
 ) -> list[str]:
     """Names of what a duty gives way to: exceptions, and the next one's begin by the next one's clock."""
     exceptions = [] if duty.exception else [other for other in everybody if other.exception]
     away = {window for other in exceptions for window in other.active}
     handed = tuple(window for window in duty.muted if window not in away)
-    own = [intervals.name(scope, duty, handed, "handed over")] if handed else []
+    own = [intervals.name(remit, duty, handed, "handed over")] if handed else []
     return [*own, *(active[other.path] for other in exceptions)]
 
 
-def _where(scope: Scope, parts: Sequence[Scope]) -> dict[str, Any]:
-    if scope.regions:
-        return {"matchers": [one_of("region", scope.regions)]}
+def _where(remit: Remit, parts: Sequence[Remit]) -> dict[str, Any]:
+    if remit.regions:
+        return {"matchers": [one_of("region", remit.regions)]}
     named = [region for part in parts for region in part.regions]
     return {"matchers": [one_of("region", named, none=True)]} if named else {}
 
@@ -219,12 +226,12 @@ class _Intervals:
     def __init__(self) -> None:
         self._names: dict[tuple[Window, ...], str] = {}
 
-    def name(self, scope: Scope, duty: Duty, windows: tuple[Window, ...], more: str = "") -> str:
+    def name(self, remit: Remit, duty: Duty, windows: tuple[Window, ...], more: str = "") -> str:
         """Of windows, made where there is none."""
         if windows not in self._names:
-            words = " ".join(part for part in (f"{scope.queue}/{duty.name}", more) if part)
+            words = " ".join(part for part in (f"{remit.queue}/{duty.name}", more) if part)
             if words in self._names.values():
-                words += f" ({', '.join((scope.severity, *scope.regions))})"
+                words += f" ({', '.join((remit.severity, *remit.regions))})"
             same = sum(name.partition(" #")[0] == words for name in self._names.values())
             self._names[windows] = f"{words} #{same + 1}" if same else words
         return self._names[windows]

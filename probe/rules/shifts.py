@@ -44,8 +44,8 @@ class Duty:
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
-    """Alerts that the same people take: of one queue and severity, in these regions; empty: in every region that no other scope
+class Remit:
+    """Alerts that the same people take: of one queue and severity, in these regions; empty: in every region that no other remit
     of that queue and severity names. `elsewhere`: there are such others."""
 
     queue: str
@@ -59,7 +59,7 @@ class Scope:
         return f"queue {self.queue}, {self.severity}, {where}"
 
 
-def scopes(oncall: OnCall, severity: Paged, queue: str) -> tuple[Scope, ...]:
+def remits(oncall: OnCall, severity: Paged, queue: str) -> tuple[Remit, ...]:
     """Of a queue and severity, each region in one; the one of all regions not named comes last."""
     found = oncall.queues[queue]
     turns = [turn for turn in (*found.shifts, *found.overrides) if severity in turn.severities]
@@ -67,41 +67,41 @@ def scopes(oncall: OnCall, severity: Paged, queue: str) -> tuple[Scope, ...]:
     groups: defaultdict[tuple[int, ...], list[str]] = defaultdict(list)
     for region in named:
         groups[tuple(i for i, turn in enumerate(turns) if not turn.regions or region in turn.regions)].append(region)
-    parts = [Scope(queue, severity, tuple(regions), True) for regions in groups.values()]
-    return (*parts, Scope(queue, severity, (), bool(named)))
+    parts = [Remit(queue, severity, tuple(regions), True) for regions in groups.values()]
+    return (*parts, Remit(queue, severity, (), bool(named)))
 
 
-def scope_of(oncall: OnCall, severity: Paged, queue: str, region: str) -> Scope:
+def remit_of(oncall: OnCall, severity: Paged, queue: str, region: str) -> Remit:
     """The one that a region's alerts belong to."""
-    found = scopes(oncall, severity, queue)
-    return next((scope for scope in found if region in scope.regions), found[-1])
+    found = remits(oncall, severity, queue)
+    return next((remit for remit in found if region in remit.regions), found[-1])
 
 
-def duties(oncall: OnCall, scope: Scope, begin: int, end: int) -> tuple[Duty, ...]:
-    """Everybody who is on in a scope. Clocks of different zones are compared over the horizon from `begin` to `end`."""
-    queue = oncall.queues[scope.queue]
-    shifts = taking(oncall, scope)
+def duties(oncall: OnCall, remit: Remit, begin: int, end: int) -> tuple[Duty, ...]:
+    """Everybody who is on in a remit. Clocks of different zones are compared over the horizon from `begin` to `end`."""
+    queue = oncall.queues[remit.queue]
+    shifts = taking(oncall, remit)
     here = [shift for _, shift in shifts]
-    others = [(i, override) for i, override in enumerate(queue.overrides) if _takes(override, scope)]
-    regular = [_duty(scope, i, shift, here, begin, end) for i, shift in shifts]
-    made = (_exception(scope, i, override, here) for i, override in others)
+    others = [(i, override) for i, override in enumerate(queue.overrides) if _takes(override, remit)]
+    regular = [_duty(remit, i, shift, here, begin, end) for i, shift in shifts]
+    made = (_exception(remit, i, override, here) for i, override in others)
     exceptions = [duty for duty in made if duty is not None]
     away = tuple(window for duty in exceptions for window in duty.active)
     return (*(replace(duty, muted=(*duty.muted, *away)) for duty in regular), *exceptions)
 
 
-def taking(oncall: OnCall, scope: Scope) -> list[tuple[int, Shift]]:
-    """The shifts that take a scope's alerts, by their place in the queue."""
-    return [(i, shift) for i, shift in enumerate(oncall.queues[scope.queue].shifts) if _takes(shift, scope)]
+def taking(oncall: OnCall, remit: Remit) -> list[tuple[int, Shift]]:
+    """The shifts that take a remit's alerts, by their place in the queue."""
+    return [(i, shift) for i, shift in enumerate(oncall.queues[remit.queue].shifts) if _takes(shift, remit)]
 
 
-def _takes(turn: Shift | Override, scope: Scope) -> bool:
-    if scope.severity not in turn.severities:
+def _takes(turn: Shift | Override, remit: Remit) -> bool:
+    if remit.severity not in turn.severities:
         return False
-    return not turn.regions or (bool(scope.regions) and scope.regions[0] in turn.regions)
+    return not turn.regions or (bool(remit.regions) and remit.regions[0] in turn.regions)
 
 
-def _duty(scope: Scope, index: int, shift: Shift, shifts: Sequence[Shift], begin: int, end: int) -> Duty:
+def _duty(remit: Remit, index: int, shift: Shift, shifts: Sequence[Shift], begin: int, end: int) -> Duty:
     active: tuple[Window, ...]
     muted: tuple[Window, ...] = ()
     if shift.end is not None:
@@ -113,7 +113,7 @@ def _duty(scope: Scope, index: int, shift: Shift, shifts: Sequence[Shift], begin
         call=shift.call,
         backup=shift.backup or shift.call,
         tz=shift.tz,
-        path=("queues", scope.queue, "shifts", index),
+        path=("queues", remit.queue, "shifts", index),
         active=active,
         muted=muted,
         handed=shift.end is None,
@@ -167,8 +167,8 @@ def _minutes_since(midnight: date, at: int, tz: str) -> int:
     return int(wall.total_seconds()) // 60
 
 
-def _exception(scope: Scope, index: int, override: Override, shifts: Sequence[Shift]) -> Duty | None:
-    """None where the shift that it is about takes none of the scope's alerts."""
+def _exception(remit: Remit, index: int, override: Override, shifts: Sequence[Shift]) -> Duty | None:
+    """None where the shift that it is about takes none of the remit's alerts."""
     shift = next((shift for shift in shifts if shift.name == override.shift), None)
     if override.shift is not None and shift is None:
         return None
@@ -179,7 +179,7 @@ def _exception(scope: Scope, index: int, override: Override, shifts: Sequence[Sh
         call=override.call,
         backup=override.backup or override.call,
         tz=tz,
-        path=("queues", scope.queue, "overrides", index),
+        path=("queues", remit.queue, "overrides", index),
         active=tuple(_windows(override, tz, shift, shifts)),
         exception=True,
         why=override.why,

@@ -13,7 +13,7 @@ import pytest
 from probe.rules.alerts import alerts
 from probe.rules.coverage import nobodys, who
 from probe.rules.routing import alertmanager
-from probe.rules.shifts import scope_of
+from probe.rules.shifts import remit_of
 from probe.scenario.oncall import PAGED, OnCall
 from tests.peers import alertmanager as peer
 from tests.rules.fleets import two_ingests
@@ -95,7 +95,7 @@ async def test_at_this_hour_exactly_those_are_told(moment: str) -> None:
             for severity in PAGED:
                 queue = found.queue_of(owner)
                 answer = (
-                    who(found, scope_of(found, severity, queue, region), when, YEAR) if queue else nobodys(found, severity, when)
+                    who(found, remit_of(found, severity, queue, region), when, YEAR) if queue else nobodys(found, severity, when)
                 )
                 asked.append(alert(f"{owner} {region} {severity}", severity, region, owner, slo=f"{owner} {region} {severity}"))
                 # What began an hour ago has passed every step; what waits for a shift is told nobody yet.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from probe.rules import coverage
-from probe.rules.shifts import Scope, scope_of
+from probe.rules.shifts import Remit, remit_of
 from probe.rules.walltime import year
 from probe.scenario.check import Finding
 from probe.scenario.oncall import OnCall, Paged
@@ -68,9 +68,9 @@ def at(moment: str) -> int:
 
 def on(found: OnCall, moment: str, region: str = "eu", severity: Paged = "P1", queue: str = "media") -> str | None:
     """Who is on."""
-    turn = coverage.Roster.of(found, scope(found, region, severity, queue), *YEAR).at(at(moment))
+    turn = coverage.Roster.of(found, remit(found, region, severity, queue), *YEAR).at(at(moment))
     return turn.duty.call if turn else None
 
 
-def scope(found: OnCall, region: str = "eu", severity: Paged = "P1", queue: str = "media") -> Scope:
-    return scope_of(found, severity, queue, region)
+def remit(found: OnCall, region: str = "eu", severity: Paged = "P1", queue: str = "media") -> Remit:
+    return remit_of(found, severity, queue, region)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from probe.rules.coverage import Answer, moment, nobodys, who
-from probe.rules.shifts import scopes
+from probe.rules.shifts import remits
 from probe.scenario.oncall import Paged
-from tests.rules.oncalls import SUN, YEAR, at, faults, oncall, scope, shifts
+from tests.rules.oncalls import SUN, YEAR, at, faults, oncall, remit, shifts
 
 OFFICE = """\
 escalation:
@@ -28,16 +28,16 @@ def test_the_weeks_in_which_clocks_disagree_are_named_in_utc_and_by_both_clocks(
             )
         )
     )[::-1]
-    scopes = "(queue media, P1, every region; queue media, P2, every region)"
+    remits = "(queue media, P1, every region; queue media, P2, every region)"
     assert (hole.path, overlap.path) == (("queues", "media", "shifts", 1),) * 2
     assert overlap.message == (
         "overlaps with eu, both are on from Sun 2026-03-08 14:00 UTC (15:00 Berlin, 10:00 New York) to Sun 2026-03-08 15:00 UTC "
-        f"(16:00 Berlin, 11:00 New York), and 48 times more until Sat 2027-11-06 15:00 UTC {scopes}: "
+        f"(16:00 Berlin, 11:00 New York), and 48 times more until Sat 2027-11-06 15:00 UTC {remits}: "
         "leave `to` of a shift away, and it lasts until the next one begins"
     )
     assert hole.message == (
         "nobody is on from Mon 2026-03-09 06:00 UTC (02:00 New York, 07:00 Berlin) to Mon 2026-03-09 07:00 UTC "
-        f"(03:00 New York, 08:00 Berlin), and 46 times more until Sat 2027-11-06 07:00 UTC {scopes}: "
+        f"(03:00 New York, 08:00 Berlin), and 46 times more until Sat 2027-11-06 07:00 UTC {remits}: "
         "leave `to` of a shift away, and it lasts until the next one begins"
     )
 
@@ -100,7 +100,7 @@ def test_what_waits_for_a_shift_is_no_hole_and_what_pages_is() -> None:
 class TestWho:
     def answer(self, when: str, severity: Paged = "P1", queues: str = SUN) -> Answer:
         found = oncall(queues, OFFICE)
-        return who(found, scope(found, severity=severity), at(when), YEAR)
+        return who(found, remit(found, severity=severity), at(when), YEAR)
 
     def test_is_on_and_comes_next(self) -> None:
         answer = self.answer("2026-03-10T13:50Z")
@@ -148,7 +148,7 @@ def test_regions_that_the_same_people_take_are_one_scope() -> None:
             'shift: all, tz: UTC, from: "12:00", call: lead',
         )
     )
-    assert [scope.words for scope in scopes(found, "P1", "media")] == [
+    assert [remit.words for remit in remits(found, "P1", "media")] == [
         "queue media, P1, eu, uk",
         "queue media, P1, us",
         "queue media, P1, any other region",

@@ -287,10 +287,13 @@ class TestMisfits:
             alertmanager(fleet(), [alert for alert in alerts(fleet()) if alert.kind is not Kind.WATCHDOG], oncall(), YEAR)
 
     def test_a_region_of_the_fleet_that_no_shift_takes(self) -> None:
-        queue = shifts("shift: all, regions: [eu, us], tz: UTC, call: europe")
-        said = self.of(oncall(queue.replace("[media-sre]", OWNERS)), fleet())
-        assert said == [
-            f"oncall test queues.media.shifts: no shift takes {severity} of region apac: add it to the regions of one"
+        queue = shifts("shift: all, regions: [eu, us], tz: UTC, call: europe").replace("[media-sre]", OWNERS)
+        remedy = "leave the regions of one away, or add it"
+        assert self.of(oncall(queue), fleet()) == [
+            f"oncall test queues.media.shifts: no shift takes {severity} of region apac: {remedy}" for severity in ("P1", "P2")
+        ]
+        assert self.of(oncall(queue.replace("[eu, us]", "[eu, us, apac]")), two_ingests()) == [
+            f"oncall test queues.media.shifts: no shift takes {severity} of region all (all: what is bad everywhere): {remedy}"
             for severity in ("P1", "P2")
         ]
 

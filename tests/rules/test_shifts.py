@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from probe.rules import coverage
-from tests.rules.oncalls import SUN, YEAR, at, faults, on, oncall, scope, shifts
+from tests.rules.oncalls import SUN, YEAR, at, faults, on, oncall, remit, shifts
 
 ZONES = ["Asia/Tokyo", "Europe/Berlin", "America/New_York", "Australia/Sydney", "America/Sao_Paulo", "Asia/Kolkata", "UTC"]
 
@@ -54,7 +54,7 @@ def test_whoever_began_last_is_on_and_nobody_else(rotation: list[tuple[str, int,
     ]
     found = oncall(shifts(*lines))
     assert faults(found) == []
-    roster = coverage.Roster.of(found, scope(found), *YEAR)
+    roster = coverage.Roster.of(found, remit(found), *YEAR)
     for moment in data.draw(st.lists(st.integers(YEAR[0], YEAR[1] - 1), min_size=20, max_size=20)):
         hours = {datetime.fromtimestamp(moment, ZoneInfo(zone)).hour for zone, _, _ in rotation}
         turn = roster.at(moment)
@@ -97,7 +97,7 @@ def test_a_shift_over_midnight_is_one_turn() -> None:
     found = oncall(shifts('shift: night, from: "20:00", to: "08:00", tz: Europe/Berlin, call: europe',
                           'shift: day, from: "08:00", to: "20:00", tz: Europe/Berlin, call: lead'))  # fmt: skip
     assert faults(found) == []
-    roster = coverage.Roster.of(found, scope(found), *YEAR)
+    roster = coverage.Roster.of(found, remit(found), *YEAR)
     lengths = {(turn.end - turn.begin) // 3600 for turn in roster.turns[1:-1] if turn.duty.name == "night"}
     assert lengths == {11, 12, 13}  # the nights in which the clock is changed
 
