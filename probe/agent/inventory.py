@@ -74,7 +74,7 @@ class Inventory:
                 taken = f"is promised by {promise.scenario.name} too ({promise.place})"
                 self._mistakes.append(_at(place, f"{objective.name!r} {taken}; in a fleet a name is one objective"))
                 continue
-            if INDICATORS[objective.indicator].of is Of.DUE and (not objective.regions or region in objective.regions):
+            if INDICATORS[objective.indicator].of is Of.DUE:
                 protocols[objective.name] = [""]
             for protocol in protocols[objective.name]:
                 promise.cells.setdefault((publish_region, region, protocol), []).append(often)

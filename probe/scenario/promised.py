@@ -41,9 +41,10 @@ def promise_findings(data: Mapping[str, Any], entries: Sequence[Entry]) -> Itera
     produced = _produced(models, _declared(data.get("platform")))
     regions = [region for region in _items(data.get("regions", ["local"])) if isinstance(region, str)]
     for i, item in enumerate(_items(data.get("objectives"))):
-        if isinstance(item, dict) and item.get("indicator") in INDICATORS:
+        indicator = item.get("indicator") if isinstance(item, dict) else None
+        if isinstance(indicator, str) and indicator in INDICATORS:
             asked = (_words(item.get("regions")), _words(item.get("protocols")))
-            for field, message in _unfit(item["indicator"], *asked, produced, regions):
+            for field, message in _unfit(indicator, *asked, produced, regions):
                 yield Finding(("objectives", i, field), message)
     for i, item in enumerate(_items(data.get("gates"))):
         yield from _gate(item, ("gates", i), produced)

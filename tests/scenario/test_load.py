@@ -250,3 +250,13 @@ journey:
         "s.yaml:12:5 x: what does it do? give it one of http, websocket, publish, view, cut, wait, fake,"
         " or call it one of publish, view, cut, wait",
     ]
+
+
+def test_promises_of_any_shape_are_mistakes_and_nothing_worse():
+    text = (
+        "scenario: s\nowner: me\nplatform: {url: 'http://x'}\njourney: [{login: {http: POST /login}}]\n"
+        "objectives: [{indicator: [a]}, 5, {indicator: {a: b}, regions: {a: b}, protocols: 3}]\n"
+        "gates: [{use: [a]}, 7, {when: []}]\n"
+    )
+    found = "\n".join(mistakes(text))
+    assert "objectives[0].indicator" in found and "objectives[1]" in found and "gates[0]" in found and "gates[1]" in found

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from probe.errors import ConfigError
 from probe.scenario.load import loads
@@ -161,3 +164,32 @@ def test_a_file_that_is_not_there_says_so(tmp_path: Path):
 def test_the_schema_for_editors_knows_every_field():
     properties = json_schema()["$defs"]["Objective"]["properties"]
     assert {"within", "at_most", "at_least", "owner", "service", "action", "regions", "protocols"} <= set(properties)
+
+
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-5, 10**12)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text("ab-1d%", max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from(["target", "targetPercent", "duration", "metadata", "name", "spec"]), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+SPEC = st.dictionaries(
+    st.sampled_from(["service", "indicator", "indicatorRef", "timeWindow", "objectives", "budgetingMethod", "alertPolicies"]),
+    ANYTHING,
+)
+ANNOTATIONS = st.dictionaries(
+    st.sampled_from([f"stream-probe/{name}" for name in ("scenario", "indicator", "within", "regions", "shadow", "x")]), ANYTHING
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(spec=SPEC | ANYTHING, annotations=ANNOTATIONS | ANYTHING, name=ANYTHING)
+def test_openslo_of_any_shape_is_a_configuration_error_and_nothing_worse(tmp_path: Path, spec, annotations, name):
+    document = {"apiVersion": "openslo/v1", "kind": "SLO", "metadata": {"name": name, "annotations": annotations}, "spec": spec}
+    with pytest.raises(ConfigError):
+        load_objectives(written(tmp_path, json.dumps(document)), env={})
