@@ -47,7 +47,7 @@ async def carried(store: Store) -> None:
 
 
 async def test_what_was_put_is_read_back(url: str, tmp_path: Path) -> None:
-    first, event = finished(1), happened(1)
+    first, event = finished(1, release="1.4"), happened(1)
     async with opened(url, tmp_path) as store:
         assert store.put(begun(1))
         await carried(store)
@@ -63,7 +63,7 @@ async def test_what_was_put_is_read_back(url: str, tmp_path: Path) -> None:
         await carried(store)
         row = await store.run(run_id(1))
         assert row is not None and row.attempts == first.attempts
-        for name in ("state", "verdict", "cause", "ended_ns", "crashed"):
+        for name in ("state", "verdict", "cause", "ended_ns", "crashed", "release"):
             assert getattr(row, name) == getattr(first, name)
         assert row.scenario == "room-start" and row.began_ns == begun(1).began_ns
         assert await store.report(run_id(1)) == first.report_html and await store.verdict(run_id(1)) == first.verdict_json
