@@ -168,7 +168,9 @@ class GateWatch:
                 await asyncio.sleep(LOOK)
                 try:
                     await self._read_up()
-                    self.look()
+                    for name in self._loaded().schedules:
+                        self.look([name])
+                        await asyncio.sleep(0)  # a thousand gates are not to hold the loop
                 except Exception:
                     _log.exception("the gates could not be judged")
 

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.bench import agent, backtest, bench_code, egress, matrix, publishing, store
+from tests.bench import agent, backtest, bench_code, egress, gates, matrix, publishing, store
 from tests.bench.runs import run, scenario, starts, stock, watched
 from tests.faults.platform import Platform, Ran
 
@@ -113,6 +113,9 @@ async def bench(starts_wanted: int, seconds: float) -> int:
         print(table("a whole matrix, everything decoded", matrix.rows(whole)), flush=True)
         agents = await agent.measure(folder)
         print(table("an agent", agent.rows(agents)), flush=True)
+        (folder / "gates").mkdir()
+        judged = gates.measure(folder / "gates")
+        print(table("gates, judged every ten seconds", gates.rows(judged)), flush=True)
         (folder / "store").mkdir()
         kept = await store.measure(folder / "store")
         print(table(f"records in SQLite, {kept.runs:,} runs", store.rows(kept)), flush=True)
@@ -127,7 +130,7 @@ async def bench(starts_wanted: int, seconds: float) -> int:
         median = statistics.median(shares)
         held[f"probe's share of a WHEP start ≤ {PROBE_SHARE_MS:g} ms at the median: {median:.1f}"] = median <= PROBE_SHARE_MS
     held |= egress.targets(watching) | publishing.targets(sending) | matrix.targets(whole) | store.targets(kept)
-    held |= agent.targets(agents) | backtest.targets(months)
+    held |= agent.targets(agents) | gates.targets(judged) | backtest.targets(months)
     for target, ok in held.items():
         print(f"{'held  ' if ok else 'MISSED'}  {target}")
     if tainted:

@@ -128,9 +128,8 @@ def history(minutes: int = 12) -> str:
         },
         f'first_frame_seconds_count{{{of},role="viewer",protocol="whep",{session_},kind="code"}}': 2,
     }
-    states = {
-        (region, verdict): float(verdict == says) for region, says in (("eu", "pass"), ("us", "fail")) for verdict in Verdict
-    }
+    says = {"eu": "pass", "us": "fail"}
+    states = {(region, verdict): float(verdict == says[region]) for region in says for verdict in Verdict}
     lines = [
         f'streamprobe_gate_state{{gate="g",region="{region}",protocol="",verdict="{verdict}"}} {value} {now - 60 * k}'
         for (region, verdict), value in states.items()
