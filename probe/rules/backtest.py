@@ -6,7 +6,7 @@ target (static thresholds) are asked once. One pattern at a time comes out, so t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from probe.rules.closings import unreplayed
@@ -98,11 +98,6 @@ class Panel:
         said = ask(history, asked, self._question.interval)
         results = [_result(history, *named[key], asked[key], told) for key, told in said.items()]
         return results, [_budget(history, target, slos) for target, slos in self.slos.items()]
-
-    def all(self, histories: Sequence[Callable[[], History]]) -> Iterator[tuple[list[Result], list[Budget]]]:
-        """One history after the other, each made when its turn comes."""
-        for make in histories:
-            yield self.over(make())
 
 
 def aimed(fleet: Fleet, target: float | None) -> Fleet:

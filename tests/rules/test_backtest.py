@@ -11,18 +11,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from probe.model.clock import NS
 from probe.rules.alerts import alerts
 from probe.rules.backtest import GATES, OURS, Panel, Question, Result
 from probe.rules.backtest_page import backtest_html
 from probe.rules.backtest_report import Report, document, lasting, rounded, sentence
+from probe.rules.conditions import Scope
 from probe.rules.fleet import Fleet, Severity
+from probe.rules.gathered import Cell, gathered
 from probe.rules.history import About, History, Incident, Needs, Place, Seen, Series
 from probe.rules.patterns import MONDAY, PATTERNS, parse_pattern
+from probe.rules.recorded import Recorded, recorded
 from probe.rules.replay import INTERVAL, Firing
 from probe.rules.rivals import RIVALS
 from probe.rules.score import score, total
 from probe.rules.simulate import simulate
 from probe.rules.told import Notice, Told, in_a_row, notices, quieted
+from probe.scenario.gates import parse_gate
 from tests.rules.fleets import DAY, HOUR, MINUTE, fleet, two_ingests
 
 DAYS = 6.0
@@ -285,3 +290,70 @@ def test_small_figures_keep_two_digits() -> None:
 def test_rivals_are_asked_by_name() -> None:
     panel = Panel(Question(fleet=fleet(), rules=alerts, against=("sloth",)))
     assert {name for name, _ in panel.rulesets} == {OURS, GATES, "sloth", "sloth-split"} and set(RIVALS) == {"static", "sloth"}
+
+
+# -- what is left over
+
+
+def test_where_no_objective_watches_the_probe_its_own_alert_tells_of_taint() -> None:
+    made = two_ingests()
+    bare = replace(made, slos=tuple(slo for slo in made.slos if slo.service != "probe"))
+    ours = result(asked(bare, "brown-out:times=1,noise=0%"), OURS)
+    assert ours.score.missed == 0 and {name for ticket in ours.tickets for name in ticket.alerts} == {"ProbeTainted"}
+
+
+def test_a_gate_that_cannot_be_replayed_is_left_out_and_named() -> None:
+    made = fleet()
+    blind = made.gates[0][1].model_copy(update={"name": "blind", "when": parse_gate("e2e_latency.p95[10m] > 5s")})
+    report = asked(replace(made, gates=(*made.gates, ("room-start", blind))), "noise", days=1)
+    assert list(report.unreplayed) == ["room-start/blind"]
+
+
+def test_a_month_too_short_for_a_deploy_has_none() -> None:
+    history = simulate(fleet(), parse_pattern("deploys:lasts=30d"), days=3, seed=1)
+    assert history.incidents == ()
+
+
+def test_cells_that_cannot_be_told_apart_by_region_are_everywhere() -> None:
+    pooled = alerts(two_ingests())[0]
+    pooled = replace(pooled, cells=("protocol",), scopes=(Scope.EVERYWHERE,))
+    flags = np.array([False, True, False])
+    cells = [Cell({"protocol": name}, flags & on, flags * 1.0) for name, on in (("whep", True), ("hls", False))]
+    ((labels, place, found),) = gathered(pooled, cells, INTERVAL)
+    assert labels == {"region": "all"} and place == Place() and found.tolist() == flags.tolist()
+    assert not list(gathered(pooled, [replace(cells[1], bad=flags & False)], INTERVAL))
+
+
+def test_one_path_alone_is_no_whole_and_what_ran_nowhere_does_not_count() -> None:
+    page = replace(alerts(two_ingests())[0], settle=0)
+    on, off = np.array([True]), np.array([False])
+
+    def cell(publish: str, region: str, bad: bool, share: float) -> Cell:
+        return Cell({"publish_region": publish, "region": region}, on if bad else off, np.array([share]))
+
+    def said(*cells: Cell) -> list[dict[str, str]]:
+        return [labels for labels, _, flags in gathered(page, cells, INTERVAL) if flags[0]]
+
+    assert said(cell("eu", "eu", True, 1.0)) == [{"region": "eu"}]
+    half = cell("eu", "eu", True, 1.0), cell("eu", "us", False, 0.5)
+    assert said(*half, cell("us", "us", False, 0.0)) == [{"region": "eu", "publish_region": "eu"}]
+    assert said(*half) == [{"region": "all"}]
+    assert said(*half, cell("us", "us", False, float("nan"))) == [{"region": "all"}]
+    assert said(cell("eu", "eu", True, 1.0), cell("eu", "us", False, 0.3), cell("us", "us", False, 0.0)) == [{"region": "eu"}]
+
+
+def test_recorded_runs_take_the_turns_that_were_due_and_what_is_missing_is_silence() -> None:
+    made = fleet()
+    runs = [
+        Recorded(n * MINUTE + (n % 3) * 5 * NS, "room-start", "eu", "eu", {("room-start", ""): Seen.GOOD}, tainted=n == 5)
+        for n in range(1, 240)
+        if not 100 <= n < 160
+    ]
+    stranger = Recorded(MINUTE, "other", "eu", "eu", {})
+    history = recorded("h", made, [*runs, stranger], 0, 4 * HOUR)
+    (eu,) = [beats for beats in history.beats if beats.region == "eu"]
+    assert eu.made[:99].all() and not eu.made[101:158].any() and eu.made[160:238].all() and eu.tainted.sum() == 1
+    (coverage,) = [one for one in history.series["measured"] if one.cell.region == "eu"]
+    assert 58 <= int((coverage.outcomes == Seen.BAD).sum()) <= 62
+    whole = {series.cell.region: len(series.times) for series in history.series["room-start"]}
+    assert whole == {"eu": len(runs), "us": 0, "apac": 0}
