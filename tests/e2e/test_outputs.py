@@ -15,7 +15,7 @@ import jsonschema
 import pytest
 from aiohttp import web
 
-from probe.cli.scenarios import vocabulary
+from probe.cli.files import vocabulary
 from probe.export.verdict_json import schema, verdict_document
 from probe.judge.fold import fold
 from probe.judge.verdict import judge

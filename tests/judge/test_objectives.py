@@ -18,7 +18,7 @@ from probe.judge.objectives import untold
 from probe.model.clock import MS, NS, Wall
 from probe.model.ids import new_run_ids
 from probe.model.observation import Freeze, Role, Window
-from probe.model.outcome import Aborted, Cancelled, Done, Failed, Skipped
+from probe.model.outcome import Aborted, Cancelled, Done, Failed, Outcome, Skipped
 from probe.model.stage import Phase
 from probe.plan import Plan
 from probe.planning import make_plan
@@ -142,7 +142,8 @@ def stories(draw: st.DrawFn) -> Story:
         if draw(st.booleans()):
             story.step(service, draw(_OUTCOMES), service=service)
     if draw(st.booleans()):
-        story.finish(draw(st.sampled_from([Done(), Aborted("bug"), Cancelled()])))
+        ends: tuple[Outcome, ...] = (Done(), Aborted("bug"), Cancelled())
+        story.finish(draw(st.sampled_from(ends)))
     return story
 
 

@@ -14,7 +14,7 @@ from probe.agent.fleet_file import fleet_of
 from probe.model.clock import NS
 from probe.rules.alerts import alerts
 from probe.rules.conditions import Burn
-from probe.rules.fleet import Fleet
+from probe.rules.fleet import Fleet, Severity
 from probe.rules.openslo import UNSAID, openslo
 from probe.scenario.indicators import INDICATORS, Bound, Unit
 from probe.scenario.load import loads
@@ -145,4 +145,4 @@ def test_every_name_is_a_dns_label(kind: str):
             assert document["metadata"]["name"] in ("a-b", "check-out")
 
 
-SLA = {"P1": 5 * MINUTE, "P2": 240 * MINUTE}
+SLA = {Severity.P1: 5 * MINUTE, Severity.P2: 240 * MINUTE}
