@@ -12,7 +12,7 @@ SERVICES: dict[str, dict[str, Any]] = documents("compose.yaml")[0]["services"]
 
 
 def test_the_chain_has_all_its_parts() -> None:
-    assert set(SERVICES) == {"sandbox", "agent", "collector", "prometheus", "rules", "alertmanager", "pager", "nats"}
+    assert set(SERVICES) == {"sandbox", "agent", "collector", "prometheus", "rules", "alertmanager", "pager", "grafana", "nats"}
     assert [name for name, service in SERVICES.items() if "profiles" in service] == ["nats"]  # nothing uses it yet
 
 
