@@ -60,6 +60,8 @@ def smoke(
 
     `probe smoke live.yaml --repeat 8 --release 1.5 --compare good --compare-fail`   no-go where 1.5 is worse
 
+    `probe smoke live.yaml --repeat 6 --release 1.5 --compare-store env:DATABASE_URL`   against a week of an agent's runs
+
     Parameters
     ----------
     files

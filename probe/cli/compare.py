@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
+from probe.clock import SystemClock
 from probe.errors import ConfigError, Located
 from probe.judge.compare import LEAST, RATIOS, Least
 from probe.model.comparison import Place
 from probe.plan import Plan
 from probe.run.compared import Wanted
-from probe.run.former import read_former
+from probe.run.former import Former, read_former
 from probe.scenario.units import parse_duration, parse_ratio
 
 _NS = 1e9
@@ -45,6 +46,14 @@ class Comparing:
             help="The last good build: a verdict.json, an --out directory, or a directory of those; repeatable.",
         ),
     ] = ()
+    compare_store: Annotated[
+        str | None,
+        Parameter(
+            group=_GROUP,
+            show_default=False,
+            help="Also, or instead: an agent's records of the last week, a file or a URL; env:NAME, file:PATH hold one.",
+        ),
+    ] = None
     compare_fail: Annotated[
         bool, Parameter(group=_GROUP, negative=(), help="Worse is no-go, and what cannot be told is inconclusive.")
     ] = False
@@ -60,18 +69,31 @@ class Comparing:
 
 
 def wanted(options: Comparing) -> Wanted | None:
-    """What is to be compared with, read; None: nothing. Raises ConfigError."""
-    if not options.compare:
+    """What is to be compared with, files read and records not yet; None: nothing. Raises ConfigError."""
+    if not options.compare and options.compare_store is None:
         given = [name for name, there in (("--compare-fail", options.compare_fail), ("--least", options.least)) if there]
         if given:
             raise ConfigError([Located(given[0], 0, 0, "", "says how to compare; say with what: --compare LAST-GOOD")])
         return None
     least = dict(_least(text) for text in options.least)
-    return Wanted(read_former(options.compare), options.compare_fail, least)
+    former = read_former(options.compare) if options.compare else None
+    return Wanted(former or Former((), frozenset(), ()), options.compare_fail, least)
 
 
-def places(plans: Iterable[Plan]) -> list[Place]:
-    return [Place(plan.scenario, plan.publish_region, plan.region) for plan in plans]
+async def complete(asked: Wanted, options: Comparing, plans: Iterable[Plan], release: str, clock: SystemClock) -> Wanted:
+    """With the records, too. Raises ConfigError where nothing of it can be compared with these plans, StoreError."""
+    here = places(plans)
+    former = asked.former
+    if options.compare_store is not None:
+        from probe.cli.compare_records import joined, read_records  # a database, for those who have one
+
+        former = joined(former, await read_records(options.compare_store, here, release, clock))
+    former.require(here)
+    return replace(asked, former=former)
+
+
+def places(plans: Iterable[Plan]) -> set[Place]:
+    return {Place(plan.scenario, plan.publish_region, plan.region) for plan in plans}
 
 
 def _least(text: str) -> tuple[str, Least]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from rich.console import Console
 
 from probe.cli import exits
-from probe.cli.compare import Comparing, places, wanted
+from probe.cli.compare import Comparing, complete, wanted
 from probe.cli.live import Progress
 from probe.cli.options import Options
 from probe.cli.outputs import Outputs
@@ -90,7 +90,7 @@ async def invoke(
             scenarios = load_all(files or _EMBEDDED, options, dict(os.environ))
             todo = plans(scenarios, options, mode, clock, comparing.repeat)
             if against is not None:
-                against.former.require(places(todo))
+                against = await complete(against, comparing, todo, options.release, clock)
             state = _state(options)
             await asyncio.to_thread(warm_up, clock)
             await warm()

@@ -38,6 +38,7 @@ from probe.judge.compare_figures import RunFigures
 from probe.model.comparison import About, Change, Comparison, Difference, Place
 
 MOST_RUNS = 200  # of one side in one place: the latest
+_TOO_MANY = 500  # runs that nobody makes: that so many would tell is no advice
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,8 +242,8 @@ def _needed(found: Difference, questions: int) -> int | None:
         return fewest if min(found.runs_before, found.runs_after) < fewest else None
     reach = max(abs(abs(found.shift) - found.least), found.least / 4)
     now = found.runs_before * found.runs_after / (found.runs_before + found.runs_after)
-    wanted = 2 * now * ((found.high - found.low) / 2 / reach) ** 2
-    return max(fewest, min(math.ceil(wanted), 9999))
+    wanted = math.ceil(2 * now * ((found.high - found.low) / 2 / reach) ** 2)
+    return max(fewest, wanted) if wanted <= _TOO_MANY else None
 
 
 def _whole(told: Sequence[Difference]) -> Change:
