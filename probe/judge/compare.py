@@ -38,6 +38,7 @@ from probe.judge.compare_figures import RunFigures
 from probe.model.comparison import About, Change, Comparison, Difference, Place
 
 MOST_RUNS = 200  # of one side in one place: the latest
+_MOST_APART = 100  # lines of what could not be compared
 _TOO_MANY = 500  # runs that nobody makes: that so many would tell is no advice
 
 
@@ -95,7 +96,7 @@ def compare(before: Sequence[RunFigures], after: Sequence[RunFigures], least: Ma
         runs_before=sum(len(old) for old, _ in shared),
         runs_after=sum(len(new) for _, new in shared),
         occasions=len({run.occasion for old, _ in shared for run in old}),
-        apart=tuple(apart),
+        apart=tuple(apart[:_MOST_APART]),
     )
 
 

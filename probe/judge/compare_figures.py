@@ -26,6 +26,7 @@ from probe.model.comparison import About, Place
 _SERVICES = frozenset({"auth", "room", "payment", "chat", "gift", "moderation"})
 _NO_SERVICE = frozenset({"publish", "view", "cut", "wait", "fake"})
 _Seconds = Annotated[float, Field(ge=0, le=1e6)]
+_Name = Annotated[str, Field(max_length=300)]
 _Latency = Annotated[float, Field(ge=-1e6, le=1e6)]
 
 
@@ -49,7 +50,7 @@ class _Part(BaseModel):
 
 
 class _Cut(_Part):
-    kind: str
+    kind: _Name
     outcome: str | None = None
     outage_seconds: _Seconds | None = None
     reconnect_seconds: _Seconds | None = None
@@ -72,9 +73,9 @@ class _Freezes(_Part):
 
 class _Session(_Part):
     role: Literal["publisher", "viewer"]
-    protocol: str
-    device: str
-    ingest: str | None = None
+    protocol: _Name
+    device: _Name
+    ingest: _Name | None = None
     outcome: str
     ending: str | None = None
     taints: list[str] = []
@@ -92,15 +93,15 @@ class _Session(_Part):
 
 class _Group(_Part):
     role: Literal["publisher", "viewer"]
-    protocol: str
-    device: str
+    protocol: _Name
+    device: _Name
     first_frame_seconds: _Spread | None = None
     e2e_latency_seconds: _Spread | None = None
     reconnects: dict[str, int] = {}
 
 
 class _Step(_Part):
-    step: str
+    step: _Name
     kind: str
     service: str | None = None
     outcome: str
@@ -111,11 +112,11 @@ class _Step(_Part):
 
 
 class _Run(_Part):
-    run_id: str
-    scenario: str
-    publish_region: str
-    region: str
-    release: str | None = None
+    run_id: _Name
+    scenario: _Name
+    publish_region: _Name
+    region: _Name
+    release: _Name | None = None
     started_at: datetime
     taints: list[str] = []
     available_seconds: dict[str, _Seconds] = {}
@@ -125,7 +126,7 @@ class _Run(_Part):
 
 
 class _Probe(_Part):
-    version: str = ""
+    version: _Name = ""
 
 
 class Document(_Part):
@@ -134,8 +135,8 @@ class Document(_Part):
     schema_version: Literal[1]
     result: str
     started_at: datetime
-    target: str = ""
-    release: str | None = None
+    target: _Name = ""
+    release: _Name | None = None
     probe: _Probe = _Probe()
     runs: list[_Run]
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import jsonschema
 import pytest
+from rich.console import Console
 
 from probe import export
 from probe.export.compared_words import headline, name_of, ranked, tallied, words_of
-from probe.export.console import plain_lines, verdict_line
+from probe.export.console import plain_lines, summary, verdict_line
 from probe.export.forest import forest
 from probe.export.junit import junit_xml
 from probe.export.report import report_html
@@ -171,6 +173,12 @@ def test_the_console_says_the_whole_and_each_that_is_not_as_it_was() -> None:
     assert any(
         line.startswith("compared: not worse than 2026.10.9: 2 the same, 2 cannot be told (8 runs before") for line in calm
     )
+
+
+def test_a_terminal_shows_the_same() -> None:
+    console = Console(file=StringIO(), width=300)
+    console.print(summary(evaluation(comparison(good=1)), plain))
+    assert "compared: worse than 2026.10.9: " in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_the_verdict_line_gives_the_reason() -> None:

@@ -88,6 +88,10 @@ def test_numbers_that_are_none_are_refused(tmp_path: Path) -> None:
     assert "first_frame_seconds: input should be a finite number" in refused(file)
 
 
+def test_names_without_end_are_refused(tmp_path: Path) -> None:
+    assert "release: string should have at most 300 characters" in refused(kept(tmp_path, release="1" * 10_000))
+
+
 def test_what_is_not_there_cannot_be_read_or_is_endless_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "empty").mkdir()
     assert "is neither a verdict.json nor a directory with one" in refused(tmp_path / "gone")
