@@ -119,7 +119,7 @@ def check(
 
 @app.command
 def schema(
-    what: Annotated[str, Parameter(help="scenario, objectives, agent, fleet, oncall, verdict or metrics")] = "scenario",
+    what: Annotated[str, Parameter(help="scenario, objectives, agent, fleet, oncall, runbooks, verdict or metrics")] = "scenario",
 ) -> int:
     """Print the JSON Schema of a kind of file (for editors) or of verdict.json, or the page about the metrics.
 
@@ -138,6 +138,7 @@ def schema(
     from probe.export.verdict_json import schema as verdict_schema
     from probe.scenario import objectives_file
     from probe.scenario import oncall as on_call
+    from probe.scenario import runbooks as runbook_notes
 
     schemas: dict[str, Callable[[], dict[str, Any]]] = {
         "scenario": json_schema,
@@ -145,6 +146,7 @@ def schema(
         "agent": config.json_schema,
         "fleet": fleet_file.json_schema,
         "oncall": on_call.json_schema,
+        "runbooks": runbook_notes.json_schema,
         "verdict": verdict_schema,
     }
     if what == "metrics":

@@ -170,7 +170,6 @@ class Column:
     query: str = ""
     unit: str = ""
     steps: Steps = ()
-    mappings: tuple[Json, ...] = ()
     link: str = ""
 
 
@@ -211,8 +210,6 @@ def _of_column(column: Column) -> Json:
     if column.steps:
         properties.append({"id": "thresholds", "value": thresholds(column.steps)})
         properties.append({"id": "custom.cellOptions", "value": {"type": "color-background", "mode": "basic"}})
-    if column.mappings:
-        properties.append({"id": "mappings", "value": list(column.mappings)})
     if column.link:
         properties.append({"id": "links", "value": [{"title": f"Open {column.title}", "url": column.link, "targetBlank": False}]})
     return {"matcher": {"id": "byName", "options": column.title}, "properties": properties}

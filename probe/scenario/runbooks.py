@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
+from typing import Any
 
 from pydantic import Field
 
 from probe.errors import ConfigError, Located
 from probe.scenario.fields import Model
+from probe.scenario.jsonschema import schema_of
 from probe.scenario.located import read, validated
 from probe.scenario.oncall import Day
 from probe.scenario.text import Path, parse
@@ -75,6 +77,11 @@ class NotesFile:
         """Of what stands at `path`, for people."""
         line, column = self.places.get(path, (0, 0))
         return Located(self.file, line, column, ".".join(map(str, path)), message)
+
+
+def json_schema() -> dict[str, Any]:
+    """A JSON Schema (2020-12) of runbooks.yaml, for editors."""
+    return schema_of(Runbooks, "stream-probe runbooks")
 
 
 def load_beside(fleet: str | FilePath) -> NotesFile:

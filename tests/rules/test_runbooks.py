@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
 import pytest
+from jsonschema import validate
+from ruamel.yaml import YAML
 
 from probe.agent.fleet_file import load_fleet
 from probe.cli.files import find, vocabulary
@@ -22,7 +25,7 @@ from probe.rules.review import METRIC, review, review_group
 from probe.rules.runbooks import reviews, runbooks
 from probe.scenario.indicators import INDICATORS
 from probe.scenario.oncall_file import load_oncall, loads_oncall
-from probe.scenario.runbooks import NotesFile, Runbooks, load_beside, load_runbooks
+from probe.scenario.runbooks import NotesFile, Runbooks, json_schema, load_beside, load_runbooks
 from tests.rules.fleets import HOUR, MINUTE, fleet, two_ingests
 from tests.tools import ROOT
 
@@ -262,6 +265,14 @@ def test_no_file_is_as_good_as_an_empty_one_and_the_shipped_one_fits(tmp_path: P
     assert load_beside(tmp_path / "fleet.yaml") == NotesFile()
     shipped = load_beside(ROOT / "scenarios" / "fleet.yaml")
     assert shipped.runbooks.runbooks and shipped.file.endswith("runbooks.yaml")
+
+
+def test_editors_get_a_schema_that_the_shipped_file_meets() -> None:
+    schema = json_schema()
+    shipped = YAML(typ="safe", pure=True).load(ROOT / "scenarios" / "runbooks.yaml")
+    validate(json.loads(json.dumps(shipped, default=str)), schema)
+    for model in (schema, *schema["$defs"].values()):
+        assert all(field.get("description") and field.get("examples") for field in model["properties"].values())
 
 
 ONCALL = """\
