@@ -198,9 +198,16 @@ def _explain(made: Made, console: Console, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps([one.document() for one in every], indent=2, ensure_ascii=False))
         return
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), title=f"what the alerts of {made.fleet.name} do", title_justify="left")
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1),
+        pad_edge=False,
+        show_edge=False,
+        title=f"what the alerts of {made.fleet.name} do",
+        title_justify="left",
+    )
     table.add_column("alert", no_wrap=True)
-    for heading in ("", "runs\n/ hour", "total\nloss", "bad\nruns", "2 %\nloss", "over\nafter", "by\nchance"):
+    for heading in ("", "runs/\nhour", "total\nloss", "bad\nruns", "2 %\nloss", "over\nin", "by\nchance"):
         table.add_column(heading, justify="right", no_wrap=True)
     for one in every:
         for first, (total, slight) in enumerate(_paired(one)):

@@ -94,12 +94,25 @@ def false_pages(rate: float, budget: float, window: int, bad: int) -> float:
     """In 30 days, of one group with `rate` runs an hour that fail apart from each other, exactly as many as they may: how often
     `bad` of them come together within `window`."""
     often = rate * budget
-    expected = often * window / HOUR
-    fewer, term = 0.0, math.exp(-expected)
-    for n in range(bad - 1):
-        fewer += term
-        term *= expected / (n + 1)
-    return often * MONTH_HOURS * max(0.0, 1.0 - fewer)
+    return often * MONTH_HOURS * _at_least(bad - 1, often * window / HOUR)
+
+
+def _at_least(n: int, expected: float) -> float:
+    """The chance of `n` or more where so many are expected (Poisson), summed from its larger end: e^-expected may be no float."""
+    if n <= 0:
+        return 1.0
+    if n <= expected:
+        return 1.0 - sum(_exactly(k, expected) for k in range(n))
+    total, k, term = 0.0, n, _exactly(n, expected)
+    while term > total * 1e-12:
+        total += term
+        k += 1
+        term *= expected / k
+    return total
+
+
+def _exactly(n: int, expected: float) -> float:
+    return math.exp(n * math.log(expected) - expected - math.lgamma(n + 1))
 
 
 def failures(rate: float, budget: float, condition: Burn | Below) -> int:
@@ -190,9 +203,12 @@ class _Level:
         """How many failures to ask for beside the ratio; 0 where the ratio asks for enough."""
         budget, guard = self._slo.budget, 0
         for rate in set(self.rates.values()):
-            alone, needed = failures(rate, budget, condition), 2
+            alone = failures(rate, budget, condition)
+            needed = max(2, alone)
             if pages_for is Severity.P1:
-                while false_pages(rate, budget, window, needed) * len(self.rates) > FALSE_PAGES:
+                while (
+                    needed <= rate * window / HOUR and false_pages(rate, budget, window, needed) * len(self.rates) > FALSE_PAGES
+                ):
                     needed += 1
             if needed > max(alone, guard):
                 guard = needed
