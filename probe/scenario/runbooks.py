@@ -46,7 +46,9 @@ class Note(Model):
     )
     reviewed: Day | None = Field(None, description="When somebody last read it through.", examples=["2026-11-02"])
     every: PositiveDuration | None = Field(None, description="How often it is read through.", examples=["90d"])
-    incidents: tuple[Incident, ...] = Field((), description="After each it is reviewed.")
+    incidents: tuple[Incident, ...] = Field(
+        (), description="After each it is reviewed.", examples=[[{"on": "2026-10-03", "what": "apac: ingest full"}]]
+    )
 
 
 class Runbooks(Model):
