@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from probe.agent.conclude import Concluded
 from probe.agent.figures import AgentFigures
 from probe.agent.gate_watch import GateWatch
+from probe.agent.handed import Handed, fitted
 from probe.agent.job import Job
 from probe.agent.loading import Loaded
 from probe.agent.releases import COMPARED, EVENT, ReleaseWatch, noted
@@ -119,6 +120,7 @@ class Agent:
                 self._news.clear()
                 if waiting:
                     await self._news.wait()
+        await self.gates.act()
         return [run.result() for run in runs]
 
     async def reload(self) -> tuple[str, ...]:
@@ -209,14 +211,24 @@ class Agent:
             return None
         try:
             concluded = await self._runs.run(job)
-            if concluded is not None:
-                self._released(concluded)
-                self.gates.ran(name, concluded.parts, job.due)
-                await self._compare_releases(concluded)
+            await self._heed(name, job.due, concluded)
             return concluded
         except Exception:
             _log.exception("run %s broke the agent's part of it", job.plan.run_id)
             return None
+
+    async def take(self, handed: Handed) -> None:
+        """A run of a schedule of ours that was made elsewhere, to its end. Raises Unfit."""
+        job = self.job(handed.schedule, 0)
+        job = await asyncio.to_thread(fitted, handed, job, self._clock.system(), self._clock)
+        await self._heed(handed.schedule, 0, await self._runs.take(job, handed))
+
+    async def _heed(self, name: str, due: int, concluded: Concluded | None) -> None:
+        """What it means for what is watched over many runs."""
+        if concluded is not None:
+            self._released(concluded)
+            self.gates.ran(name, concluded.parts, due)
+            await self._compare_releases(concluded)
 
     def remember_releases(self, events: Sequence[Event]) -> None:
         """What a life before this one recorded of releases, newest first."""

@@ -193,7 +193,7 @@ def _understood(asked: Asked, reply: Reply) -> Told:
         _wrong(f"gate {asked.name}", f"{said or reply.status}{remedy}")
     try:
         told = json.loads(reply.body, parse_constant=_no_number)
-        good = isinstance(told, dict) and told.get("result") in _WORSE and told.get("name") == asked.name
+        good = isinstance(told, dict) and _verdict(told.get("result")) is not None and told.get("name") == asked.name
     except (ValueError, RecursionError):
         good = False
     if not good:
@@ -242,7 +242,7 @@ def _kept(one: GateKept, looked: int, now: int) -> Told:
     """A gate as its agent kept it, as far as that is still to be believed."""
     data, told = one.data, dict(_mapping(one.data.get("told")))
     result, over = data.get("result"), _mapping(data.get("override"))
-    known = result if result in _WORSE else Verdict.INCONCLUSIVE.value
+    known = _verdict(result) or Verdict.INCONCLUSIVE.value
     reason = str(told.get("reason", ""))
     if over and isinstance(over.get("until"), int) and over["until"] > now:
         known = Verdict.PASS.value if over.get("passes") is True else Verdict.FAIL.value
@@ -252,6 +252,10 @@ def _kept(one: GateKept, looked: int, now: int) -> Told:
     elif over and known == Verdict.PASS.value:
         known, reason = Verdict.INCONCLUSIVE.value, "a word that held in place of the rule's has run out"
     return {"name": "", "region": "", **told, "result": known, "reason": reason, "agent": one.agent}
+
+
+def _verdict(value: object) -> str | None:
+    return value if isinstance(value, str) and value in _WORSE else None
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -90,9 +90,11 @@ def _names(data: Mapping[str, Any], entries: list[Entry]) -> Iterator[Finding]:
     for section in ("objectives", "gates"):
         named: set[str] = set()
         for i, item in enumerate(_list(data, section)):
-            name = item.get("name") if isinstance(item, dict) else None
+            used = item if section == "gates" else None  # one that comes along has its own name unless it is given another
+            name = item.get("name", item.get("use")) if isinstance(item, dict) else used
             if isinstance(name, str) and name in named:
-                yield Finding((section, i, "name"), f"another of the {section} is called {name!r} already")
+                place = (section, i, "name") if isinstance(item, dict) and "name" in item else (section, i)
+                yield Finding(place, f"another of the {section} is called {name!r} already")
             elif isinstance(name, str):
                 named.add(name)
 

@@ -189,3 +189,30 @@ def test_every_slot_is_started_missed_or_waiting_whatever_the_clock_does(steps, 
         assert sum(plan.slots.values()) == started + sum(plan.missed.values()) + len(plan.waiting())
         upcoming = plan.next_at()
         assert upcoming is not None and upcoming > now
+
+
+# -- what was due before
+
+
+def test_the_slots_before_are_those_that_came_before():
+    made = schedule(entry(), entry("b", when=Cron("*/5 * * * *")))
+    ran = [second for name, second in run_through(made, START, 1800) if name == "a"]
+    later = START + 1800 * NS
+    assert [slot // NS for slot in made.past("a", START, later)] == ran
+    assert len(made.past("b", START, later)) == 6
+    assert made.past("nobody", START, later) == [] and made.past("a", later, START) == []
+
+
+def test_no_slot_before_was_in_a_blackout_or_outside_the_hours_a_run_is_wanted_in():
+    hour = 3600 * NS
+    made = schedule(
+        entry(only=(Span(START, START + hour),), blackouts=(Span(START + 600 * NS, START + 1200 * NS),)), now=START + 2 * hour
+    )
+    slots = made.past("a", START - hour, START + 2 * hour)
+    assert len(slots) == 50 and all(START <= slot < START + hour for slot in slots)
+
+
+def test_of_very_many_slots_before_the_latest_are_told():
+    made = schedule(entry(when=Every(NS)))
+    slots = made.past("a", 0, START)
+    assert len(slots) <= 20_000 and START - slots[-1] <= NS
