@@ -128,7 +128,7 @@ def located(slo: Slo | None, message: str, fleet: Fleet | None = None) -> Locate
     file, _, rest = slo.place.partition(":")
     line, _, column = rest.partition(":")
     at = [int(text) if text.isdigit() else 0 for text in (line, column)]
-    return Located(file or slo.scenario, at[0], at[1], f"objective {slo.name}", message)
+    return Located(file or slo.scenario, at[0], at[1] or min(at[0], 1), f"objective {slo.name}", message)
 
 
 def _scopes(slo: Slo, cells: tuple[str, ...]) -> tuple[Scope, ...]:
