@@ -4,6 +4,7 @@ that measures its own lag."""
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -29,6 +30,7 @@ from probe.plan import Plan
 from probe.run.judged import evaluation
 from probe.store.records import Request, RunFinished
 
+_log = logging.getLogger(__name__)
 _MOST_REQUESTS = 500
 
 
@@ -58,9 +60,18 @@ def conclude(plan: Plan, facts: Sequence[Observation], ended: Ended, now: Wall, 
     record = replace(
         record, verdict_json=verdict_json(done, redact), report_html=report_html(done, redact), measures=to_json(parts)
     )
-    figures = tuple(figures_of(json.loads(record.verdict_json))) if plan.release else ()
+    figures = _figures(record.verdict_json) if plan.release else ()
     spans = spans_of(result, redact)
     return Concluded(result, judgement, record, spans, notable(result, done.verdict, ended.crashed), parts, figures)
+
+
+def _figures(verdict: str) -> tuple[RunFigures, ...]:
+    """None where a number in it is none that a comparison takes: that is no reason to lose the verdict."""
+    try:
+        return tuple(figures_of(json.loads(verdict)))
+    except ValueError:
+        _log.exception("a run cannot be compared with others")
+        return ()
 
 
 def unjudged(plan: Plan, facts: Sequence[Observation], ended: Ended, now: Wall, redactor: Redactor) -> Concluded | None:
