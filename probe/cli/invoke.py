@@ -28,7 +28,7 @@ from probe.cli.signals import Interrupted, cancelling
 from probe.clock import SystemClock
 from probe.drivers.table import table
 from probe.errors import ConfigError, Located
-from probe.export.results import JudgedRun
+from probe.export.results import Evaluation, JudgedRun
 from probe.judge.fold import fold
 from probe.judge.verdict import Judgement, judge
 from probe.media.decoder import warm_up
@@ -39,7 +39,7 @@ from probe.net.redact import Redactor
 from probe.plan import Plan
 from probe.rtc import warm
 from probe.run import logs
-from probe.run.compared import compared
+from probe.run.compared import Wanted, compared
 from probe.run.engine import Engine
 from probe.run.judged import count, evaluation
 from probe.sandbox.launch import Sandbox
@@ -110,7 +110,7 @@ async def invoke(
                 quorum=comparing.repeat // 2 + 1,
             )
             if against is not None and done.runs:
-                done = await asyncio.to_thread(compared, done, against, redactor.redact)
+                done = await _compared(work, done, against)
             spans = [span for run in done.runs for span in await _platform_spans(work, run)]
             unwritten = await outputs.write(done, spans)
         outputs.show(done, console)
@@ -118,6 +118,16 @@ async def invoke(
             raise Interrupted(signals.number)
         code = exits.of_verdict(done.verdict)
         return exits.INTERNAL_ERROR if work.broken or (unwritten and not code) else code
+
+
+async def _compared(work: _Work, done: Evaluation, against: Wanted) -> Evaluation:
+    """A bug of ours on the way costs the comparison, and the exit code says so; what was measured is written."""
+    try:
+        return await asyncio.to_thread(compared, done, against, work.redactor.redact)
+    except Exception:
+        _log.exception("the runs could not be compared")
+        work.broken = True
+        return done
 
 
 def _settle_memory() -> None:
