@@ -30,9 +30,9 @@ def encode(facts: typing.Sequence[Observation | Outcome]) -> bytes:
     return json.dumps([_SHAPES[type(fact)].taken(fact) for fact in facts], separators=(",", ":"), default=_plain).encode()
 
 
-def decode_facts(data: bytes) -> list[Observation]:
-    """Raises ValueError for anything but a list of facts."""
-    return [_built(one, _FACTS) for one in _loaded(data)]
+def decode_facts(data: bytes, parse_constant: Callable[[str], float] | None = None) -> list[Observation]:
+    """Raises ValueError for anything but a list of facts. `parse_constant`: of NaN and the infinities, as json has it."""
+    return [_built(one, _FACTS) for one in _loaded(data, parse_constant)]
 
 
 def decode_outcome(data: bytes) -> Outcome:
@@ -71,9 +71,9 @@ class _Shape:
         return self.cls(**dict(zip(self.names, values, strict=True)))
 
 
-def _loaded(data: bytes) -> list[Any]:
+def _loaded(data: bytes, parse_constant: Callable[[str], float] | None = None) -> list[Any]:
     try:
-        loaded = json.loads(data)
+        loaded = json.loads(data, parse_constant=parse_constant)
     except RecursionError:
         raise ValueError("no facts are so deep") from None
     if not isinstance(loaded, list):
@@ -133,3 +133,5 @@ def _plain(value: Any) -> Any:
 
 
 _SHAPES: dict[type, _Shape] = {cls: _Shape(cls) for cls in _TYPES}
+# Alike where both ends understand each other.
+SHAPE = ";".join(f"{cls.__name__}:{','.join(shape.names)}" for cls, shape in _SHAPES.items())

@@ -21,7 +21,8 @@ from probe.scenario.units import PositiveDuration, Rate, Ratio, Size, describe, 
 _LISTEN = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]*):(\d{1,5})")
 
 
-def _origin(value: Any) -> Any:
+def origin(value: Any) -> Any:
+    """Of a server, as a text. Raises ValueError."""
     if isinstance(value, str):
         parts = urlsplit(value)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query or parts.username:
@@ -209,7 +210,7 @@ class Config(Model):
     telemetry: TelemetrySettings = Field(TelemetrySettings(), description="OTLP.")
     workers: WorkerSettings = Field(WorkerSettings(), description="Processes.")
     budget: Budget = Field(Budget(), description="At once.")
-    targets: tuple[Annotated[str, BeforeValidator(_origin)], ...] = Field(
+    targets: tuple[Annotated[str, BeforeValidator(origin)], ...] = Field(
         (), description="Origins /probe may be told to look at, besides the scenarios' own.", examples=[["https://live.example"]]
     )
     objectives: Annotated[tuple[str, ...], OneOrMany()] = Field(

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from probe.agent.agent import Agent
 from probe.agent.conclude import Concluded
+from probe.agent.handed import Handed, Unfit
 from probe.agent.runs import Runs
 from probe.agent.service.view import GateState, Planned, Probed, Refusal, Refused
 from probe.clock import SystemClock
@@ -26,6 +27,7 @@ from probe.store.reader import Records
 from probe.version import VERSION
 
 Trouble = Callable[[], Sequence[str]]
+_REMEMBERED = 1000  # runs taken, until the database has them
 _STUCK = 30 * NS  # without a look at the schedule
 
 
@@ -38,6 +40,7 @@ class Desk:
         self._agent, self._runs, self._metrics, self._clock = agent, runs, metrics, clock
         self._troubles = troubles
         self._probing = asyncio.Semaphore(1)  # one beside the schedule: measurements are not to disturb each other
+        self._taken: dict[str, None] = {}
         self.records = records
 
     @property
@@ -92,6 +95,22 @@ class Desk:
         if changed is None:
             return "", 0, ""
         return changed.after, changed.at if changed.before else 0, "" if found is None else headline(found)
+
+    async def take(self, handed: Handed) -> bool | Refused:
+        if handed.run_id in self._taken or await self.records.run(handed.run_id) is not None:
+            return False
+        if handed.schedule not in self._agent.loaded.schedules:
+            known = ", ".join(sorted(self._agent.loaded.schedules))
+            return Refused(Refusal.UNKNOWN_SCENARIO, f"there is no schedule of that name; there are {known}")
+        self._taken[handed.run_id] = None  # from now on: who gets no answer in time asks again
+        if len(self._taken) > _REMEMBERED:
+            del self._taken[next(iter(self._taken))]
+        try:
+            await self._agent.take(handed)
+        except Unfit as unfit:
+            del self._taken[handed.run_id]
+            return Refused(Refusal.UNFIT, str(unfit))
+        return True
 
     async def probe(self, scenario: str, target: str, within: float | None) -> Probed | Refused:
         loaded = self._agent.loaded

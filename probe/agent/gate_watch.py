@@ -85,6 +85,7 @@ class GateWatch:
     async def begin(self, records: Records, past: Past) -> None:
         """Take up what the life before knew, and the runs of the time before."""
         self._past = records, past
+        found: Mapping[str, Mapping[str, object]] = {}
         try:
             found = {one.key: one.data for one in await records.gates(self._loaded().config.agent)}
             await self._remember(dict.fromkeys(self._loaded().schedules, self._clock.system()))
@@ -93,6 +94,7 @@ class GateWatch:
             self.gates.unknown()
         else:
             self.gates.restore(found, self._clock.now(), self._clock.system())
+        self._forget(key for key, data in found.items() if key != ALIVE and not data.get("gone"))
         self.look()  # what was let through before is nothing to go by now
         for one in self.gates:
             self._show(one)
@@ -141,10 +143,19 @@ class GateWatch:
 
     def taken(self) -> None:
         """Another configuration is in force."""
+        before = [one.key for one in self.gates]
         self._unread |= dict.fromkeys(self.gates.take(self._loaded()), self._clock.system())
+        self._forget(before)
         self._declare()
         for one in self.gates:
             self._show(one)
+
+    def _forget(self, keys: Iterable[str]) -> None:
+        """Of these gates those that there are no longer: nobody may take what they said last for what they say."""
+        for key in keys:
+            if self.gates.get(key) is None:
+                unix = self._clock.system()
+                self._put(GateKept(agent=self._loaded().config.agent, key=key, at_ns=unix, data={"gone": True}))
 
     # -- what is asked
 

@@ -148,7 +148,7 @@ class Gates:
         """What the life before knew, by key; what is damaged leaves its gate unknown."""
         for key, one in self._judged.items():
             data = kept.get(key)
-            if data is None or one.result is not None:
+            if data is None or data.get("gone") or one.result is not None:
                 continue
             try:
                 restore(one, data, now, unix)

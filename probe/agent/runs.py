@@ -14,12 +14,14 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from probe.agent import slim
 from probe.agent.conclude import Concluded, conclude, lost, unjudged
 from probe.agent.facts import Facts
 from probe.agent.figures import crash_kind
+from probe.agent.handed import Handed
 from probe.agent.job import CRASHED, Ended, Job
 from probe.agent.tally import Tally
 from probe.clock import SystemClock
@@ -35,6 +37,7 @@ from probe.run.judged import count
 from probe.store.records import Record, RunBegun
 from probe.version import VERSION
 
+_TOGETHER = 128  # facts taken in at once
 _log = logging.getLogger(__name__)
 
 
@@ -68,8 +71,10 @@ class Runs:
         tracer: Tracer,
         clock: SystemClock,
         redactor: Redactor,
+        hand: Callable[[Handed], None] | None = None,
     ) -> None:
-        self._agent = agent
+        """`hand`: who is given each run besides, in a thread; it may raise OSError."""
+        self._agent, self._hand = agent, hand
         self._workers, self._metrics, self._store, self._tracer = workers, metrics, store, tracer
         self._clock, self._redactor = clock, redactor
         self._judging = asyncio.Lock()
@@ -87,9 +92,36 @@ class Runs:
             self._store.put(self._begun(job, began_unix))
             ended, interrupted = await self._made(job, facts)
             over = self._over(plan, facts, ended, metrics, lambda: began_unix + self._clock.now() - began)
+            if self._hand is not None:
+                over = self._handing(over, job, facts, ended, began_unix, began)
             return await _undisturbed(over, interrupted)
         finally:
             self._under_way(plan, -1)
+
+    async def take(self, job: Job, handed: Handed) -> Concluded | None:
+        """A run that was made elsewhere, as if it had been made here; `job` is of its plan."""
+        facts = Facts(self._metrics)
+        for number, fact in enumerate(handed.facts):
+            facts.put(fact)
+            if number % _TOGETHER == 0:
+                await asyncio.sleep(0)  # others are on this loop
+        self._store.put(replace(self._begun(job, handed.began), agent=handed.agent))
+        return await self._over(job.plan, facts, handed.ended, self._metrics, lambda: handed.over)
+
+    async def _handing(
+        self, over: Coroutine[Any, Any, Concluded | None], job: Job, facts: Facts, ended: Ended, began_unix: int, began: int
+    ) -> Concluded | None:
+        concluded = await over
+        now = began_unix + self._clock.now() - began
+        handed = Handed(
+            agent=self._agent, schedule=job.schedule, began=began_unix, over=now, ended=ended, facts=tuple(facts.kept)
+        )
+        assert self._hand is not None
+        try:
+            await asyncio.to_thread(self._hand, handed)
+        except OSError as error:
+            _log.error("run %s cannot be handed over: %s", job.plan.run_id, error.strerror, extra=logs.about(job.plan))
+        return concluded
 
     async def _made(self, job: Job, facts: Facts) -> tuple[Ended, asyncio.CancelledError | None]:
         """How it ended, and the cancellation that ended it. Whatever happened, all that began in it has ended."""

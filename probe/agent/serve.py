@@ -19,6 +19,7 @@ from probe.agent.agent import Agent
 from probe.agent.claim import claimed
 from probe.agent.desk import Desk
 from probe.agent.figures import AgentFigures
+from probe.agent.handover import HandOver
 from probe.agent.loading import Loaded
 from probe.agent.pool import Pool
 from probe.agent.releases import EVENT
@@ -66,12 +67,14 @@ async def opened(
     seed: Seed | None = None,
     *,
     listen: bool = True,
+    hand: HandOver | None = None,
 ) -> AsyncIterator[Parts]:
-    """`seed`: of the workers, where one could be sown; `listen`: whether there is an HTTP service. Raises ConfigError where the
+    """`seed`: of the workers, where one could be sown; `listen`: whether there is an HTTP service; `hand`: through which its runs
+    go to an agent that then tells of them, instead of by telemetry of its own. Raises ConfigError where the
     state directory, the store or the address to listen at is of no use, or another agent has the directory."""
     try:
         async with AsyncExitStack() as stack:
-            parts = await _open(stack, configuration, clock, redactor, seed, listen=listen)
+            parts = await _open(stack, configuration, clock, redactor, seed, listen=listen, hand=hand)
             yield parts
     except BaseExceptionGroup as group:
         raise _alone(group) from group  # what we are made of are groups of tasks, and each would wrap it
@@ -90,6 +93,7 @@ async def _open(
     seed: Seed | None,
     *,
     listen: bool,
+    hand: HandOver | None,
 ) -> Parts:
     loaded = configuration.loaded
     config, workers = loaded.config, loaded.config.workers
@@ -97,19 +101,20 @@ async def _open(
     metrics = MetricsSink()
     figures = AgentFigures(metrics, loaded.region)
     await asyncio.to_thread(figures.declare, loaded)  # before the collector is told anything: what it hears first is 0
-    url = _address(loaded, redactor)
+    url = _address(loaded, redactor, apart=hand is not None)
     retention = Retention(keep=config.store.keep, keep_reports=config.store.keep_reports)
     store = await stack.enter_async_context(Store.opened(url, clock, loaded.state / "outbox", retention=retention))
     names = {config.agent, before} - {""}
     if aborted := sum([await store.abort_in_flight(name) for name in names]):
         _log.warning("%d runs were under way when the last agent here ended; they are recorded as aborted", aborted)
     telemetry = await stack.enter_async_context(
-        Telemetry.opened(_collector(loaded, redactor), metrics.figures, clock, loaded.state / "spool")
+        Telemetry.opened(_collector(loaded, redactor, silent=hand is not None), metrics.figures, clock, loaded.state / "spool")
     )
     pool = await stack.enter_async_context(
         Pool.started(workers.count, recycle=workers.recycle, grace=workers.grace, clock=clock, seed=seed)
     )
-    runs = Runs(config.agent, pool, metrics, store, telemetry, clock, redactor)
+    given = None if hand is None else hand.add
+    runs = Runs(config.agent, pool, metrics, store, telemetry, clock, redactor, given)
     agent = Agent(
         configuration, runs=runs, figures=figures, put=store.put, clock=clock, rng=random.SystemRandom(), redactor=redactor
     )
@@ -152,8 +157,8 @@ def _alone(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return only
 
 
-def _collector(loaded: Loaded, redactor: Redactor) -> Settings:
-    """Where telemetry goes: as the configuration says, else as the standard variables do."""
+def _collector(loaded: Loaded, redactor: Redactor, *, silent: bool) -> Settings:
+    """Where telemetry goes: as the configuration says, else as the standard variables do; nowhere where it is to be `silent`."""
     wanted = loaded.config.telemetry
 
     def headers() -> dict[str, str]:
@@ -164,7 +169,7 @@ def _collector(loaded: Loaded, redactor: Redactor) -> Settings:
 
     certificate = os.environ.get("OTEL_EXPORTER_OTLP_CERTIFICATE")
     return Settings(
-        endpoint=wanted.endpoint or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", ""),
+        endpoint="" if silent else wanted.endpoint or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", ""),
         region=loaded.region,
         instance=loaded.config.agent,
         headers=headers,
@@ -200,9 +205,10 @@ async def _prune(store: Store) -> None:
         await asyncio.sleep(_PRUNE)
 
 
-def _address(loaded: Loaded, redactor: Redactor) -> str:
-    """The store's URL; one that comes by reference is a secret."""
-    setting = loaded.config.store.url
+def _address(loaded: Loaded, redactor: Redactor, *, apart: bool) -> str:
+    """The store's URL; one that comes by reference is a secret. `apart`: a file of its own, for another agent keeps its records
+    and would take them for its own."""
+    setting = "sqlite" if apart else loaded.config.store.url
     url = resolve(setting if isinstance(setting, str) else setting.source, loaded.state)
     if not isinstance(setting, str):
         redactor.add(url)

@@ -219,7 +219,7 @@ async def _of_records(asked: Asked) -> Told:
         return unknown(asked, str(error))
     now = clock.system()
     looked = {one.agent: one.at_ns for one in kept if one.key == _ALIVE_KEY}
-    states = [_kept(one, looked.get(one.agent, 0), now) for one in kept if one.key != _ALIVE_KEY]
+    states = [_kept(one, looked.get(one.agent, 0), now) for one in kept if one.key != _ALIVE_KEY and not one.data.get("gone")]
     known = sorted({str(state["name"]) for state in states})
     states = [state for state in states if state["name"] == asked.name]
     if not states:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import aiohttp
+import pytest
 from aiohttp import web
 from ruamel.yaml import YAML
 
@@ -43,7 +44,9 @@ from probe.store.rows import Measured
 from tests.agent.agents import total
 from tests.agent.test_service_gates import SCENARIO
 from tests.decide.receiver import Receiver, receiving
+from tests.decide.test_prometheus import history
 from tests.e2e.support import environment
+from tests.peers import prometheus
 from tests.tools import ROOT, wait_until
 
 BAD, GOOD = Part(0, 2, 2), Part(2, 2, 2)
@@ -188,6 +191,33 @@ async def test_where_the_records_are_away_nothing_passes_before_resume_is_met(tm
     one.ran(*[GOOD] * 10)
     assert one.states() == {"hold": "inconclusive"}
     assert "the records could not be read" in one.watch.gates.states()[0].reason
+
+
+async def test_a_gate_that_there_is_no_longer_says_so_among_the_records(tmp_path: Path):
+    old = GateKept(agent="a", key="one/old/local//", at_ns=1, data={"result": "pass"})
+    one = Watching(tmp_path, kept=Kept([old], []))
+    await one.begin()
+    assert one.last()["one/old/local//"].data == {"gone": True}
+    (tmp_path / "one.yaml").write_text(SCENARIO)
+    one.loaded = load_config(tmp_path / "agent.yaml", env={}, words=vocabulary(), find=find)
+    one.watch.taken()
+    assert one.last()["one/hold/local//"].data == {"gone": True} and one.states() == {}
+    again = Watching(tmp_path, kept=Kept([one.last()["one/hold/local//"]], []))
+    await again.begin()
+    assert again.states() == {"hold": "inconclusive"}
+
+
+async def test_a_gate_asks_a_real_prometheus_for_every_region(tmp_path: Path):
+    gate = "{name: hold, when: 'start[10m] < 95%', action: wait, from: prometheus, min_n: 20}"
+    async with prometheus.running([], history=history()) as server:
+        one = Watching(tmp_path, gate, more=f"prometheus: {{url: '{server.url}', every: 5s}}")
+        await one.begin(past=[one.clock.system() - k * 60 * NS for k in range(10)])
+        async with one.running():
+            await wait_until(lambda: one.watch.gates.states("hold", "eu")[0].result == "fail", 15)
+        eu, local = one.watch.gates.states("hold", "eu")[0], one.watch.gates.states("hold", "local")[0]
+    assert eu.value == pytest.approx(0.9, abs=0.02) and eu.n == pytest.approx(40, abs=2) and eu.coverage > 0.8
+    assert (local.result, local.reason) == ("inconclusive", "Prometheus has nothing of it")
+    assert one.count("gate_changes_total", region="eu", verdict="fail") == 1
 
 
 async def test_an_override_is_told_with_who_and_why_and_acted_on(tmp_path: Path):

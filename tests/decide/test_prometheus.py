@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from probe.decide.asking import Away, session
 from probe.decide.prometheus import Asking, samples
 from probe.decide.settings import Prometheus
 from probe.model.clock import NS
+from probe.model.metrics import METRICS
 from probe.model.verdict import Verdict
 from probe.net.redact import Redactor
 from probe.rules.gate_queries import promql_duration, query, unfit
@@ -166,6 +168,16 @@ async def test_a_real_one_counts_every_indicator_as_its_metrics_do():
             assert [s.value for s in await one.ask(template["spec"]["query"])] == [passes], region
         every = gate("start[10m] < 90%", by=[])
         assert [s.labels.get("region") for s in await one.ask(query(every, "one", [ROOM]))] == [None, None, None]
+
+
+@pytest.mark.parametrize("when", INDICATORS)
+def test_what_is_asked_for_is_exported(when: str):
+    """Each metric is one of the table, and has every label that it is chosen and grouped by."""
+    asked = query(gate(when, by=["region"]), "one", [ROOM])
+    for name, inside in re.findall(r"streamprobe_(\w+)\{([^}]*)\}", asked):
+        metric = METRICS[f"streamprobe_{name.removesuffix('_bucket').removesuffix('_count') if 'seconds' in name else name}"]
+        assert {"region", *re.findall(r"(\w+)(?==|!~|=~)", inside)} <= set(metric.labels), name
+    assert "streamprobe_" in asked
 
 
 @pytest.mark.parametrize(("when", "words"), [

@@ -1,7 +1,8 @@
 """The routes, and what stands before each: who asks, how long it may take, what is said where it goes wrong.
 
 Every answer is sent by us, inside the time a client has to read it; an exception becomes a page that repeats nothing of the
-request. What sets something going (`/probe`, `/-/reload`, a word over a gate) is for those whom we know, or for this machine.
+request. What sets something going (`/probe`, `/-/reload`, a run that is handed over, a word over a gate) is for those whom we
+know, or for this machine.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from probe.agent.service.answer import SECURITY, SENDING, Answer, Refuse, line, 
 from probe.agent.service.auth import KNOWN, Door, from_another_site, from_here
 from probe.agent.service.connections import Connection, Connections, Guarded
 from probe.agent.service.gate import Gates
+from probe.agent.service.handing import Handing
 from probe.agent.service.health import Health
 from probe.agent.service.metrics import Scrapes
 from probe.agent.service.probing import Probes
@@ -29,11 +31,13 @@ _log = logging.getLogger(__name__)
 HANDLING = 20.0  # s for everything but a probe, whose run has a deadline, and a reload
 _OPEN = ("/healthz", "/readyz")
 _UNHURRIED = ("/probe", "/-/reload")
-_ACTS = (*_UNHURRIED, "/gate/{name}/override")
+_ACTS = (*_UNHURRIED, "/gate/{name}/override", "/-/runs/{id}")
 Answering = Callable[[web.Request], Awaitable[Answer]]
 
 
-def routes(guard: Guard, health: Health, scrapes: Scrapes, probes: Probes, gates: Gates, runs: RunPages) -> list[web.RouteDef]:
+def routes(
+    guard: Guard, health: Health, scrapes: Scrapes, probes: Probes, gates: Gates, runs: RunPages, handing: Handing
+) -> list[web.RouteDef]:
     """Every address there is."""
     get: dict[str, Answering] = {
         "/": health.index,
@@ -51,6 +55,7 @@ def routes(guard: Guard, health: Health, scrapes: Scrapes, probes: Probes, gates
         web.post("/gate/{name}", guard.handler(gates.answer)),
         web.post("/gate/{name}/override", guard.handler(gates.override)),
         web.delete("/gate/{name}/override", guard.handler(gates.clear)),
+        web.put("/-/runs/{id}", guard.handler(handing.answer)),
         web.route("*", "/-/reload", guard.handler(health.reload)),
     ]
 

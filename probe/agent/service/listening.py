@@ -20,6 +20,7 @@ from probe.agent.service.app import Guard, routes, secured
 from probe.agent.service.auth import Door, is_loopback
 from probe.agent.service.connections import KINDS, MOST, Connection, Connections, Guarded
 from probe.agent.service.gate import Gates
+from probe.agent.service.handing import Handing
 from probe.agent.service.health import Health
 from probe.agent.service.metrics import Scrapes
 from probe.agent.service.pages import Pages
@@ -90,7 +91,8 @@ def _application(
     application.on_response_prepare.append(secured)
     health = Health(view, pages, clock, lambda: guarded.troubles)
     scrapes, probes = Scrapes(view.registry, group), Probes(view, group)
-    application.add_routes(routes(guard, health, scrapes, probes, Gates(view, clock), RunPages(view, pages)))
+    runs, handing = RunPages(view, pages), Handing(view, group)
+    application.add_routes(routes(guard, health, scrapes, probes, Gates(view, clock), runs, handing))
     return application
 
 

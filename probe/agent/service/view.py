@@ -9,23 +9,25 @@ from typing import Protocol
 
 from prometheus_client import CollectorRegistry
 
+from probe.agent.handed import Handed
 from probe.export.families import Families
 from probe.judge.hold import Override
 from probe.store.reader import Records
 
 
 class Refusal(Enum):
-    """Why a probe was not made; the value is its HTTP status."""
+    """Why a probe was not made, or a run not taken; the value is its HTTP status."""
 
     UNKNOWN_SCENARIO = 404
     TARGET_NOT_LISTED = 403
     LONGER_THAN_THE_SCRAPE = 422
     BUSY = 503
+    UNFIT = 409
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A probe that was not made, and why, in words with the remedy."""
+    """A probe that was not made, a run that was not taken, and why, in words with the remedy."""
 
     why: Refusal
     words: str
@@ -125,6 +127,10 @@ class View(Protocol):
 
     async def reload(self) -> Sequence[str]:
         """Take the configuration of the file; why not, where it is refused."""
+        ...
+
+    async def take(self, handed: Handed) -> bool | Refused:
+        """Count, judge and record a run that was made elsewhere; False where it was taken before."""
         ...
 
     async def probe(self, scenario: str, target: str, within: float | None) -> Probed | Refused:
