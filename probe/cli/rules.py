@@ -10,7 +10,6 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +24,14 @@ from probe.cli.oncall import now, read
 from probe.errors import ConfigError, Located
 from probe.rules.alerts import alerts
 from probe.rules.conditions import Alert
-from probe.rules.coverage import sla_words
 from probe.rules.dashboards import dashboards
+from probe.rules.escalated import escalation
 from probe.rules.explain import Explained, Noticed, explained
 from probe.rules.fleet import Fleet, Severity
 from probe.rules.groups import rule_files, series
 from probe.rules.openslo import openslo
 from probe.rules.routing import alertmanager
-from probe.rules.runbooks import runbooks
+from probe.rules.runbooks import FOLDER, edited, runbooks
 from probe.rules.units import unit_files
 from probe.rules.walltime import year
 from probe.scenario.oncall import OnCall
@@ -62,7 +61,7 @@ def _routing(made: Made) -> Mapping[str, str]:
 
 
 def _runbooks(made: Made) -> Mapping[str, str]:
-    return runbooks(made.fleet, made.alerts, made.notes, partial(_called, made.oncall) if made.oncall else None)
+    return runbooks(made.fleet, made.alerts, made.notes, escalation(made.oncall) if made.oncall else None)
 
 
 PRODUCERS: Mapping[str, Callable[[Made], Mapping[str, str]]] = {
@@ -106,6 +105,8 @@ async def rules(file: Path, asked: Asked, console: Console) -> int:
         _summary(made, console, {}, as_json=asked.as_json)
         return 0
     files = produced(made, asked.only)
+    if asked.check is None:
+        _none_written_into(target, files)
     found = write(target, files) if asked.check is None else differences(target, files)
     if asked.check is not None:
         _compared(target, found, console)
@@ -144,6 +145,15 @@ def _made(file: Path, asked: Asked) -> tuple[Made, tuple[str, ...]]:
     return made, read_file.notes
 
 
+def _none_written_into(folder: Path, files: Mapping[str, str]) -> None:
+    """Runbooks are where people write at night. Raises ConfigError where one would lose what they did."""
+    made = [folder / path for path in files if path.startswith(f"{FOLDER}/")]
+    ours = [path for path in made if path.is_file() and edited(path.read_text("utf-8", "replace"))]
+    if ours:
+        words = "was written into; move what was added to runbooks.yaml, and delete this file"
+        raise ConfigError([Located(str(path), 0, 0, "", words) for path in ours])
+
+
 def _every(text: str | None) -> int | None:
     try:
         found = None if text is None else parse_duration(text)
@@ -152,19 +162,6 @@ def _every(text: str | None) -> int | None:
     if found == 0:
         raise ConfigError([Located("--every", 0, 0, "", "is longer than nothing; write for example 2m")])
     return found
-
-
-def _called(oncall: OnCall, alert: Alert) -> Sequence[str]:
-    """Who is called for an alert, first to last, for its runbook."""
-    queue = oncall.queue_of(alert.labels.get("owner", ""))
-    policy = oncall.escalation.of(alert.severity.value)
-    lines = [
-        f"{'at once' if not step.after else 'after ' + format_duration(step.after)}: {step.call}"
-        + (f" of {queue}" if queue and step.call in ("shift", "backup") else "")
-        + (", by the pager, if nobody has acknowledged" if step.by == "pager" else "")
-        for step in (policy.steps if queue else ())
-    ]
-    return [*(lines or [f"at once: {oncall.fallback}"]), f"somebody has looked within {sla_words(policy)}"]
 
 
 # -- told

@@ -11,6 +11,7 @@ Regions share one text, with a row and a note each: at four in the morning nobod
 from __future__ import annotations
 
 import functools
+import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ INDEX = f"{FOLDER}/README.md"
 ALL = "all"
 _TEMPLATES = Path(__file__).parent / "templates"
 _BLANK = re.compile(r"\n{3,}")
-_HEAD = "<!-- Made by `probe rules`; what is written here is lost, what stands in runbooks.yaml is kept. -->\n"
+_HEAD = "<!-- Made by `probe rules`; what is written here is lost, what stands in runbooks.yaml is kept. {} -->\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +61,9 @@ def runbooks(
     if mistakes := list(_about_nothing(fleet, alerts, notes)):
         raise ConfigError(mistakes)
     due = reviews(alerts, notes)
-    files = {INDEX: _HEAD + _index(fleet, alerts, due), f"rules/{FILE}.yaml": rule_text([review_group(due)])}
+    files = {INDEX: _signed(_index(fleet, alerts, due)), f"rules/{FILE}.yaml": rule_text([review_group(due)])}
     for alert in alerts:
-        files[f"{FOLDER}/{runbook_name(alert.name)}.md"] = _HEAD + _book(fleet, alert, notes, escalation)
+        files[f"{FOLDER}/{runbook_name(alert.name)}.md"] = _signed(_book(fleet, alert, notes, escalation))
     return files
 
 
@@ -73,6 +74,20 @@ def reviews(alerts: Sequence[Alert], notes: NotesFile | None = None) -> dict[str
         runbook_name(alert.name): review(notes.runbooks, [note for _, note in _own(alert, notes)], alert.labels.get("owner", ""))
         for alert in alerts
     }
+
+
+def edited(text: str) -> bool:
+    """Whether somebody has written into a made runbook, which making it again would lose."""
+    head, _, body = text.partition("\n")  # whose words may be another version's
+    return not head.endswith(f" {_sum(body)} -->")
+
+
+def _signed(body: str) -> str:
+    return _HEAD.format(_sum(body)) + body
+
+
+def _sum(body: str) -> str:
+    return hashlib.sha256(body.encode()).hexdigest()[:16]
 
 
 def _keys(alert: Alert) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from probe.rules.conditions import Alert, Below, Burn, Kind, Silent
 from probe.rules.escalated import escalation
 from probe.rules.fleet import Fleet, Links, Severity
 from probe.rules.review import METRIC, review, review_group
-from probe.rules.runbooks import reviews, runbooks
+from probe.rules.runbooks import edited, reviews, runbooks
 from probe.scenario.indicators import INDICATORS
 from probe.scenario.oncall_file import load_oncall, loads_oncall
 from probe.scenario.runbooks import NotesFile, Runbooks, json_schema, load_beside, load_runbooks
@@ -227,6 +227,12 @@ def test_a_bad_file_is_refused_with_the_remedy(notes: Path, text: str, message: 
     with pytest.raises(ConfigError) as caught:
         loaded(notes, text)
     assert message in str(caught.value) and str(notes) in str(caught.value)
+
+
+def test_a_file_written_into_by_hand_is_noticed() -> None:
+    for path, text in runbooks(fleet(), alerts(fleet())).items():
+        if path.endswith(".md"):
+            assert not edited(text) and edited(text + "me too\n") and edited(text.partition("\n")[2])
 
 
 def test_a_review_is_due_after_its_time_or_soon_after_an_incident(notes: Path) -> None:
