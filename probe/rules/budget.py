@@ -26,6 +26,7 @@ from probe.rules.promql import DUE, DUE_INTERVAL, RUNS, RUNS_MADE, error_name, m
 from probe.rules.windows import HOUR, prom
 
 STEP = 900 * NS  # between two samples of the copy: the interval of its group
+INTERVAL = 240 * NS  # between two evaluations of a budget: rare, and not so rare that an instant query (5 minutes) finds none
 COPY = "slo:runs:total"  # by agent (job, instance, region) and outcome: good, bad, or made where runs that were due are counted
 REMAINING = "slo:period_error_budget_remaining:ratio"  # as Sloth names it; below 0 it is overspent
 COVERAGE = "slo:coverage:ratio"  # of runs that were due over the window, those that count
@@ -43,7 +44,7 @@ def copy(slo: Slo) -> str:
 
 
 def rules(slo: Slo) -> list[tuple[str, str]]:
-    """(name, expression) of what is recorded of the whole window, in this order; cheap enough for every other minute."""
+    """(name, expression) of what is recorded of the whole window, in this order, each INTERVAL."""
     ratio = error_name(slo.window)
     return [
         (ratio, error_over_window(slo)),

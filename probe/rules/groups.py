@@ -98,7 +98,7 @@ def of_slo(slo: Slo, alerts: Sequence[Alert]) -> Iterator[Group]:
         yield Group(name=f"{slo.scenario} {slo.name} {stage}", interval=INTERVALS[alert.severity], rules=tuple(rules))
     copied = (_recording(slo, budget.COPY, budget.copy(slo)),)
     yield Group(name=f"{slo.scenario} {slo.name} copy", interval=budget.STEP, rules=copied)
-    yield Group(name=f"{slo.scenario} {slo.name} promise", interval=INTERVALS[Severity.P2], rules=tuple(_promise(slo, alerts)))
+    yield Group(name=f"{slo.scenario} {slo.name} promise", interval=budget.INTERVAL, rules=tuple(_promise(slo, alerts)))
 
 
 def series(fleet: Fleet, alerts: Sequence[Alert]) -> int:
