@@ -10,26 +10,25 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.text import Text
 
-from probe.cli.backtest_table import tables
+from probe.cli.backtest_table import closing, of_history, title
 from probe.cli.fleets import fleet_at
 from probe.cli.recorded_runs import incidents_at, read_lines, read_store, since
 from probe.cli.shadowed import Shadowed, over_history, over_prometheus, shadow_table
 from probe.cli.signals import cancelling
 from probe.errors import ConfigError, Located
 from probe.rules.alerts import alerts
-from probe.rules.backtest import Panel, Question
+from probe.rules.backtest import Budget, Panel, Question, Result
 from probe.rules.backtest_page import backtest_html
 from probe.rules.backtest_report import Report, document
 from probe.rules.fleet import Fleet
 from probe.rules.history import History
-from probe.rules.patterns import PATTERNS, Chosen, parse_pattern
+from probe.rules.patterns import DAY, PATTERNS, Chosen, parse_pattern
 from probe.rules.replay import INTERVAL
 from probe.rules.rivals import RIVALS
 from probe.rules.simulate import simulate
@@ -71,17 +70,25 @@ async def backtest(file: Path, asked: Asked, console: Console, *, as_json: bool,
         recorded = await _recorded(fleet, asked)
         makes: dict[str, Make] = {recorded.name: lambda: recorded} if recorded is not None else {}
         makes |= {one.text: _simulated(fleet, one, asked) for one in chosen}
-        report = await _asked(panel, fleet, makes, asked, targets, console, quiet=quiet or as_json)
-        if recorded is not None:
-            report = _of_recorded(report, recorded, alone=not chosen)
+        report = Report(
+            fleet=fleet.name, days=asked.days, seed=asked.seed, interval=INTERVAL, targets=targets,
+            spoken={name: ruleset.spoken for (name, _), ruleset in panel.rulesets.items()}, unreplayed=panel.unreplayed,
+        )  # fmt: skip
+        if recorded is not None and not chosen:
+            report = replace(report, seed=None, days=round((recorded.ended - recorded.began) / DAY, 1))
+        report = await _filled(report, panel, makes, console, quiet=quiet or as_json or asked.shadow)
     if asked.shadow:
         return _show_shadow(over_history(report), "history", console, as_json)
     await asyncio.to_thread(_write, asked.out, report)
     if as_json:
         print(json.dumps(document(report), indent=2, ensure_ascii=False))
         return 0
-    for part in tables(report, quiet=quiet):
-        console.print(part, soft_wrap=isinstance(part, Text))
+    if not quiet:
+        for gate, why in report.unreplayed.items():
+            console.print(f"\ngate {gate} is left out: {why}", markup=False, soft_wrap=True)
+        console.print("\nall together", style="bold")
+    for line in closing(report):
+        console.print(line, soft_wrap=True)
     console.print(f"picture: {asked.out / FILES[0]}", markup=False, soft_wrap=True)
     return 0
 
@@ -141,46 +148,29 @@ async def _recorded(fleet: Fleet, asked: Asked) -> History | None:
     return await read_store(asked.from_store, fleet, since(asked.days), known)
 
 
-async def _asked(
-    panel: Panel,
-    fleet: Fleet,
-    makes: Mapping[str, Make],
-    asked: Asked,
-    targets: tuple[float | None, ...],
-    console: Console,
-    *,
-    quiet: bool,
-) -> Report:
-    results, budgets = [], []
+async def _filled(report: Report, panel: Panel, makes: Mapping[str, Make], console: Console, *, quiet: bool) -> Report:
+    """With the results of every history, each told as soon as it is known."""
+    if not quiet:
+        console.print(title(report), soft_wrap=True)
     with _progress(console, len(makes), quiet) as told:
         for name, make in makes.items():
             told(name)
-            more, spent = await asyncio.to_thread(lambda make=make: panel.over(make()))  # type: ignore[misc]
-            results += more
-            budgets += spent
-    return Report(
-        fleet=fleet.name,
-        days=asked.days,
-        seed=asked.seed,
-        interval=INTERVAL,
-        spoken={name: ruleset.spoken for (name, _), ruleset in panel.rulesets.items()},
-        targets=targets,
-        results=tuple(results),
-        budgets=tuple(budgets),
-        unreplayed=panel.unreplayed,
-    )
+            results, budgets = await asyncio.to_thread(_over, panel, make)
+            report = replace(report, results=(*report.results, *results), budgets=(*report.budgets, *budgets))
+            if not quiet:
+                words, table = of_history(report, results[0].history)
+                console.print(words, soft_wrap=True)
+                console.print(table)
+    return report
 
 
-def _of_recorded(report: Report, history: History, *, alone: bool) -> Report:
-    from dataclasses import replace
-
-    days = (history.ended - history.began) / (24 * 3600 * 10**9)
-    return replace(report, days=round(days, 1), seed=None) if alone else report
+def _over(panel: Panel, make: Make) -> tuple[list[Result], list[Budget]]:
+    return panel.over(make())
 
 
 @contextmanager
 def _progress(console: Console, count: int, quiet: bool) -> Iterator[Callable[[str], None]]:
-    """Told the name of each history as its turn comes: a bar on a terminal, else nothing but what comes out."""
+    """Told the name of each history as its turn comes: a bar on a terminal, below what came out already."""
     if quiet or not console.is_terminal:
         yield lambda name: None
         return

@@ -15,17 +15,20 @@ from probe.rules.score import Score
 _COLUMNS = ("rules", "found", "median", "worst", "pages/wk", "false", "tickets/wk")
 
 
-def tables(report: Report, *, quiet: bool) -> Iterator[Table | Text]:
-    """What is printed, in order; `quiet`: the last sentences only."""
-    if not quiet:
-        how = "recorded" if report.seed is None else f"simulated, seed {report.seed}"
-        yield Text(f"{report.fleet}: {report.days:g} days each, {how}")
-        for history in report.histories:
-            yield Text.assemble("\n", (history.name, "bold"), f"  {history.spoken}; {_budgets(report, history)}")
-            yield _history(report, history)
-        for gate, why in report.unreplayed.items():
-            yield Text(f"\ngate {gate} is left out: {why}", style="dim")
-        yield Text("\nall together", style="bold")
+def title(report: Report) -> Text:
+    """What was asked."""
+    how = "recorded" if report.seed is None else f"simulated, seed {report.seed}"
+    return Text(f"{report.fleet}: {report.days:g} days each, {how}")
+
+
+def of_history(report: Report, history: History) -> tuple[Text, Table]:
+    """One history, as soon as it is known."""
+    said = f"  {history.spoken}; {_budgets(report, history)}"
+    return Text.assemble("\n", (history.name, "bold"), said), _history(report, history)
+
+
+def closing(report: Report) -> Iterator[Text]:
+    """What it comes to."""
     for row in report.rows:
         label = report.label(*row)
         yield Text.assemble((f"{label}: ", "bold" if row[0] == OURS else ""), sentence(report.total(*row)))

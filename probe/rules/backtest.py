@@ -74,7 +74,7 @@ class Panel:
             fleet = aimed(question.fleet, target)
             self.slos[target] = fleet.slos
             ours = Ruleset(
-                name=OURS, spoken="the rules that `probe rules` writes", alerts=tuple(question.rules(fleet)), inhibits=True
+                name=OURS, spoken="alerts as probe rules writes them", alerts=tuple(question.rules(fleet)), inhibits=True
             )
             rivals = [make(fleet.slos) for name in question.against for make in RIVALS[name]]
             for ruleset in (ours, *([self._gates(fleet)] if fleet.gates else ()), *rivals):

@@ -10,7 +10,7 @@ import base64
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from markupsafe import Markup
@@ -28,6 +28,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 _SLOTS = 400  # of a strip, each as wide as the thinnest mark
 HEIGHT = 300  # px of the overview
 _GAP = 17  # px between labels
+_LETTER = 0.72  # per cent of the width, on a desk
 
 
 def backtest_html(report: Report) -> str:
@@ -64,11 +65,7 @@ class Dot:
     label: str
     said: str
     kind: str  # ours or rival; never: it found nothing
-
-    @property
-    def left(self) -> bool:
-        """Whether its label stands on its left."""
-        return self.x > 55
+    left: bool = False  # its label stands on its left
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +100,7 @@ def overview(report: Report) -> Overview:
     steps = [ns for ns in (MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 4 * HOUR, DAY) if ns < latest]
     heights = [0.0, *(v for v in (0.25, 1, 4, 16, 64, 256) if v <= top)]
     return Overview(
-        tuple(_apart(dots)),
+        _sided(_apart(dots)),
         tuple(Tick(across(ns), lasting(ns)) for ns in steps),
         tuple(Tick(up(value), rounded(value)) for value in heights),
     )
@@ -114,17 +111,25 @@ def _apart(dots: Sequence[Dot]) -> list[Dot]:
     out: list[Dot] = []
     below = 0.0
     for dot in sorted(dots, key=lambda d: d.y):
-        at = max(dot.y, below)
-        out.append(Dot(dot.x, dot.y, at, dot.label, dot.said, dot.kind))
-        below = at + _GAP
-    over = max(0.0, below - _GAP - (HEIGHT - 28))
+        out.append(replace(dot, at=max(dot.y, below)))
+        below = out[-1].at + _GAP
     floor = HEIGHT - 28.0
     for n in range(len(out) - 1, -1, -1):
-        dot = out[n]
-        at = min(dot.at, floor) if over else dot.at
-        out[n] = Dot(dot.x, dot.y, at, dot.label, dot.said, dot.kind)
-        floor = at - _GAP
+        out[n] = replace(out[n], at=min(out[n].at, floor))
+        floor = out[n].at - _GAP
     return out
+
+
+def _sided(dots: Sequence[Dot]) -> tuple[Dot, ...]:
+    """Each label on the side where fewer other dots lie under it; to the left where the right has no room for it."""
+
+    def under(dot: Dot, left: bool) -> tuple[bool, int, bool]:
+        width = len(dot.label) * _LETTER + 2
+        low, high = (dot.x - width, dot.x) if left else (dot.x, dot.x + width)
+        covered = sum(other is not dot and low <= other.x <= high and abs(other.y - dot.at) < _GAP / 2 for other in dots)
+        return (low < 0 or high > 100, covered, left is not (dot.x > 55))
+
+    return tuple(replace(dot, left=min((False, True), key=lambda left: under(dot, left))) for dot in dots)
 
 
 @dataclass(frozen=True, slots=True)

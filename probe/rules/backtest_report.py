@@ -28,9 +28,9 @@ class Report:
     interval: int
     spoken: Mapping[str, str]
     targets: tuple[float | None, ...]
-    results: tuple[Result, ...]
-    budgets: tuple[Budget, ...]
     unreplayed: Mapping[str, str]
+    results: tuple[Result, ...] = ()
+    budgets: tuple[Budget, ...] = ()
 
     @property
     def histories(self) -> tuple[History, ...]:
@@ -43,8 +43,10 @@ class Report:
 
     @property
     def rows(self) -> tuple[tuple[str, float | None], ...]:
-        """Rulesets with their targets, in order; ours first."""
-        return tuple(dict.fromkeys((r.rules, r.target) for r in self.results))
+        """Rulesets with their targets, in order; ours first, a ruleset's targets side by side."""
+        found = dict.fromkeys((r.rules, r.target) for r in self.results)
+        names = dict.fromkeys(name for name, _ in found)
+        return tuple(row for name in names for row in found if row[0] == name)
 
     def of(self, history: History, rules: str, target: float | None) -> Result:
         """The one result of these."""
