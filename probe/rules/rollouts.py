@@ -22,6 +22,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.scalarstring import LiteralScalarString
 
 from probe.model.metrics import PREFIX
+from probe.rules.fleet import Fleet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,9 +163,16 @@ NAMES: Mapping[str, str] = {
 }  # fmt: skip
 
 
-def files(gates: Sequence[Asked]) -> dict[str, str]:
-    """Path → text: every snippet of each gate."""
-    return {NAMES[kind].format(gate=asked.gate): make(asked) for asked in gates for kind, make in SNIPPETS.items()}
+def rollouts(fleet: Fleet) -> dict[str, str]:
+    """Path → text: every snippet of each gate of a fleet. Its agents' address is the only one's, where there is one alone."""
+    addresses = {f"http://{agent.instance}" for agent in fleet.agents if agent.instance}
+    where = {"agent": addresses.pop()} if len(addresses) == 1 else {}
+    gates = {gate.name: Asked(gate=gate.name, action=gate.action, **where) for _, gate in fleet.gates}
+    return {
+        f"rollouts/{NAMES[kind].format(gate=name)}": make(gates[name])
+        for name in sorted(gates)
+        for kind, make in SNIPPETS.items()
+    }
 
 
 def _dns(name: str) -> str:

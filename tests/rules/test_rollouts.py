@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 
-from probe.rules.rollouts import SNIPPETS, Asked, files
+from probe.rules.fleet import Agent, Fleet
+from probe.rules.rollouts import SNIPPETS, Asked, rollouts
+from probe.scenario.gate import AnyGate, Gate
 
+ANY: TypeAdapter[Gate] = TypeAdapter(AnyGate)
 ASKED = Asked(gate="hold-campaign", region="eu", agent="https://probe.example:9464/", action="pause campaign expansion")
 
 
@@ -100,6 +105,12 @@ def test_names_are_put_into_addresses_and_kubernetes_as_they_must_be():
     assert only("argo", Asked(gate="x"))["spec"]["metrics"][0]["provider"]["web"]["url"].endswith("/gate/x?status=200")
 
 
-def test_every_gate_has_a_file_of_each_kind():
-    found = files([ASKED, Asked(gate="payment")])
-    assert len(found) == 8 and found["argo/payment.yaml"].startswith("# Gate payment. Made by")
+def test_every_gate_of_a_fleet_has_a_file_of_each_kind():
+    gates = [(scenario, ANY.validate_python(name)) for scenario, name in (("one", "payment"), ("one", "gift"), ("two", "gift"))]
+    agents = tuple(Agent(name=name, region="eu", instance="10.0.0.1:9464", beats=()) for name in ("a", "b"))
+    fleet = Fleet(name="f", owner="me", agents=agents, scenarios={}, slos=(), gates=gates)
+    found = rollouts(fleet)
+    assert len(found) == 8 and "to hide paid gifts" in found["rollouts/argo/gift.yaml"]
+    assert "http://10.0.0.1:9464/gate/payment" in found["rollouts/argo/payment.yaml"]
+    several = replace(fleet, agents=(*agents, Agent(name="c", region="us", instance="10.0.0.2:9464", beats=())))
+    assert "http://stream-probe:9464/gate/payment" in rollouts(several)["rollouts/argo/payment.yaml"]
