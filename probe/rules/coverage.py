@@ -87,18 +87,17 @@ def needs_shifts(policy: Policy) -> bool:
     return any(step.call in (ON_SHIFT, BACKUP) for step in policy.steps)
 
 
-def rosters(oncall: OnCall, begin: int, end: int, regions: Sequence[str] = ()) -> Iterator[Roster]:
-    """Of every queue, severity and group of regions that has, or needs, somebody on. `regions`: of the fleet; without them
-    the regions that the file names are all there are, where no shift takes the others."""
+def rosters(oncall: OnCall, begin: int, end: int) -> Iterator[Roster]:
+    """Of every queue, severity and group of regions that has, or needs, somebody on. Where shifts take the regions that they
+    name and none takes the others, those are all there are; what a fleet says of it is routing's to ask."""
     for queue in oncall.queues:
         for severity in PAGED:
             if not needs_shifts(oncall.escalation.of(severity)):
                 continue
             parts = remits(oncall, severity, queue)
-            named = {region for remit in parts for region in remit.regions}
             for remit in parts:
                 roster = Roster.of(oncall, remit, begin, end)
-                if roster.turns or remit.regions or len(parts) == 1 or set(regions) - named:
+                if roster.turns or remit.regions or len(parts) == 1:
                     yield roster
 
 
@@ -111,10 +110,10 @@ class _Fault:
     remedy: str
 
 
-def examine(oncall: OnCall, begin: int, end: int, regions: Sequence[str] = ()) -> Iterator[Finding]:
+def examine(oncall: OnCall, begin: int, end: int) -> Iterator[Finding]:
     """Every hole and overlap between two Unix times, by the lines that make it."""
     faults: defaultdict[_Fault, list[Remit]] = defaultdict(list)
-    for roster in rosters(oncall, begin, end, regions):
+    for roster in rosters(oncall, begin, end):
         together = list(_together(oncall, roster.remit, begin, end))
         for fault in together or (*_overlaps(roster), *_holes(oncall, roster)):
             faults[fault].append(roster.remit)

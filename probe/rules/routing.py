@@ -81,13 +81,8 @@ def alertmanager(fleet: Fleet, alerts: Sequence[Alert], oncall: OnCall, horizon:
 def _misfits(fleet: Fleet, alerts: Sequence[Alert], oncall: OnCall) -> Iterator[Located]:
     """Where fleet, alerts and oncall.yaml say different things."""
     if not any(alert.kind is Kind.WATCHDOG for alert in alerts):
-        yield Located(
-            f"oncall {oncall.name}",
-            0,
-            0,
-            "watchdog",
-            "no alert always fires: whoever waits for the dead man's switch would be called",
-        )
+        message = "no alert always fires: whoever waits for the dead man's switch would be called"
+        yield Located(f"oncall {oncall.name}", 0, 0, "watchdog", message)
     owners: dict[str, str] = {fleet.owner: f"fleet {fleet.name}"}
     for slo in fleet.slos:
         owners.setdefault(slo.owner, slo.place or f"objective {slo.name}")
@@ -143,8 +138,7 @@ def _remit(
 ) -> Iterator[dict[str, Any]]:
     """A route for everybody who may be on, of each step, and one for when nobody is."""
     policy = oncall.escalation.of(remit.severity)
-    everybody = duties(oncall, remit, *horizon)
-    fixed = [step for step in policy.steps if step.by == "alertmanager" and step.call not in (ON_SHIFT, BACKUP)]
+    everybody = duties(oncall, remit, *horizon) if needs_shifts(policy) else ()
     if needs_shifts(policy) and not everybody:
         return  # none of its children: the queue's route itself, to the fallback
     where = _where(remit, parts)
@@ -154,21 +148,15 @@ def _remit(
         if step.by == "pager":
             continue
         wait = {"group_wait": _go(step.after)} if step.after else {}
-        if step in fixed:
+        if step.call not in (ON_SHIFT, BACKUP):
             yield {**where, "receiver": step.call, **wait, "continue": True}
             continue
         for duty in everybody:
             called = duty.backup if step.call == BACKUP else duty.call
             quiet = {"mute_time_intervals": muted[duty.path]} if muted[duty.path] else {}
-            yield {
-                **where,
-                "receiver": called,
-                **wait,
-                "active_time_intervals": [active[duty.path]],
-                **quiet,
-                "continue": True,
-            }
-    if needs_shifts(policy) and policy.clock == "always":
+            on = {"active_time_intervals": [active[duty.path]]}
+            yield {**where, "receiver": called, **wait, **on, **quiet, "continue": True}
+    if everybody and policy.clock == "always":
         taken = list(dict.fromkeys(active.values()))
         yield {**where, "receiver": oncall.fallback, "mute_time_intervals": taken, "continue": True}
 
@@ -216,8 +204,8 @@ def _beat(oncall: OnCall) -> dict[str, Any]:
 
 
 def _go(ns: int) -> str:
-    """As Go reads it."""
-    return format_duration(ns)
+    """As Alertmanager reads it: nothing finer than a millisecond."""
+    return format_duration(ns // 1_000_000 * 1_000_000)
 
 
 class _Intervals:

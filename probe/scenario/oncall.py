@@ -15,7 +15,7 @@ from datetime import date, datetime
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from probe.model.clock import NS
 from probe.scenario.fields import Model, Name, OneOrMany
@@ -182,19 +182,26 @@ class Step(Model):
     )
 
 
+def _second(value: int) -> int:
+    if value < NS:
+        raise ValueError("is less than a second; people are called")
+    return value
+
+
+LongEnough = Annotated[PositiveDuration, AfterValidator(_second)]
+
+
 class Policy(Model):
     """What a severity means."""
 
-    within: PositiveDuration = Field(description="The SLA: somebody has looked by then.", examples=["15m"])
+    within: LongEnough = Field(description="The SLA: somebody has looked by then.", examples=["15m"])
     clock: Literal["always", "shifts"] = Field(
         "always", description="Whether the SLA runs always, or only while somebody is on; alerts wait outside of shifts then."
     )
     wait: PositiveDuration | None = Field(
         None, description="What is gathered into the first message; default: P1 10s, P2 5m.", examples=["10s"]
     )
-    again: PositiveDuration | None = Field(
-        None, description="Repeated so often while it fires; default: `within`.", examples=["30m"]
-    )
+    again: LongEnough | None = Field(None, description="Repeated so often while it fires; default: `within`.", examples=["30m"])
     steps: tuple[Step, ...] = Field((Step(),), min_length=1, description="Who is called, in this order.")
 
 
@@ -225,7 +232,7 @@ class Watchdog(Model):
     """An alert that always fires is sent on and on to somebody outside, who calls when it stops coming."""
 
     call: str = Field(min_length=1, description="Its receiver, for nothing else.", examples=["outside"])
-    every: PositiveDuration = Field(MINUTE, description="How often.", examples=["1m"])
+    every: LongEnough = Field(MINUTE, description="How often.", examples=["1m"])
 
 
 class OnCall(Model):

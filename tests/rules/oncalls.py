@@ -56,9 +56,9 @@ def shifts(*lines: str, overrides: str = "") -> str:
     )
 
 
-def faults(found: OnCall, regions: tuple[str, ...] = ()) -> list[Finding]:
+def faults(found: OnCall) -> list[Finding]:
     """Holes and overlaps of 2026 and 2027."""
-    return list(coverage.examine(found, *YEAR, regions))
+    return list(coverage.examine(found, *YEAR))
 
 
 def at(moment: str) -> int:
