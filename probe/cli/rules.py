@@ -30,6 +30,7 @@ from probe.rules.explain import Explained, Noticed, explained
 from probe.rules.fleet import Fleet, Severity
 from probe.rules.groups import rule_files, series
 from probe.rules.openslo import openslo
+from probe.rules.rollouts import rollouts
 from probe.rules.routing import alertmanager
 from probe.rules.runbooks import FOLDER, edited, runbooks
 from probe.rules.units import unit_files
@@ -71,6 +72,7 @@ PRODUCERS: Mapping[str, Callable[[Made], Mapping[str, str]]] = {
     "dashboards": lambda made: dashboards(made.fleet, made.alerts),
     "runbooks": _runbooks,
     "openslo": lambda made: {"openslo.yaml": openslo(made.fleet, made.alerts)},
+    "rollouts": lambda made: rollouts(made.fleet),
 }
 
 
