@@ -282,7 +282,7 @@ def rules(
     explain: Annotated[bool, Parameter(negative=(), help="Say of each alert what sets it off, how soon, and why.")] = False,
     openslo: Annotated[bool, Parameter(negative=(), help="Print the objectives as OpenSLO v1.")] = False,
     only: Annotated[
-        tuple[str, ...], Parameter(negative=(), help="rules, tests, alertmanager, dashboards, runbooks, openslo; repeatable.")
+        tuple[str, ...], Parameter(negative=(), help="rules, tests, alertmanager, dashboards, runbooks, openslo or rollouts.")
     ] = (),
     every: Annotated[str | None, Parameter(help="Of a scenario: how often each region runs it. Default: 1m.")] = None,
     oncall: Annotated[Path | None, Parameter(help="Who is called. Default: the fleet's, or oncall.yaml beside it.")] = None,
