@@ -189,7 +189,10 @@ def main() -> None:
     parser.add_argument("--silence", action="store_true", help="also kill the agent, and wait until that pages")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="chain-") as folder:
-        asyncio.run(show(Path(folder), silence=options.silence))
+        try:
+            asyncio.run(show(Path(folder), silence=options.silence))
+        except KeyboardInterrupt:
+            sys.exit(130)
 
 
 if __name__ == "__main__":
