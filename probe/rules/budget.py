@@ -9,6 +9,7 @@ The copy is the greatest value of each quarter (`max_over_time` skips a NaN amon
 that at a restart nothing is lost that was scraped before it. An agent's counters all begin anew at one moment: their sum is reset
 as they are, and `increase` mends it; of a sum over agents it would take the fall of one for a reset of all. Over a gap, of an
 agent or of Prometheus, the counter goes on where it is; what nobody counted is missing from the coverage and from nothing else.
+A quarter that is all NaN in one of the series makes the sum NaN, which `>= 0` leaves out: a gap like any other.
 
 Chosen not to: 1 where nothing was counted. Where there is no run there is no ratio, and the coverage beside it is 0.
 """
@@ -37,10 +38,10 @@ def copy(slo: Slo) -> str:
     """What `COPY` is recorded from, each STEP."""
     if slo.source is Source.COVERAGE:
         made = f"{RUNS_MADE}{matching(mode='scheduled', scenario=slo.scenario)}"
-        summed = f"sum by (job, instance, region) (max_over_time({made}[{prom(STEP)}]))"
+        summed = f"(sum by (job, instance, region) (max_over_time({made}[{prom(STEP)}])) >= 0)"
         return f'label_replace({summed}, "outcome", "made", "", "")'
     runs = f'{RUNS}{{mode="scheduled",scenario="{slo.scenario}",slo="{slo.name}",outcome=~"good|bad"}}'
-    return f"sum by (job, instance, region, outcome) (max_over_time({runs}[{prom(STEP)}]))"
+    return f"sum by (job, instance, region, outcome) (max_over_time({runs}[{prom(STEP)}])) >= 0"
 
 
 def rules(slo: Slo) -> list[tuple[str, str]]:
@@ -131,16 +132,15 @@ def copied(series: Sequence[Points], until: int) -> list[tuple[int, float]]:
     for points in series:
         greatest: dict[int, float] = {}
         for at, value in points:
-            if math.isnan(value):
-                continue
             # A sample on the boundary belongs to both: Prometheus' ranges are closed at both ends.
             first = -(-at // STEP) * STEP
             for quarter in (first, first + STEP) if at == first else (first,):
+                known = greatest.get(quarter, math.nan)
                 if quarter <= until:
-                    greatest[quarter] = max(value, greatest.get(quarter, value))
+                    greatest[quarter] = value if math.isnan(known) or value > known else known
         for quarter, value in greatest.items():
             quarters[quarter] = quarters.get(quarter, 0.0) + value
-    return sorted(quarters.items())
+    return [(quarter, value) for quarter, value in sorted(quarters.items()) if not math.isnan(value)]
 
 
 def increase(points: Points, begin: int, end: int) -> float | None:

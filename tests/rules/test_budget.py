@@ -56,6 +56,7 @@ HISTORIES = {
     "steady": [lived(1), lived(2)],
     "gap": [lived(3, gap=(10 * HOUR, 15 * HOUR)), lived(4)],
     "restarts": [lived(5, restarts=(5 * HOUR + 6 * MINUTE, 15 * HOUR, 15 * HOUR + 6 * MINUTE)), lived(6)],
+    "many nans": [lived(11, nans=tuple(range(16 * HOUR, 17 * HOUR, SCRAPE)), restarts=(16 * HOUR + 30 * MINUTE,)), lived(12)],
     "nan": [lived(7, nans=(9 * HOUR + 3 * MINUTE, 20 * HOUR)), lived(8)],
     "gone": [lived(9, until=15 * HOUR), lived(10, restarts=(9 * HOUR,), nans=(9 * HOUR + SCRAPE,), gap=(12 * HOUR, 13 * HOUR))],
 }
@@ -127,7 +128,7 @@ def test_neither_a_gap_nor_a_restart_nor_a_nan_spoils_a_budget(name: str):
     agents = HISTORIES[name]
     said, good, bad = budget.budget(SLO, agents, AT), added(agents, "good"), added(agents, "bad")
     made = 4 * WINDOW / SCRAPE * (19 / 24 if name == "gone" else 1)  # two agents, two protocols; one gone for 10 of 24 hours
-    assert good + bad == pytest.approx(made, rel=0.01)
+    assert good + bad == pytest.approx(made, rel=0.015)  # what nobody saw before a restart is gone
     assert said.good == pytest.approx(good, rel=0.01)
     assert said.bad == pytest.approx(bad, abs=2)
     assert said.remaining == pytest.approx(1 - (said.error or 0) / 0.05)
@@ -157,6 +158,8 @@ def test_the_copy_holds_what_was_scraped_before_a_restart_and_skips_nans():
     minutes: Points = [(1 * MINUTE, 5.0), (7 * MINUTE, 9.0), (8 * MINUTE, math.nan), (9 * MINUTE, 1.0), (20 * MINUTE, 4.0)]
     assert copied([minutes], 45 * MINUTE) == [(15 * MINUTE, 9.0), (30 * MINUTE, 4.0)]
     assert copied([minutes, [(16 * MINUTE, 10.0)]], 30 * MINUTE) == [(15 * MINUTE, 9.0), (30 * MINUTE, 14.0)]
+    away: Points = [(31 * MINUTE, math.nan), (40 * MINUTE, math.nan), (50 * MINUTE, 7.0)]
+    assert copied([[*minutes, (40 * MINUTE, 5.0), (50 * MINUTE, 6.0)], away], 60 * MINUTE)[2:] == [(60 * MINUTE, 13.0)]
     assert copied([[(15 * MINUTE, 3.0)]], 15 * MINUTE) == [(15 * MINUTE, 3.0)]  # ranges are closed at both ends
     assert copied([[(15 * MINUTE, 3.0)]], 30 * MINUTE) == [(15 * MINUTE, 3.0), (30 * MINUTE, 3.0)]
 
@@ -164,7 +167,7 @@ def test_the_copy_holds_what_was_scraped_before_a_restart_and_skips_nans():
 def test_the_copy_is_of_each_agent_as_a_whole():
     assert budget.copy(SLO) == (
         "sum by (job, instance, region, outcome) (max_over_time(streamprobe_objective_runs_total"
-        '{mode="scheduled",scenario="room-start",slo="first-frame",outcome=~"good|bad"}[15m]))'
+        '{mode="scheduled",scenario="room-start",slo="first-frame",outcome=~"good|bad"}[15m])) >= 0'
     )
     assert 'streamprobe_runs_total{mode="scheduled",scenario="room-start"}' in budget.copy(MADE)
 
