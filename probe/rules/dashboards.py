@@ -60,4 +60,4 @@ def recorded(groups: Iterable[Group]) -> dict[str, frozenset[str]]:
 
 def _alerted(alerts: Sequence[Alert]) -> frozenset[str]:
     """Labels of the series that Prometheus makes of alerts."""
-    return frozenset({"alertname", "alertstate"}.union(*({*alert.by, *alert.labels} for alert in alerts)))
+    return frozenset({"alertname", "alertstate", "shadow"}.union(*({*alert.by, *alert.labels} for alert in alerts)))

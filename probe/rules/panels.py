@@ -71,15 +71,24 @@ def stat(title: str, query: str, about: str, *, unit: str = "short", steps: Step
 
 
 def lines(
-    title: str, about: str, *queries: Query, unit: str, steps: Steps = (), width: int = 12, stacked: bool = False, **more: Any
+    title: str,
+    about: str,
+    *queries: Query,
+    unit: str,
+    steps: Steps = (),
+    width: int = 12,
+    stacked: bool = False,
+    links: Sequence[Json] = (),
+    **more: Any,
 ) -> Panel:
-    """Over time. `steps` also draws the thresholds as lines."""
+    """Over time. `steps` also draws the thresholds as lines; `more` goes to the fields: min, max, decimals."""
     return Panel(
         kind="timeseries",
         title=title,
         about=about,
         queries=queries,
         width=width,
+        links=tuple(links),
         defaults={
             "unit": unit,
             "color": {"mode": "palette-classic"},

@@ -252,7 +252,7 @@ def test_numbers_are_those_of_the_runs(seen: Seen) -> None:
         [(_, value)] = seen.answers[filled(panels[title].queries[0].expr)]
         return value
 
-    assert figure("Pages") == 0 and figure("To triage") >= 1, "the watchdog fires"
+    assert figure("Pages") == 0
     assert figure("Agents that report") == 1 and figure("Agents missing") == 0
     assert figure("Runs in an hour") > 0.5
     [left] = [

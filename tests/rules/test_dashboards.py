@@ -160,6 +160,19 @@ def test_one_run_is_reached_from_its_trace_where_the_fleet_says_where() -> None:
     assert "`/runs?trace_id=$trace`" in text["options"]["content"] and "https://" not in text["options"]["content"]
 
 
+def test_what_fails_leads_to_the_runs_that_failed_in_each_region() -> None:
+    def links(of: Fleet) -> list[str]:
+        board = made(of)[f"dashboards/{Name.SCENARIO.value}.json"]
+        [panel] = [panel for panel in board["panels"] if panel["title"] == "Failures by phase"]
+        return [link["url"] for link in panel["links"]]
+
+    agent = "http://{0}.probe.example:9464/runs?region={0}&scenario=room-start&verdict=fail"
+    assert links(fleet()) == [agent.format(region) for region in ("eu", "us", "apac")]
+    assert links(replace(fleet(), links=replace(fleet().links, runs=""))) == []
+    two = replace(fleet(), scenarios={**fleet().scenarios, "other": fleet().scenarios["room-start"]})
+    assert links(two)[0] == "http://eu.probe.example:9464/runs?region=eu&verdict=fail"
+
+
 def test_a_fleet_without_watchdog_has_no_zero_to_count_from() -> None:
     with pytest.raises(ValueError):
-        _ = Shown.of(fleet(), ()).watchdog
+        Shown.of(fleet(), ()).firing("P1")

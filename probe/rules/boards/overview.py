@@ -57,14 +57,10 @@ def overview(shown: Shown) -> Board:
 
 def _now(shown: Shown) -> tuple[Panel, ...]:
     agents = len(shown.fleet.agents)
-    firing = 'count(ALERTS{{alertstate="firing",severity="{}"}}) or {}'
     return (
-        stat("Pages", firing.format("P1", shown.watchdog), "Alerts of P1 that fire. Empty: no rules are evaluated.", steps=ANY),
+        stat("Pages", shown.firing("P1"), "Alerts of P1 that fire. Empty: no rules are evaluated.", steps=ANY, width=3),
         stat(
-            "To triage",
-            firing.format("P2", shown.watchdog),
-            "Alerts of P2 that fire, the watchdog among them.",
-            steps=((None, GREEN), (2, YELLOW)),
+            "To triage", shown.firing("P2"), "Alerts of P2 that fire, but for the watchdog.", steps=((None, GREEN), (1, YELLOW))
         ),
         stat(
             "Budgets spent",

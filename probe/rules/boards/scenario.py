@@ -39,7 +39,7 @@ def scenario(shown: Shown) -> Board:
         links=ways(Dashboard.SCENARIO),
         rows=(
             Row(title="Promises", panels=_promises()),
-            Row(title="What fails", panels=_failures()),
+            Row(title="What fails", panels=_failures(shown)),
             Row(title="Starting", panels=_starting()),
             *((Row(title="The journey's steps", panels=_steps()),) if shown.steps else ()),
             *((Row(title="Coming back", panels=_cuts()),) if shown.cuts else ()),
@@ -102,7 +102,7 @@ def _promises() -> tuple[Panel, ...]:
     )
 
 
-def _failures() -> tuple[Panel, ...]:
+def _failures(shown: Shown) -> tuple[Panel, ...]:
     failures = f"{PREFIX}failures_total{{{RUN}}}"
     outcomes = f'{PREFIX}outcomes_total{{{RUN},tainted="false"'
     return (
@@ -111,6 +111,7 @@ def _failures() -> tuple[Panel, ...]:
             "The layer that did not answer. What comes after it on the way was never tried.",
             Query(expr=f"sum by (phase) (increase({failures}[$window]))", legend="{{phase}}", exemplars=True),
             unit="short",
+            links=shown.failed_runs(),
             min=0,
         ),
         table(

@@ -11,7 +11,7 @@ from probe.model.metrics import PREFIX
 from probe.rules.conditions import Alert, Kind
 from probe.rules.fleet import Fleet
 from probe.rules.grafana import Mark, Variable
-from probe.rules.links import Dashboard
+from probe.rules.links import Dashboard, runs_url
 from probe.rules.panels import BLUE, GREEN, RED, YELLOW, Json, Steps
 from probe.scenario.produced import EDGE_PROTOCOLS
 from probe.scenario.promised import produced_by
@@ -65,14 +65,32 @@ class Shown:
             steps=any(one.services for one in made),
         )
 
+    def firing(self, severity: str) -> str:
+        """How many alerts fire, without the one that always does and those that are only tried."""
+        other = f'alertname!="{self._watchdog}",shadow!="true"'
+        return f'count(ALERTS{{alertstate="firing",severity="{severity}",{other}}}) or {self.alive}'
+
+    def failed_runs(self) -> tuple[Json, ...]:
+        """To the runs that failed, at the agents of each region; nothing where no address is known."""
+        only = list(self.fleet.scenarios) if len(self.fleet.scenarios) == 1 else [""]
+        links = {
+            region: runs_url(self.fleet, region=region, scenario=only[0], verdict="fail")
+            for region in dict.fromkeys(agent.region for agent in self.fleet.agents)
+        }
+        return tuple({"title": f"Failed runs: {region}", "url": url, "targetBlank": True} for region, url in links.items() if url)
+
     @property
-    def watchdog(self) -> str:
+    def alive(self) -> str:
         """A series that is there for as long as rules are evaluated: what nothing is counted against is nothing, not zero."""
+        return f'0 * count(ALERTS{{alertname="{self._watchdog}",alertstate="firing"}})'
+
+    @property
+    def _watchdog(self) -> str:
         (name,) = (alert.name for alert in self.alerts if alert.kind is Kind.WATCHDOG)
-        return f'0 * count(ALERTS{{alertname="{name}",alertstate="firing"}})'
+        return name
 
 
-def chosen(board: Dashboard, *, region: str = "", **variables: str) -> str:
+def chosen(board: Dashboard, **variables: str) -> str:
     """A link inside Grafana that keeps time and what is chosen; `variables` as Grafana fills them in."""
     asked = "&".join(f"var-{name}={value}" for name, value in variables.items())
     return f"/d/{board.value}?${{__url_time_range}}" + (f"&{asked}" if asked else "")
