@@ -340,7 +340,12 @@ def backtest(
     region: Annotated[
         tuple[str, ...], Parameter(negative=(), show_default=False, help="Of a scenario: where it runs; repeatable.")
     ] = (),
-    from_store: Annotated[str | None, Parameter(help="Replay an agent's records: a file or a URL; env:NAME holds one.")] = None,
+    from_store: Annotated[
+        tuple[str, ...],
+        Parameter(
+            negative=(), show_default=False, help="Replay agents' records: a file or a URL; env:NAME holds one. Repeatable."
+        ),
+    ] = (),
     from_json: Annotated[Path | None, Parameter(help="Replay verdict.json documents, one a line.")] = None,
     incidents: Annotated[Path | None, Parameter(help="What was truly wrong in the recorded time (YAML).")] = None,
     shadow: Annotated[

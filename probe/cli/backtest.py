@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from probe.cli.backtest_table import closing, of_history, title
 from probe.cli.fleets import fleet_at
-from probe.cli.recorded_runs import incidents_at, read_lines, read_store, since
+from probe.cli.recorded_runs import incidents_at, read_lines, read_stores, since
 from probe.cli.shadowed import Shadowed, over_history, over_prometheus, shadow_table
 from probe.cli.signals import cancelling
 from probe.errors import ConfigError, Located
@@ -49,7 +49,7 @@ class Asked:
     against: tuple[str, ...] = tuple(RIVALS)
     every: str | None = None
     region: tuple[str, ...] = ()
-    from_store: str | None = None
+    from_store: tuple[str, ...] = ()
     from_json: Path | None = None
     incidents: Path | None = None
     shadow: bool = False
@@ -96,7 +96,7 @@ async def backtest(file: Path, asked: Asked, console: Console, *, as_json: bool,
 def _checked(asked: Asked) -> tuple[list[Chosen], tuple[float | None, ...], int | None]:
     """Patterns, targets and cadence, or every mistake in them."""
     mistakes: list[Located] = []
-    recorded = asked.from_store is not None or asked.from_json is not None
+    recorded = bool(asked.from_store) or asked.from_json is not None
     chosen: list[Chosen] = []
     targets: list[float | None] = []
     every = None
@@ -115,6 +115,8 @@ def _checked(asked: Asked) -> tuple[list[Chosen], tuple[float | None, ...], int 
             mistakes.append(Located("--against", 0, 0, "", f"{name!r} is not one of {', '.join(RIVALS)}"))
     if not 0 < asked.days <= MOST_DAYS:
         mistakes.append(Located("--days", 0, 0, "", f"{asked.days:g} is not a number of days from 1 to {MOST_DAYS}"))
+    if asked.seed < 0:
+        mistakes.append(Located("--seed", 0, 0, "", f"{asked.seed} is below 0"))
     if asked.every is not None:
         try:
             every = parse_duration(asked.every)
@@ -139,13 +141,12 @@ def _simulated(fleet: Fleet, chosen: Chosen, asked: Asked) -> Make:
 
 
 async def _recorded(fleet: Fleet, asked: Asked) -> History | None:
-    if asked.from_store is None and asked.from_json is None:
+    if not asked.from_store and asked.from_json is None:
         return None
     known = None if asked.incidents is None else incidents_at(asked.incidents)
     if asked.from_json is not None:
         return await asyncio.to_thread(read_lines, asked.from_json, fleet, known)
-    assert asked.from_store is not None
-    return await read_store(asked.from_store, fleet, since(asked.days), known)
+    return await read_stores(asked.from_store, fleet, since(asked.days), known)
 
 
 async def _filled(report: Report, panel: Panel, makes: Mapping[str, Make], console: Console, *, quiet: bool) -> Report:

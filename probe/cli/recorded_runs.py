@@ -1,4 +1,4 @@
-"""Recorded runs for a backtest: an agent's store, or verdict.json documents a line each; and what is known to have been wrong.
+"""Recorded runs for a backtest: agents' stores, or verdict.json documents a line each; and what is known to have been wrong.
 
 What a store says of objectives stands in the verdicts it keeps (`keep_reports`), so a history reaches back as far as they do.
 """
@@ -38,21 +38,23 @@ def since(days: float) -> int:
     return clock.wall(clock.now()).unix_ns - int(days * DAY)
 
 
-async def read_store(setting: str, fleet: Fleet, began: int, known: Sequence[Incident] | None) -> History:
-    """The scheduled runs that ended after Unix ns `began`. `setting`: a file, a URL, or where one is (env:NAME). Raises
-    StoreError, ConfigError."""
+async def read_stores(settings: Sequence[str], fleet: Fleet, began: int, known: Sequence[Incident] | None) -> History:
+    """The scheduled runs that ended after Unix ns `began`, of all these stores: each a file, a URL, or where one is (env:NAME).
+    Raises StoreError, ConfigError."""
+    runs: dict[str, list[Recorded]] = {}  # by run: agents may share a store
     try:
-        url = _url(setting)
-        runs: list[Recorded] = []
-        async with Records.reading(url, SystemClock()) as records:
-            before = ""
-            while page := await records.verdicts(began, before):
-                before = page[-1].run_id
-                for one in filter(lambda one: one.verdict_json, page):
-                    runs += of_verdict(json.loads(one.verdict_json), one.ended_ns)
+        for setting in settings:
+            async with Records.reading(_url(setting), SystemClock()) as records:
+                before = ""
+                while page := await records.verdicts(began, before):
+                    before = page[-1].run_id
+                    runs |= {
+                        one.run_id: of_verdict(json.loads(one.verdict_json), one.ended_ns) for one in page if one.verdict_json
+                    }
     except StoreRefused as error:
         raise ConfigError([Located("--from-store", 0, 0, "", str(error))]) from error
-    return _history("recorded", fleet, runs, known, "--from-store", "no scheduled run has its verdict there; see keep_reports")
+    found = [run for several in runs.values() for run in several]
+    return _history("recorded", fleet, found, known, "--from-store", "no scheduled run has its verdict there; see keep_reports")
 
 
 def _url(setting: str) -> str:

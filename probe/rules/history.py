@@ -32,6 +32,9 @@ class Seen(IntEnum):
     TAINTED_BAD = 4
 
 
+_TAINTED = {Seen.GOOD: Seen.TAINTED_GOOD, Seen.BAD: Seen.TAINTED_BAD}
+
+
 class About(StrEnum):
     """Whose fault it is; an alert about the one says nothing about the other."""
 
@@ -57,7 +60,7 @@ class Place:
     scenario: str = ""
 
     def covers(self, publish_region: str, region: str, protocol: str = "", scenario: str = "") -> bool:
-        """Whether that cell is within; a cell without a protocol is within whatever protocol is asked for."""
+        """Whether that cell is within, or might be: what is empty on either side does not tell them apart."""
         asked = (self.publish_region, publish_region), (self.region, region), (self.scenario, scenario)
         return all(not mine or not other or mine == other for mine, other in (*asked, (self.protocol, protocol)))
 
@@ -175,7 +178,7 @@ def _joined(times: Sequence[Times]) -> Times:
 
 
 def _counted(grid: Grid, series: Sequence[Series], naive: bool, kind: Seen) -> Counts:
-    wanted = (kind, kind + 3) if naive else (kind,)
+    wanted = (kind, _TAINTED[kind]) if naive else (kind,)
     times = [one.times[one.outcomes == what] for one in series for what in wanted]
     return grid.counted(_joined(times))
 

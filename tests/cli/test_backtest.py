@@ -67,7 +67,14 @@ async def test_json_alone_goes_to_stdout(tmp_path: Path, capsys: pytest.CaptureF
 
 async def test_every_mistake_is_told_at_once_before_anything_is_read(tmp_path: Path) -> None:
     asked = Asked(
-        pattern=("noize",), days=0, target=("100%", "abc"), against=("nagios",), every="5", incidents=tmp_path / "x", out=tmp_path
+        pattern=("noize",),
+        days=0,
+        seed=-1,
+        target=("100%", "abc"),
+        against=("nagios",),
+        every="5",
+        incidents=tmp_path / "x",
+        out=tmp_path,
     )
     with pytest.raises(ConfigError) as found:
         await backtest(tmp_path / "no fleet", asked, Console(file=io.StringIO()), as_json=False, quiet=False)
@@ -77,6 +84,7 @@ async def test_every_mistake_is_told_at_once_before_anything_is_read(tmp_path: P
         "--target 'abc' is not a ratio from 0% to 100%; write for example 99.5%",
         "--against 'nagios' is not one of static, sloth",
         "--days 0 is not a number of days from 1 to 366",
+        "--seed -1 is below 0",
         "--every '5' is not a duration; write for example 5s, 1m30s or 250ms",
         "--incidents is about recorded runs; give --from-store or --from-json too",
     ]
@@ -183,7 +191,7 @@ async def test_an_agents_records_are_replayed(tmp_path: Path) -> None:
             text = "" if n == 7 else json.dumps(one)  # a run that died has none
             store.put(replace(finished(n), run_id=run["run_id"], ended_ns=at, verdict_json=text))
         await wait_until(lambda: not store.behind, 30)
-    text = await said(tmp_path, Asked(from_store=str(tmp_path / "records.sqlite"), days=1))
+    text = await said(tmp_path, Asked(from_store=(str(tmp_path / "records.sqlite"),), days=1))
     assert "recorded" in text
     made = json.loads((tmp_path / "backtest.json").read_text())
     (history,) = made["histories"]
@@ -191,12 +199,12 @@ async def test_an_agents_records_are_replayed(tmp_path: Path) -> None:
     paged = next(r for r in history["results"] if r["rules"] == "ours")["paged"]
     assert "room-start" in {page["slo"] for page in paged}
     with pytest.raises(ConfigError, match="no scheduled run has its verdict there"):
-        await said(tmp_path, Asked(from_store=str(tmp_path / "records.sqlite"), days=0.01))
+        await said(tmp_path, Asked(from_store=(str(tmp_path / "records.sqlite"),), days=0.01))
 
 
 async def test_a_store_that_is_none_is_refused_without_its_secret(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--from-store") as found:
-        await said(tmp_path, Asked(from_store="mysql://me:canary@host/db"))
+        await said(tmp_path, Asked(from_store=("mysql://me:canary@host/db",)))
     assert "canary" not in str(found.value)
 
 
