@@ -111,7 +111,7 @@ def rollback(alert: Alert, suspects: str) -> str:
         f"Roll back **at once, before the cause is known**, if one of these was released to the region in the"
         f" {format_duration(since)} before it began ({suspects}; releases are marked on the dashboard), and either\n\n"
         f"- it is no better {format_duration(again)} after the first relief: still {still}; or\n"
-        f"- `probe smoke {slo.scenario} --region REGION --compare LAST-GOOD` says that it is worse.\n\n"
+        f"- `probe smoke {slo.scenario} --region REGION --repeat 6 --compare LAST-GOOD` says that it is worse.\n\n"
         "Nothing was released in that time: do not roll back. It would be one more change, and not the one that broke it."
     )
 

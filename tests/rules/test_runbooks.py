@@ -119,7 +119,7 @@ def test_numbers_are_those_of_the_rule() -> None:
     assert "| over | by itself, at most 5m to 10m after the last bad run |" in text
     rollback = section(text, "Roll back")
     assert "in the 1h before it began" in rollback and "no better 10m after the first relief" in rollback
-    assert "`probe smoke room-start --region REGION --compare LAST-GOOD`" in rollback
+    assert "`probe smoke room-start --region REGION --repeat 6 --compare LAST-GOOD`" in rollback
     silent = book(two_ingests(), "RegionSilent", conditions=(Silent(window=15 * MINUTE, share=0.5),))
     assert "| fires | fewer than 50 % of the runs due over 15m were made; asked apart by viewing region |" in silent
 

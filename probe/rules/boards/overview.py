@@ -32,8 +32,6 @@ _SLO = 'scenario=~"$scenario",slo=~"$slo"'
 _REMAINING = f"{REMAINING}{{{_SLO}}}"
 _BURNING = f"slo:current_burn_rate:ratio{{{OBJECTIVE}}}"
 _SCHEDULED = f'mode="scheduled",{PLACE}'
-
-
 _WHERE = "{{publish_region}} → {{region}}"
 
 
@@ -60,18 +58,22 @@ def _now(shown: Shown) -> tuple[Panel, ...]:
     return (
         stat("Pages", shown.firing("P1"), "Alerts of P1 that fire. Empty: no rules are evaluated.", steps=ANY, width=3),
         stat(
-            "To triage", shown.firing("P2"), "Alerts of P2 that fire, but for the watchdog.", steps=((None, GREEN), (1, YELLOW))
+            "To triage",
+            shown.firing("P2"),
+            "Alerts of P2 that fire, but for the watchdog.",
+            steps=((None, GREEN), (1, YELLOW)),
+            width=3,
         ),
         stat(
             "Budgets spent",
             f"count({_REMAINING} <= 0) or 0 * count({_REMAINING})",
-            "Objectives, by place, that have failed more than they may over their window.",
+            "Objectives that have failed more than they may over their window.",
             steps=ANY,
         ),
         stat(
             "Least budget left",
             f"min({_REMAINING})",
-            "Of the objective and place that has least.",
+            "Of the objective that has least, over all regions.",
             unit="percentunit",
             steps=BUDGET,
         ),
