@@ -343,7 +343,7 @@ def backtest(
     from_store: Annotated[
         tuple[str, ...],
         Parameter(
-            negative=(), show_default=False, help="Replay agents' records: a file or a URL; env:NAME holds one. Repeatable."
+            negative=(), show_default=False, help="Replay agents' records: a file, a URL, env:NAME, or agent.yaml; repeatable."
         ),
     ] = (),
     from_json: Annotated[Path | None, Parameter(help="Replay verdict.json documents, one a line.")] = None,

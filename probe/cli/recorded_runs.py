@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from probe.agent.loading import state_directory
+from probe.cli.trace import records_url
 from probe.clock import SystemClock
 from probe.errors import ConfigError, Located
 from probe.model.clock import NS
@@ -25,7 +25,6 @@ from probe.rules.recorded import Recorded, of_verdict, recorded
 from probe.scenario.fields import Model
 from probe.scenario.located import read, validated
 from probe.scenario.text import parse
-from probe.store.address import resolve
 from probe.store.errors import StoreRefused
 from probe.store.reader import Records
 
@@ -39,8 +38,8 @@ def since(days: float) -> int:
 
 
 async def read_stores(settings: Sequence[str], fleet: Fleet, began: int, known: Sequence[Incident] | None) -> History:
-    """The scheduled runs that ended after Unix ns `began`, of all these stores: each a file, a URL, or where one is (env:NAME).
-    Raises StoreError, ConfigError."""
+    """The scheduled runs that ended after Unix ns `began`, of all these stores: each a file, a URL, where one is (env:NAME), or an
+    agent.yaml. Raises StoreError, ConfigError."""
     runs: dict[str, list[Recorded]] = {}  # by run: agents may share a store
     try:
         for setting in settings:
@@ -58,8 +57,10 @@ async def read_stores(settings: Sequence[str], fleet: Fleet, began: int, known: 
 
 
 def _url(setting: str) -> str:
-    text = setting if ":" in setting or setting == "sqlite" else f"sqlite:///{Path(setting).absolute()}"
-    return resolve(text, state_directory(None, os.environ))
+    """A store, or an agent.yaml that says where it is."""
+    if setting.endswith((".yaml", ".yml")):
+        return records_url(None, Path(setting), os.environ)
+    return records_url(setting, None, os.environ)
 
 
 def read_lines(file: Path, fleet: Fleet, known: Sequence[Incident] | None) -> History:

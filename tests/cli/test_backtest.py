@@ -191,7 +191,9 @@ async def test_an_agents_records_are_replayed(tmp_path: Path) -> None:
             text = "" if n == 7 else json.dumps(one)  # a run that died has none
             store.put(replace(finished(n), run_id=run["run_id"], ended_ns=at, verdict_json=text))
         await wait_until(lambda: not store.behind, 30)
-    text = await said(tmp_path, Asked(from_store=(str(tmp_path / "records.sqlite"),), days=1))
+    agent = tmp_path / "agent.yaml"
+    agent.write_text(f"agent: local-1\nstore: {{url: '{url}'}}\n")
+    text = await said(tmp_path, Asked(from_store=(str(tmp_path / "records.sqlite"), str(agent)), days=1))  # the same runs, once
     assert "recorded" in text
     made = json.loads((tmp_path / "backtest.json").read_text())
     (history,) = made["histories"]
