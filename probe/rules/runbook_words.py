@@ -36,7 +36,7 @@ def severity(fleet: Fleet, alert: Alert) -> str:
 
 def budget(slo: Slo) -> str:
     """A budget in runs, which is what failures are counted in."""
-    runs = sum(cell.runs_per_hour for cell in slo.cells) * slo.window / _HOUR
+    runs = sum(cell.due for cell in slo.cells) * slo.window / _HOUR
     return f"some {runs * slo.budget:,.0f} of {runs:,.0f} runs in {format_duration(slo.window)}"
 
 

@@ -26,7 +26,7 @@ from probe.rules import runbook_words as words
 from probe.rules.advice import advice, phases, phases_of
 from probe.rules.conditions import Alert, Kind, Scope
 from probe.rules.escalated import Escalation
-from probe.rules.fleet import Fleet, Slo
+from probe.rules.fleet import Beat, Cell, Fleet, Slo
 from probe.rules.groups import text as rule_text
 from probe.rules.links import about_probe, dashboard_url, runbook_name, runs_url
 from probe.rules.review import FILE, Review, review, review_group
@@ -166,32 +166,30 @@ def _places(fleet: Fleet, alert: Alert) -> Iterator[Place]:
     slo = alert.slo
     if slo is None or about_probe(alert):
         for agent in fleet.agents:
-            rate = sum(beat.runs_per_hour for beat in agent.beats)
             dashboard = dashboard_url(fleet, alert, {"region": agent.region})
             runs = runs_url(fleet, region=agent.region)
-            yield Place(name=f"{agent.region}: {agent.name}", dashboard=dashboard, runs=_linked(runs), measured=_rate(rate))
-        return
-    paths = {(cell.publish_region, cell.region): 0.0 for cell in slo.cells}
-    for cell in slo.cells:
-        paths[cell.publish_region, cell.region] = max(paths[cell.publish_region, cell.region], cell.runs_per_hour)
-    if Scope.PUBLISH in alert.scopes and len({publish for publish, _ in paths}) > 1:
-        for name in dict.fromkeys(publish for publish, _ in paths):
-            yield _place(
-                fleet, alert, slo, {"publish_region": name, "region": name}, {p: n for p, n in paths.items() if p[0] == name}
+            yield Place(
+                name=f"{agent.region}: {agent.name}", dashboard=dashboard, runs=_linked(runs), measured=_measured(agent.beats)
             )
+        return
+    paths = {(cell.publish_region, cell.region): cell for cell in slo.cells}  # a run counts once, whatever it is viewed by
+    publishing = dict.fromkeys(publish for publish, _ in paths)
+    if Scope.PUBLISH in alert.scopes and len(publishing) > 1:
+        for name in publishing:
+            cells = [cell for cell in paths.values() if cell.publish_region == name]
+            yield _place(fleet, alert, slo, {"publish_region": name, "region": name}, cells)
     for name in dict.fromkeys(region for _, region in paths):
-        yield _place(fleet, alert, slo, {"region": name}, {p: n for p, n in paths.items() if p[1] == name})
+        yield _place(fleet, alert, slo, {"region": name}, [cell for cell in paths.values() if cell.region == name])
 
 
-def _place(fleet: Fleet, alert: Alert, slo: Slo, at: Mapping[str, str], paths: Mapping[tuple[str, str], float]) -> Place:
-    """`paths`: (publishing region, viewing region) → runs an hour; a run counts once, whatever it views by."""
-    views = dict.fromkeys(region for _, region in paths)
+def _place(fleet: Fleet, alert: Alert, slo: Slo, at: Mapping[str, str], cells: Sequence[Cell]) -> Place:
+    views = dict.fromkeys(cell.region for cell in cells)
     links = {region: runs_url(fleet, region=region, scenario=slo.scenario, verdict="fail") for region in views}
     return Place(
         name=f"published in {at['region']}" if "publish_region" in at else f"viewed in {at['region']}",
         dashboard=dashboard_url(fleet, alert, at),
         runs=", ".join(_linked(link, region) for region, link in links.items()),
-        measured=_rate(sum(paths.values())),
+        measured=_measured(cells),
     )
 
 
@@ -199,8 +197,10 @@ def _linked(url: str, name: str = "runs") -> str:
     return f"[{name}]({url})" if url else "`/runs` of its agent"
 
 
-def _rate(runs_per_hour: float) -> str:
-    return f"{runs_per_hour:,.4g} runs/h"
+def _measured(parts: Sequence[Cell | Beat]) -> str:
+    rate = sum(part.runs_per_hour for part in parts)
+    share = sum(part.runs_per_hour * part.share for part in parts) / rate if rate else 1.0
+    return f"{rate:,.4g} runs/h" + (f", {share:.0%} of the week" if share < 1 else "")
 
 
 def _gates(fleet: Fleet, slo: Slo | None) -> Iterator[Mapping[str, str]]:

@@ -20,7 +20,7 @@ from probe.rules.advice import advice, phases, phases_of
 from probe.rules.alerts import alerts
 from probe.rules.conditions import Alert, Below, Burn, Kind, Silent
 from probe.rules.escalated import escalation
-from probe.rules.fleet import Fleet, Links, Severity
+from probe.rules.fleet import Agent, Fleet, Links, Severity
 from probe.rules.review import METRIC, review, review_group
 from probe.rules.runbooks import edited, reviews, runbooks
 from probe.scenario.indicators import INDICATORS
@@ -137,6 +137,19 @@ def test_each_place_has_its_own_links() -> None:
     assert "`/runs` of its agent" in bare and "http" not in bare
     ours = section(book(two_ingests(), "RegionSilent"), "First three looks")
     assert "| apac: apac-1 | [dashboard](https://grafana.example/d/streamprobe-probe?" in ours
+
+
+def test_what_is_measured_at_some_hours_only_is_said_so() -> None:
+    paused = [replace(slo, cells=tuple(replace(cell, share=0.25) for cell in slo.cells)) for slo in two_ingests().slos]
+    agents = tuple(
+        replace(agent, beats=tuple(replace(beat, share=0.5) for beat in agent.beats)) for agent in two_ingests().agents
+    )
+    of = replace(two_ingests(), slos=tuple(paused[:1]), agents=agents)
+    text = book(of, "RoomStartPage")
+    assert "| 120 runs/h, 25% of the week |" in text and "some 324 of 64,800 runs in 30d" in text
+    assert "| 120 runs/h, 50% of the week |" in book(of, "RegionSilent")
+    idle = replace(two_ingests(), agents=(*agents, Agent(name="spare-1", region="eu", beats=())))
+    assert "| eu: spare-1 |" in book(idle, "AgentsMissing") and "| 0 runs/h |" in book(idle, "AgentsMissing")
 
 
 def test_a_gate_on_the_same_indicator_is_named_and_others_are_not() -> None:
