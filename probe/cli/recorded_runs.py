@@ -38,8 +38,8 @@ def since(days: float) -> int:
 
 
 async def read_stores(settings: Sequence[str], fleet: Fleet, began: int, known: Sequence[Incident] | None) -> History:
-    """The scheduled runs that ended after Unix ns `began`, of all these stores: each a file, a URL, where one is (env:NAME), or an
-    agent.yaml. Raises StoreError, ConfigError."""
+    """The scheduled runs that ended after Unix ns `began`, of all these stores: each a file, a URL, where one is (env:NAME), or
+    an agent.yaml. Raises StoreError, ConfigError."""
     runs: dict[str, list[Recorded]] = {}  # by run: agents may share a store
     try:
         for setting in settings:
