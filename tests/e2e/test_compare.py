@@ -14,15 +14,21 @@ from tests.faults.platform import Platform, Ran
 
 SCENARIO = HERE / "release.yaml"
 RUNS = 6
-DELAY = 0.5  # s that the platform takes longer to answer a viewer's offer
+DELAY = 0.6  # s that the platform takes longer to answer a viewer's offer
 
 
 async def build(platform: Platform, out: Path, release: str, *more: str) -> Ran:
+    """Once more where the probe was unwell in too many of its runs."""
     asked = ("--repeat", str(RUNS), "--release", release, *more)
-    return await smoke(out, SCENARIO, *asked, env=platform.environment, deadline=50)
+    for _ in range(2):
+        ran = await smoke(out, SCENARIO, *asked, env=platform.environment, deadline=40)
+        if sum(run["result"] == "inconclusive" for run in ran.verdict["runs"]) < RUNS / 2:
+            break
+    return ran
 
 
 @pytest.mark.timing
+@pytest.mark.timeout(150)
 async def test_a_build_that_answers_viewers_later_is_worse_and_one_like_it_is_not(tmp_path: Path) -> None:
     for name in ("good", "slow"):
         (tmp_path / name).mkdir()
