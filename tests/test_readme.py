@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from probe.cli.scenarios import vocabulary
+from probe.cli.files import vocabulary
 from probe.errors import ConfigError
 from probe.model import metrics
 from probe.scenario.load import load, loads

@@ -9,7 +9,7 @@ import pytest
 
 from probe.agent.loading import Unusable, fingerprint, load_config
 from probe.agent.schedule import Cron, Every, Span
-from probe.cli.scenarios import find, vocabulary
+from probe.cli.files import find, vocabulary
 from probe.errors import ConfigError
 from probe.model.clock import NS
 

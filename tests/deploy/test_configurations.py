@@ -11,7 +11,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from probe.agent.loading import Loaded, load_config
-from probe.cli.scenarios import find, vocabulary
+from probe.cli.files import find, vocabulary
 from probe.model.clock import NS
 from tests.tools import ROOT, requires
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from probe.cli.scenarios import vocabulary
+from probe.cli.files import vocabulary
 from probe.clock import SystemClock
 from probe.drivers.table import table
 from probe.model.ids import new_run_ids

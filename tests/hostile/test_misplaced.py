@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from probe.cli.scenarios import vocabulary
+from probe.cli.files import vocabulary
 from probe.errors import ConfigError
 from probe.model.outcome import Aborted
 from probe.scenario.load import loads

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from probe.cli.scenarios import vocabulary
+from probe.cli.files import vocabulary
 from probe.drivers.base import Spec
 from probe.drivers.srt_link import Target
 from probe.errors import ConfigError, Failure, Misconfigured

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from probe.cli.scenarios import vocabulary
+from probe.cli.files import vocabulary
 from probe.errors import ConfigError
 from probe.model.ids import RunIds
 from probe.planning import make_plan
