@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import json
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -103,7 +104,7 @@ class Show:
     def saw(self, what: str) -> None:
         print(f"  {time.monotonic() - self._began:6.1f} s  {what}", flush=True)
 
-    async def until(self, predicate: Callable[[], Any], what: str, within: float = 240.0) -> Any:
+    async def until(self, predicate: Callable[[], Any], what: str, within: float = 600.0) -> Any:
         found = await wait_until(predicate, within, what)
         self.saw(what)
         return found
@@ -189,6 +190,8 @@ def main() -> None:
     parser.add_argument("--silence", action="store_true", help="also kill the agent, and wait until that pages")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="chain-") as folder:
+        # Whatever ends it, what it started is ended.
+        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
         try:
             asyncio.run(show(Path(folder), silence=options.silence))
         except KeyboardInterrupt:
