@@ -189,7 +189,7 @@ class _Level:
             if not DIRECT_WINDOW <= window <= DIRECT_LONGEST or window < self._gap_held:
                 continue
             bare = Below(window=window, ratio=round(ratio, 6), runs=1)
-            enough = max(self._guard(bare, window, pages_for=Severity.P1, tell=False), 2)
+            enough = self._guard(bare, window, pages_for=Severity.P1, tell=False)
             if enough <= ROOM * min(self.rates.values()) * window / HOUR:
                 chance = sum(false_pages(rate, slo.budget, window, enough) for rate in self.rates.values())
                 words = f"below {format_ratio(round(ratio, 6))} for {prom(window)}: {enough} failures at least"
@@ -200,21 +200,25 @@ class _Level:
         self.why.append((Severity.P1, words))
 
     def _guard(self, condition: Burn | Below, window: int, *, pages_for: Severity, tell: bool = True) -> int:
-        """How many failures to ask for beside the ratio; 0 where the ratio asks for enough."""
-        budget, guard = self._slo.budget, 0
+        """How many failures to ask for beside the ratio. Two where the ratio asks for more anyway: of a history that has just
+        begun, or has a gap, one run is a large share."""
+        budget, guard = self._slo.budget, 2
         for rate in set(self.rates.values()):
             alone = failures(rate, budget, condition)
             needed = max(2, alone)
             if pages_for is Severity.P1:
-                while (
-                    needed <= rate * window / HOUR and false_pages(rate, budget, window, needed) * len(self.rates) > FALSE_PAGES
-                ):
+                most = int(rate * window / HOUR) + 1
+                while needed <= most and self._by_chance(rate, window, needed) > FALSE_PAGES:
                     needed += 1
-            if needed > max(alone, guard):
-                guard = needed
+            if needed > alone:
+                guard = max(guard, needed)
                 if tell:
                     self._tell_guard(pages_for, condition, window, rate, alone, needed)
         return guard
+
+    def _by_chance(self, rate: float, window: int, bad: int) -> float:
+        """Pages in 30 days, of all groups."""
+        return false_pages(rate, self._slo.budget, window, bad) * len(self.rates)
 
     def _tell_guard(self, severity: Severity, condition: Burn | Below, window: int, rate: float, alone: int, needed: int) -> None:
         assert isinstance(condition, Burn)
@@ -226,9 +230,8 @@ class _Level:
             f" so that {alone} failure{'s' if alone > 1 else ''} would do; guarded: {needed} failures at least"
         )
         if needed > 2:
-            by_chance = false_pages(rate, budget, window, needed) * len(self.rates)
-            before = false_pages(rate, budget, window, needed - 1) * len(self.rates)
-            sentence += f" (chance alone: {by_chance:.2g} in 30 days; {needed - 1} would come {before:.2g} times)"
+            now, before = (self._by_chance(rate, window, bad) for bad in (needed, needed - 1))
+            sentence += f" (chance alone: {now:.2g} in 30 days; {needed - 1} would come {before:.2g} times)"
         self.why.append((severity, sentence))
 
     @property

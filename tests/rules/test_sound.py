@@ -45,7 +45,7 @@ def test_one_failure_never_sets_off_anything(
         return  # what is said then has a test of its own
     assert conditions(chosen)
     for condition in conditions(chosen):
-        assert all(failures(each, slo.budget, condition) >= 2 for each in chosen.rates.values())
+        assert condition.bad >= 2  # and not the ratio alone: a window that has just begun holds few runs
         window = condition.long if isinstance(condition, Burn) else condition.window
         assert max(failures(each, slo.budget, condition) / each for each in chosen.rates.values()) * HOUR <= window + HOUR / rate
 
@@ -83,9 +83,9 @@ def test_a_guard_is_told_with_its_sum() -> None:
     assert "14.4 × 0.005 = 0.072 of 12 runs is 0.864, so that 1 failure would do; guarded: 3 failures at least" in told
 
 
-def test_many_runs_need_no_guard() -> None:
+def test_many_runs_are_guarded_only_against_a_history_that_has_just_begun() -> None:
     burns = [c for c in sound(promise(120)).page if isinstance(c, Burn)]
-    assert [(c.short, c.long, c.bad) for c in burns] == [(5 * MINUTE, HOUR, 0), (30 * MINUTE, 6 * HOUR, 0)]
+    assert [(c.short, c.long, c.bad) for c in burns] == [(5 * MINUTE, HOUR, 2), (30 * MINUTE, 6 * HOUR, 2)]
 
 
 def test_a_short_window_always_holds_a_run() -> None:
