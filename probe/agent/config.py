@@ -25,6 +25,8 @@ def origin(value: Any) -> Any:
     """Of a server, as a text. Raises ValueError."""
     if isinstance(value, str):
         parts = urlsplit(value)
+        if "@" in value:
+            raise ValueError("carries a user or a password, and is not an origin; write https://host or http://host:port")
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query or parts.username:
             raise ValueError(f"{describe(value)} is not an origin; write https://host or http://host:port")
         return value.rstrip("/")

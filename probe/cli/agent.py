@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from probe.agent.conclude import Concluded
+from probe.agent.config import origin
+from probe.agent.handover import HandOver, Recipient
 from probe.agent.loading import Loaded, load_config
 from probe.agent.reload import Configuration
 from probe.agent.seed import Seed
@@ -19,9 +21,10 @@ from probe.cli import exits
 from probe.cli.files import find, vocabulary
 from probe.cli.signals import Interrupted, cancelling
 from probe.clock import SystemClock
-from probe.errors import ConfigError
+from probe.errors import ConfigError, Located
 from probe.model.verdict import Verdict, worst
 from probe.net.redact import Redactor
+from probe.net.secret import named, read_secret
 from probe.run import logs
 from probe.scenario.units import format_duration
 
@@ -47,8 +50,9 @@ def describe(loaded: Loaded) -> list[str]:
     return lines
 
 
-async def serve(file: Path, *, once: bool, verbose: bool, seed: Seed | None = None) -> int:
-    """Until a signal: SIGTERM and Ctrl-C end it (runs under way end as planned), SIGHUP reads the files again."""
+async def serve(file: Path, *, once: bool, verbose: bool, seed: Seed | None = None, to: str = "", login: str = "") -> int:
+    """Until a signal: SIGTERM and Ctrl-C end it (runs under way end as planned), SIGHUP reads the files again. `to`: origin of
+    the agent that runs made `once` are handed to, with the user and password at the reference `login`."""
     sys.setswitchinterval(SWITCH)
     redactor = Redactor()
     logs.set_up(redactor, verbose=verbose, fields={})
@@ -58,9 +62,13 @@ async def serve(file: Path, *, once: bool, verbose: bool, seed: Seed | None = No
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, configuration.ask)
     try:
         with cancelling(_ENDS):
-            async with opened(configuration, SystemClock(), redactor, seed, listen=not once) as parts:
+            clock = SystemClock()
+            hand = HandOver(recipient(to, login, redactor), configuration.loaded.state / "handover", clock) if to else None
+            async with opened(configuration, clock, redactor, seed, listen=not once, hand=hand) as parts:
                 if once:
-                    return exits.of_verdict(_verdict(await parts.agent.once()))
+                    code = exits.of_verdict(_verdict(await parts.agent.once()))
+                    left = 0 if hand is None else await hand.deliver()
+                    return exits.INTERNAL_ERROR if left and code != exits.of_verdict(Verdict.FAIL) else code
                 await parts.agent.serve()
     except Interrupted as interrupted:
         if interrupted.signal == signal.SIGTERM and not once:
@@ -69,6 +77,39 @@ async def serve(file: Path, *, once: bool, verbose: bool, seed: Seed | None = No
     finally:
         asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
     return 0
+
+
+def recipient(to: str, login: str, redactor: Redactor) -> Recipient:
+    """Raises ConfigError for an address or a reference that is of no use, before anything is run."""
+    try:
+        url = origin(to)
+    except ValueError as error:
+        raise _mistake("--to", str(error)) from None
+    if not login:
+        return Recipient(url)
+    kind, _, argument = login.partition(":")
+    if kind not in ("env", "file", "command") or not argument:
+        raise _mistake("--to-login", "is no reference; write env:NAME, file:PATH or command:WORDS")
+
+    def read_login() -> tuple[str, str]:
+        try:
+            user, colon, password = read_secret((kind, argument)).partition(":")
+        except OSError as error:
+            raise OSError(0, f"{named((kind, argument))}: {error.strerror}") from None
+        if not colon:
+            raise OSError(0, f"{named((kind, argument))} holds no user:password")
+        redactor.add(password)
+        return user, password
+
+    try:
+        read_login()
+    except OSError as error:
+        raise _mistake("--to-login", error.strerror or "cannot be read") from None
+    return Recipient(url, read_login)
+
+
+def _mistake(option: str, words: str) -> ConfigError:
+    return ConfigError([Located("probe agent", 0, 0, option, words)])
 
 
 def _verdict(found: Sequence[Concluded | None]) -> Verdict:

@@ -180,6 +180,10 @@ def agent(
     *,
     check: Annotated[bool, Parameter(negative=(), help="Say what it would do, or every mistake; open nothing.")] = False,
     once: Annotated[bool, Parameter(negative=(), help="Run every schedule once, record it, and exit by the verdicts.")] = False,
+    to: Annotated[
+        str, Parameter(help="With --once: hand every run to the agent at this address, which counts, judges and records it.")
+    ] = "",
+    to_login: Annotated[str, Parameter(help="Where user:password for that agent is: env:NAME, file:PATH or command:WORDS.")] = "",
     verbose: Annotated[bool, Parameter(negative=(), name=("--verbose", "-v"), help="Log more.")] = False,
 ) -> int:
     """Run scenarios on a schedule for months: measure, export, record. SIGHUP or a changed file reloads, SIGTERM drains.
@@ -192,18 +196,26 @@ def agent(
 
     `probe agent agent.yaml --once`         for a cron job: every schedule once
 
+    `probe agent agent.yaml --once --to https://agent.eu.example:9464 --to-login env:HANDOVER`   a job whose counters live on
+
+    A counter that is born at 1 and dies never alerts: with --to the runs are told by an agent that stays, whose agent.yaml has
+    the same schedules in the same region. What it does not take in 30 s waits under `state` for the next time, exit code 4.
+
     Parameters
     ----------
     file
         agent.yaml: where this agent stands, what it runs and when, where its findings go.
     """
+    if (to and not once) or (to_login and not to):
+        print("--to goes with --once, and --to-login with --to", file=sys.stderr)
+        return exits.BAD_CONFIGURATION
     if check:
         from probe.cli import agent as command
 
         return command.check(file, Console(highlight=False))
     from probe.cli.standing import become
 
-    become(file, once=once, verbose=verbose)
+    become(file, once=once, verbose=verbose, to=to, login=to_login)
 
 
 @app.command

@@ -4,11 +4,12 @@ An agent stands for months, so what it has imported is weighed: the commands, th
 command replaces itself (exec: the same process to whoever supervises it) by this, which forks what its workers come from before
 it imports anything of its own (seed.py), and then is an agent and nothing else.
 
-    python -m probe.cli.standing FILE [--once] [--verbose]        # written by `become` alone
+    python -m probe.cli.standing [--once] [--verbose] [--to=URL] [--login=REFERENCE] -- FILE     # written by `become` alone
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from pathlib import Path
@@ -16,16 +17,15 @@ from typing import NoReturn
 
 from probe.cli.early import prepare
 
-_ONCE, _VERBOSE = "--once", "--verbose"
 
-
-def become(file: Path, *, once: bool, verbose: bool) -> NoReturn:
+def become(file: Path, *, once: bool, verbose: bool, to: str = "", login: str = "") -> NoReturn:
     """Leave the command behind, and be the agent."""
-    options = [word for word, wanted in ((_ONCE, once), (_VERBOSE, verbose)) if wanted]
+    options = [word for word, wanted in (("--once", once), ("--verbose", verbose)) if wanted]
+    options += [f"{word}={value}" for word, value in (("--to", to), ("--login", login)) if value]
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its workers are forked: no thread may run by then
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    os.execv(sys.executable, [sys.executable, "-m", __name__, str(file), *options])  # noqa: S606 - there is to be no shell
+    os.execv(sys.executable, [sys.executable, "-m", __name__, *options, "--", str(file)])  # noqa: S606 - there is to be no shell
 
 
 def main() -> int:
@@ -39,8 +39,14 @@ def main() -> int:
     from probe.cli import agent
     from probe.cli.guarded import guarded
 
-    file, *options = sys.argv[1:]
-    return guarded(lambda: agent.serve(Path(file), once=_ONCE in options, verbose=_VERBOSE in options, seed=seed))
+    parser = argparse.ArgumentParser(prog="probe agent")
+    for flag in ("--once", "--verbose"):
+        parser.add_argument(flag, action="store_true")
+    for option in ("--to", "--login"):
+        parser.add_argument(option, default="")
+    parser.add_argument("file", type=Path)
+    given = vars(parser.parse_args())
+    return guarded(lambda: agent.serve(seed=seed, **given))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import Any, cast
 import aiohttp
 from prometheus_client import CollectorRegistry
 
+from probe.agent.handed import Handed
 from probe.agent.service.listening import serving
 from probe.agent.service.view import GateState, Planned, Probed, Refused
 from probe.clock import SystemClock
@@ -95,6 +96,9 @@ class Desk:
     async def reload(self) -> Sequence[str]:
         self.reloads += 1
         return self.refused
+
+    async def take(self, handed: Handed) -> bool | Refused:
+        return False
 
     async def probe(self, scenario: str, target: str, within: float | None) -> Probed | Refused:
         self.asked.append((scenario, target, within))

@@ -141,7 +141,7 @@ def main() -> int:
     parser.add_argument("--nginx", type=int, metavar="K", help="runs on nginx-rtmp (default: 10)")
     parser.add_argument("--agent", type=float, metavar="MINUTES", help="an agent while all else breaks (default: 30)")
     parser.add_argument("--kills", type=int, metavar="N", help="an agent's ends by kill -9 (default: 100)")
-    parser.add_argument("--canaries", type=int, metavar="N", help="an agent's runs, all of it searched for secrets (default: 1440)")
+    parser.add_argument("--canaries", type=int, metavar="N", help="an agent's runs, searched for secrets (default: 1440)")
     parser.add_argument(
         "--seed", type=int, default=random.SystemRandom().getrandbits(32), help="of what is random in (d), (e) and (f)"
     )

@@ -4,7 +4,8 @@ A day of one scenario a minute is 1,440 runs; here they come as fast as the mach
 back wherever a server can (tests/hostile/test_canaries.py: bodies, headers, playlists, close reasons, redirects). Logins are
 refused in the words of the password, secrets are missing, unreadable or wrong, workers are killed in the middle, the collector
 goes so that telemetry waits in the spool, another program locks the records so that they wait in the outbox, and configurations
-are refused that have a secret standing in them in clear, where somebody put it by mistake.
+are refused that have a secret standing in them in clear, where somebody put it by mistake: where a reference belongs, in an
+address, under a name that nobody knows. (What stands where a duration belongs is quoted, since it could not be mended else.)
 
 Searched: what the collector was sent (as it was sent, decompressed), /metrics, /, /runs, /readyz and reports as the HTTP service
 gives them, gates, logs, every file of the state directory while all of that waits and at the end (spool and outbox unpacked, the
@@ -70,9 +71,10 @@ GATE = "gates: [{{name: hold-{name}, when: 'attempts >= 1 and failures >= 1', ow
 MISTAKES = (
     lambda text: text.replace("{url: sqlite}", f"{{url: 'postgresql://probe:{MISPUT}@127.0.0.1/records'}}"),
     lambda text: text.replace("{env: OTLP_AUTH}", MISPUT),
-    lambda text: text.replace("every: 1s", f"every: {MISPUT}", 1),
+    lambda text: text.replace("every: 1s", f"every: 1s, set: {{platform.secrets.one: {MISPUT}}}", 1),
+    lambda text: text.replace("every: 1s", f"every: 1s, set: {{platform.url: 'http://probe:{MISPUT}@127.0.0.1'}}", 1),
     lambda text: text.replace("agent: canaries", f"agent: canaries\npassword: {MISPUT}"),
-    lambda text: text.replace("traces: 100%", f"traces: {MISPUT}"),
+    lambda text: text.replace("endpoint: http://", f"endpoint: http://probe:{MISPUT}@"),
 )  # fmt: skip
 
 
