@@ -30,7 +30,7 @@ from probe.rules.fleet import Beat, Cell, Fleet, Slo
 from probe.rules.groups import text as rule_text
 from probe.rules.links import about_probe, dashboard_url, runbook_name, runs_url
 from probe.rules.review import FILE, Review, review, review_group
-from probe.scenario.runbooks import NotesFile
+from probe.scenario.runbooks import Note, NotesFile
 from probe.scenario.steps import Publish, View
 from probe.scenario.units import format_duration
 
@@ -71,8 +71,7 @@ def reviews(alerts: Sequence[Alert], notes: NotesFile | None = None) -> dict[str
     """Label `runbook` → when it is due."""
     notes = notes or NotesFile()
     return {
-        runbook_name(alert.name): review(notes.runbooks, [note for _, note in _own(alert, notes)], alert.labels.get("owner", ""))
-        for alert in alerts
+        runbook_name(alert.name): review(notes.runbooks, _own(alert, notes), alert.labels.get("owner", "")) for alert in alerts
     }
 
 
@@ -95,9 +94,9 @@ def _keys(alert: Alert) -> tuple[str, ...]:
     return (ALL, alert.kind.value, *((alert.slo.name,) if alert.slo else ()), alert.name)
 
 
-def _own(alert: Alert, notes: NotesFile) -> list[tuple[str, Any]]:
+def _own(alert: Alert, notes: NotesFile) -> list[Note]:
     found = notes.runbooks.runbooks
-    return [(key, found[key]) for key in dict.fromkeys(_keys(alert)) if key in found]
+    return [found[key] for key in dict.fromkeys(_keys(alert)) if key in found]
 
 
 def _about_nothing(fleet: Fleet, alerts: Sequence[Alert], notes: NotesFile) -> Iterator[Located]:
@@ -117,7 +116,7 @@ def _about_nothing(fleet: Fleet, alerts: Sequence[Alert], notes: NotesFile) -> I
 
 def _book(fleet: Fleet, alert: Alert, notes: NotesFile, escalation: Escalation | None) -> str:
     slo = alert.slo
-    own = [note for _, note in _own(alert, notes)]
+    own = _own(alert, notes)
     found = advice(alert.kind, slo.indicator if slo else "")
     text = _template().render(
         alert=alert,
@@ -153,7 +152,7 @@ def _book(fleet: Fleet, alert: Alert, notes: NotesFile, escalation: Escalation |
     return _BLANK.sub("\n\n", text.rstrip()) + "\n"
 
 
-def _by_region(own: Sequence[Any]) -> list[tuple[str, list[str]]]:
+def _by_region(own: Sequence[Note]) -> list[tuple[str, list[str]]]:
     regions: dict[str, list[str]] = {}
     for note in own:
         for region, text in note.regions.items():
