@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable
 
 from probe.agent.gates import Answers, Gates
-from probe.agent.loading import Loaded, Prepared
+from probe.agent.loading import Loaded
 from probe.clock import SystemClock
 from probe.decide.asking import Away, session
 from probe.decide.prometheus import Asking, Sample
@@ -20,7 +20,7 @@ from probe.judge.reading import Seen, terms
 from probe.model.clock import NS
 from probe.net.redact import Redactor
 from probe.rules.gate_queries import PARTS, query
-from probe.scenario.schema import Gate
+from probe.scenario.schema import Gate, Scenario
 
 _log = logging.getLogger(__name__)
 _AT_ONCE = 4
@@ -28,7 +28,7 @@ _IDLE = 10.0  # s between looks at the settings, where there is no Prometheus
 
 
 class Questions:
-    """`look` judges the gates of some schedules anew."""
+    """`look` judges the gates of some scenarios anew."""
 
     def __init__(
         self,
@@ -41,9 +41,9 @@ class Questions:
         self._loaded, self._gates, self._look, self._clock, self._redactor = loaded, gates, look, clock, redactor
         self._answers: dict[tuple[str, str], tuple[int, Answers | str]] = {}
 
-    def answer(self, schedule: str, gate: Gate) -> Answers | str:
+    def answer(self, scenario: str, gate: Gate) -> Answers | str:
         """What it last said, or why that is not known."""
-        asked = self._answers.get((schedule, gate.name))
+        asked = self._answers.get((scenario, gate.name))
         if asked is None:
             return "Prometheus was not asked yet"
         return asked[1] if self._clock.now() - asked[0] <= GAP else "Prometheus was not asked lately"
@@ -62,27 +62,26 @@ class Questions:
                 await asyncio.sleep(_IDLE if settings is None else settings.every / NS)
 
     async def _round(self, asking: Asking) -> None:
-        gates = list(self._gates.query_terms())
+        gates = list(self._gates.asked())
         slots = asyncio.Semaphore(_AT_ONCE)
 
-        async def one(schedule: str, prepared: Prepared, gate: Gate) -> None:
-            scenario = prepared.scenario
+        async def one(scenario: Scenario, gate: Gate) -> None:
             async with slots:
                 try:
                     samples = await asking.ask(query(gate, scenario.name, scenario.objectives))
-                    answers: Answers | str = self._seen(schedule, prepared, gate, samples)
+                    answers: Answers | str = self._seen(scenario, gate, samples)
                 except Away as away:
                     answers = f"Prometheus: {away}"
-            self._answers[schedule, gate.name] = (self._clock.now(), answers)
+            self._answers[scenario.name, gate.name] = (self._clock.now(), answers)
 
         async with asyncio.TaskGroup() as group:
-            for schedule, prepared, gate in gates:
-                group.create_task(one(schedule, prepared, gate))
-        known = {(schedule, gate.name) for schedule, _, gate in gates}
+            for scenario, gate in gates:
+                group.create_task(one(scenario, gate))
+        known = {(scenario.name, gate.name) for scenario, gate in gates}
         self._answers = {key: answers for key, answers in self._answers.items() if key in known}
-        self._look({schedule for schedule, _, _ in gates})
+        self._look({scenario.name for scenario, _ in gates})
 
-    def _seen(self, schedule: str, prepared: Prepared, gate: Gate, samples: Iterable[Sample]) -> Answers:
+    def _seen(self, scenario: Scenario, gate: Gate, samples: Iterable[Sample]) -> Answers:
         """What was answered, by term and group. A term without a finite value is there, and says so."""
         found: dict[tuple[int, str, tuple[str, str, str]], float | None] = {}
         for sample in samples:
@@ -92,9 +91,9 @@ class Questions:
             if asked_for.isascii() and asked_for.isdecimal() and len(asked_for) < 3 and part in PARTS:
                 found[int(asked_for), part, group] = sample.value
         answers: dict[tuple[int, tuple[str, str, str]], Seen] = {}
-        everywhere = 1 if "region" in gate.by else len(prepared.scenario.regions)
+        everywhere = 1 if "region" in gate.by else len(scenario.regions)
         for number, (_, window) in enumerate(terms(gate)):
-            due = self._gates.expected(schedule, window or 0, self._clock.now()) * everywhere
+            due = self._gates.expected(scenario.name, window or 0, self._clock.now()) * everywhere
             for group in {group for asked, name, group in found if asked == number and name != "made"}:
                 value, n = found.get((number, "value", group)), found.get((number, "n", group))
                 made = found.get((number, "made", (group[0], group[1], "")))

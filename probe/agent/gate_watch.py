@@ -129,7 +129,7 @@ class GateWatch:
         """A run has ended; `due` Unix ns, 0 where nobody planned it."""
         now, unix = self._clock.now(), self._clock.system()
         self.gates.ran(schedule, RunParts(now, now - max(0, unix - (due or unix)), parts), now, unix)
-        self.look([schedule])
+        self.look([self.gates.scenario(schedule)])
 
     def due(self, counts: Mapping[str, int]) -> None:
         """How many slots of each schedule have come in all."""
@@ -159,9 +159,9 @@ class GateWatch:
 
     # -- what is asked
 
-    def look(self, schedules: Iterable[str] | None = None) -> None:
+    def look(self, scenarios: Iterable[str] | None = None) -> None:
         """Judge, and see to what follows."""
-        self._follow(self.gates.look(self._clock.now(), self._clock.system(), schedules))
+        self._follow(self.gates.look(self._clock.now(), self._clock.system(), scenarios))
 
     def override(self, name: str, region: str, override: Override | None) -> bool:
         """Whether there is such a gate."""
@@ -179,8 +179,8 @@ class GateWatch:
                 await asyncio.sleep(LOOK)
                 try:
                     await self._read_up()
-                    for name in self._loaded().schedules:
-                        self.look([name])
+                    for scenario in {prepared.scenario.name for prepared in self._loaded().schedules.values()}:
+                        self.look([scenario])
                         await asyncio.sleep(0)  # a thousand gates are not to hold the loop
                 except Exception:
                     _log.exception("the gates could not be judged")
@@ -230,7 +230,7 @@ class GateWatch:
             "value": None if answer is None else answer.value,
             "n": 0 if answer is None else answer.n,
             "coverage": 0.0 if answer is None else answer.coverage,
-            "schedule": one.schedule,
+            "scenario": one.scenario,
             "publish_region": one.group[1],
             "protocol": one.group[2],
         }

@@ -11,26 +11,23 @@ Where the records could not be read it is not known whether a gate was closed, a
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+from probe.agent.gate_runs import GateRuns
 from probe.agent.judged import Group, Judged, reason, restore, state
-from probe.agent.loading import Loaded, Prepared
+from probe.agent.loading import Loaded
 from probe.agent.service.view import GateState
 from probe.judge.hold import Held, Override, Position, step
-from probe.judge.reading import Seen, longest, read, terms
-from probe.judge.windows import MOST, Cell, History, RunParts
-from probe.model.clock import NS
+from probe.judge.reading import Seen, read
+from probe.judge.windows import RunParts
 from probe.model.verdict import Verdict
 from probe.scenario.gates import Term
-from probe.scenario.schema import Gate
+from probe.scenario.schema import Gate, Scenario
 
-_MISSED = 3  # slots without news, after which the last run is old
 Answers = Mapping[tuple[int, Group], Seen]  # of Prometheus: term, group
-Asked = Callable[[str, Gate], Answers | str]  # schedule, gate → what it answered, or why it did not
+Asked = Callable[[str, Gate], Answers | str]  # scenario, gate → what it answered, or why it did not
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,51 +44,32 @@ class Change:
     override: str = ""
 
 
-@dataclass(slots=True)
-class _Runs:
-    """What is known of one schedule's runs. Times are of the monotonic clock."""
-
-    prepared: Prepared
-    history: History
-    slots: deque[int] = field(default_factory=lambda: deque(maxlen=MOST))
-    counted: int | None = None  # slots of the schedule when it was last asked
-    fresh: int = 0  # until then the last run is news
-    released: int | None = None
-
-    def due(self, begin: int, now: int) -> int:
-        """Slots of a window whose runs should have ended, if they take as long as the last few."""
-        lag = min(max(self.history.lag, 0), self.prepared.deadline)
-        ordered = self.slots
-        return bisect_right(ordered, now - lag) - bisect_right(ordered, begin - lag)
-
-
 class Gates:
     """All gates of a configuration."""
 
     def __init__(self, loaded: Loaded) -> None:
-        self._region = loaded.region
-        self._runs: dict[str, _Runs] = {}
+        self._runs: dict[str, GateRuns] = {}  # by scenario
+        self._scenarios: dict[str, str] = {}  # of schedules
         self._judged: dict[str, Judged] = {}
-        self._asked: Asked = lambda _schedule, _gate: "Prometheus was not asked yet"
+        self._asked: Asked = lambda _scenario, _gate: "Prometheus was not asked yet"
         self.take(loaded)
 
     def take(self, loaded: Loaded) -> frozenset[str]:
-        """Another configuration. What is the same in it goes on; returns schedules whose history is to be read anew."""
-        before, runs, unread = self._judged, self._runs, set()
+        """Another configuration. What is the same in it goes on; returns schedules whose runs are to be read anew."""
+        before, runs = self._judged, self._runs
+        unread: set[str] = set()
+        self._scenarios = {name: prepared.scenario.name for name, prepared in loaded.schedules.items()}
         self._judged, self._runs = {}, {}
-        for name, prepared in loaded.schedules.items():
-            cells, keep = _looks_at(prepared)
-            known = runs.get(name)
-            if known is not None and known.history.wanted >= cells and known.history.keep >= keep:
-                self._runs[name] = replace(known, prepared=prepared)
-            else:
-                self._runs[name] = _Runs(prepared, History(cells, keep))
-                unread.add(name)
-            for one in _judged(name, prepared, loaded.region):
+        for scenario in dict.fromkeys(self._scenarios.values()):
+            schedules = {name: one for name, one in loaded.schedules.items() if one.scenario.name == scenario}
+            known = runs.get(scenario)
+            if known is None or not known.take(schedules):
+                known = GateRuns(schedules, loaded.region)
+                unread |= schedules.keys()
+            self._runs[scenario] = known
+            for one in _judged(known, loaded.region):
                 old = before.get(one.key)
-                self._judged[one.key] = (
-                    one if old is None else replace(old, gate=one.gate, owner=one.owner, scenario=one.scenario)
-                )
+                self._judged[one.key] = one if old is None else replace(old, gate=one.gate, owner=one.owner)
         return frozenset(unread)
 
     def ask(self, asked: Asked) -> None:
@@ -107,36 +85,36 @@ class Gates:
     @property
     def longest(self) -> int:
         """ns that is looked back at most."""
-        return max((runs.history.keep for runs in self._runs.values()), default=0)
+        return max((runs.keep for runs in self._runs.values()), default=0)
+
+    def scenario(self, schedule: str) -> str:
+        """Whose runs a schedule makes; empty where there is no such schedule."""
+        return self._scenarios.get(schedule, "")
 
     # -- what is told
 
     def ran(self, schedule: str, run: RunParts, now: int, unix: int) -> None:
         """A run that was made has ended; its times are of the monotonic clock, at which `now` is Unix `unix`."""
-        if (runs := self._runs.get(schedule)) is None or not run.parts:
-            return
-        runs.history.add(run)
-        at, when = unix - (now - run.at), runs.prepared.entry.when
-        for _ in range(_MISSED):
-            at = when.after(at, 0.0)
-        runs.fresh = max(runs.fresh, min(at - unix, 2**62) + now + runs.prepared.deadline)
+        if run.parts and (runs := self._of(schedule)) is not None:
+            runs.ran(schedule, run, now, unix)
 
     def due(self, schedule: str, count: int, now: int) -> None:
         """So many slots of a schedule have come in all, since the agent began."""
-        if (runs := self._runs.get(schedule)) is not None:
-            new = count - runs.counted if runs.counted is not None else 0
-            runs.slots.extend([now] * min(max(new, 0), MOST))
-            runs.counted = count
+        if (runs := self._of(schedule)) is not None:
+            runs.due(schedule, count, now)
 
     def was_due(self, schedule: str, slots: Iterable[int]) -> None:
         """Slots of the time before the agent began, by the monotonic clock."""
-        if (runs := self._runs.get(schedule)) is not None:
-            runs.slots = deque(sorted([*slots, *runs.slots]), maxlen=MOST)
+        if (runs := self._of(schedule)) is not None:
+            runs.was_due(schedule, slots)
 
     def released(self, schedule: str, at: int) -> None:
         """A release of the platform was first seen then, by the monotonic clock."""
-        if (runs := self._runs.get(schedule)) is not None:
-            runs.released = at
+        if (runs := self._of(schedule)) is not None:
+            runs.released(at)
+
+    def _of(self, schedule: str) -> GateRuns | None:
+        return self._runs.get(self.scenario(schedule))
 
     def unknown(self) -> None:
         """What was kept cannot be read: what no run has told yet of a gate may be that it is closed."""
@@ -157,22 +135,19 @@ class Gates:
 
     # -- what is asked
 
-    def look(self, now: int, unix: int, schedules: Iterable[str] | None = None) -> list[Change]:
-        """Judge all gates, or those of some schedules, at this moment. Returns what changed."""
-        some = None if schedules is None else frozenset(schedules)
+    def look(self, now: int, unix: int, scenarios: Iterable[str] | None = None) -> list[Change]:
+        """Judge all gates, or those of some scenarios, at this moment. Returns what changed."""
+        some = None if scenarios is None else frozenset(scenarios)
         changes = []
         for one in self._judged.values():
-            if some is None or one.schedule in some:
+            if some is None or one.scenario in some:
                 changes += self._look(one, now, unix)
         return changes
 
-    def override(
-        self, name: str, region: str, override: Override | None, now: int, unix: int, schedule: str = ""
-    ) -> list[Change] | None:
+    def override(self, name: str, region: str, override: Override | None, now: int, unix: int) -> list[Change] | None:
         """Put somebody's word in place of the rule's, or (None) take it away, for a gate in a region (empty: everywhere). None:
         there is no such gate."""
         found = [one for one in self._judged.values() if one.gate.name == name and matches(one.group[0], region)]
-        found = [one for one in found if schedule in ("", one.schedule)]
         changes = []
         for one in found:
             before = one.override
@@ -187,27 +162,26 @@ class Gates:
         """How the gates of that name (empty: all) stand in that region (empty: all)."""
         return [state(one) for one in self._judged.values() if name in ("", one.gate.name) and matches(one.group[0], region)]
 
-    def query_terms(self) -> Iterator[tuple[str, Prepared, Gate]]:
-        """The gates that are asked of Prometheus, with their schedules."""
-        for name, runs in self._runs.items():
-            for gate in runs.prepared.scenario.gates:
+    def asked(self) -> Iterator[tuple[Scenario, Gate]]:
+        """The gates that are asked of Prometheus."""
+        for runs in self._runs.values():
+            for gate in runs.scenario.gates:
                 if gate.source == "prometheus":
-                    yield name, runs.prepared, gate
+                    yield runs.scenario, gate
 
-    def expected(self, schedule: str, window: int, now: int) -> int:
+    def expected(self, scenario: str, window: int, now: int) -> int:
         """Runs that were due here in the last `window` ns; what an agent elsewhere is taken to have been asked for too."""
-        runs = self._runs.get(schedule)
-        return runs.due(now - window, now) if runs is not None else 0
+        runs = self._runs.get(scenario)
+        return runs.expected("", now - window, now) if runs is not None else 0
 
     # -- inside
 
     def _look(self, one: Judged, now: int, unix: int) -> list[Change]:
-        runs = self._runs[one.schedule]
+        runs, (_, origin, protocol) = self._runs[one.scenario], one.group
         if one.gate.source == "prometheus":
-            answers = self._asked(one.schedule, one.gate)
-            one.reading = read(one.gate, _answered(one, answers))
+            one.reading = read(one.gate, _answered(one, self._asked(one.scenario, one.gate)))
         else:
-            one.reading = read(one.gate, lambda term, window: _own(one, runs, term, window, now))
+            one.reading = read(one.gate, lambda term, window: runs.seen(one.gate, origin, protocol, term, window, now))
         one.held = step(one.held, one.gate, one.reading, now)
         one.evaluated = unix
         expired = one.override if one.override is not None and now >= one.ends else None
@@ -237,48 +211,19 @@ def matches(region: str, asked: str) -> bool:
     return asked in ("", region) or not region
 
 
-def _looks_at(prepared: Prepared) -> tuple[frozenset[Cell], int]:
-    """The cells that the gates of a schedule ask for, and ns that they look back."""
-    gates = [gate for gate in prepared.scenario.gates if gate.source == "agent"]
-    cells = {
-        (term.indicator, protocol)
-        for gate in gates
-        for term, _ in terms(gate)
-        for protocol in ("", *(prepared.protocols if "protocol" in gate.by else ()))
-    }
-    return frozenset(cells), max([longest(gate) for gate in gates] + [3600 * NS])
-
-
-def _judged(name: str, prepared: Prepared, region: str) -> Iterator[Judged]:
-    """Each gate of a schedule in each of its groups."""
-    scenario = prepared.scenario
+def _judged(runs: GateRuns, region: str) -> Iterator[Judged]:
+    """Each gate of a scenario in each of its groups."""
+    scenario = runs.scenario
+    protocols = sorted({protocol for prepared in runs.schedules.values() for protocol in prepared.protocols}) or [""]
     for gate in scenario.gates:
-        here = (region,), (prepared.settings.publish_region or region,)
-        everywhere = (scenario.regions, scenario.regions)
-        regions, publish_regions = here if gate.source == "agent" else everywhere
         # An agent's own word is of its own region, whatever it is judged by.
-        ones = regions if "region" in gate.by or gate.source == "agent" else ("",)
-        froms = publish_regions if "publish_region" in gate.by else ("",)
-        ways = (prepared.protocols or ("",)) if "protocol" in gate.by else ("",)
-        for group in ((one, origin, way) for one in ones for origin in froms for way in ways):
-            yield Judged(name, scenario.name, gate.owner or scenario.owner, gate, group)
-
-
-def _own(one: Judged, runs: _Runs, term: Term, window: int | None, now: int) -> Seen:
-    """A term over the agent's own runs."""
-    begin, of = now - (window or 0), ""
-    if window is None:
-        if now > runs.fresh:
-            last = runs.history.last
-            why = "no run has told yet" if last is None else "no run has told lately"
-            return Seen(None, 0, 0, 0, why)
-        begin = -(2**62)
-    if one.gate.since == "release" and runs.released is not None and runs.released > begin:
-        begin, of = runs.released, "release"
-    elif one.gate.since == "release":
-        of = "release"
-    value, n, made = runs.history.over((term.indicator, one.group[2]), term.quantile, begin, window, of)
-    return Seen(value, n, made, made if window is None else runs.due(begin, now))
+        everywhere = scenario.regions if "region" in gate.by else ("",)
+        regions = (region,) if gate.source == "agent" else everywhere
+        origins = runs.origins if gate.source == "agent" else scenario.regions
+        froms = origins if "publish_region" in gate.by else ("",)
+        ways = protocols if "protocol" in gate.by else [""]
+        for group in ((one, origin, way) for one in regions for origin in froms for way in ways):
+            yield Judged(scenario.name, gate.owner or scenario.owner, gate, group)
 
 
 def _answered(one: Judged, answers: Answers | str) -> Callable[[Term, int | None], Seen]:

@@ -25,7 +25,6 @@ Group = tuple[str, str, str]  # region, publish_region, protocol; empty: all
 class Judged:
     """One gate in one group, as it stands. `since` and `evaluated` Unix ns. `acted`: what the last action was ordered for."""
 
-    schedule: str
     scenario: str
     owner: str
     gate: Gate
@@ -43,7 +42,7 @@ class Judged:
 
     @property
     def key(self) -> str:
-        return "/".join((self.schedule, self.gate.name, *self.group))
+        return "/".join((self.scenario, self.gate.name, *self.group))
 
     @property
     def position(self) -> Position:
@@ -83,7 +82,7 @@ def told(one: Judged) -> dict[str, Any]:
     """How it stood, for whoever reads the records without the agent."""
     shown = state(one)
     names = (
-        "name", "region", "publish_region", "protocol", "scenario", "schedule", "reason", "owner", "action", "rule", "value",
+        "name", "region", "publish_region", "protocol", "scenario", "reason", "owner", "action", "rule", "value",
         "unit", "window", "n", "min_n", "coverage", "min_coverage",
     )  # fmt: skip
     return {name: getattr(shown, name) for name in names}
@@ -149,7 +148,6 @@ def state(one: Judged) -> GateState:
         reason=reason(one),
         owner=one.owner,
         action=one.gate.action,
-        schedule=one.schedule,
         publish_region=one.group[1],
         protocol=one.group[2],
         unit="" if answer is None or answer.term is None else answer.term.unit.value,

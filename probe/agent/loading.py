@@ -164,7 +164,12 @@ def _decided(config: Config, schedules: Mapping[str, Prepared], document: Docume
                 known = f"there are {', '.join(sorted(gates))}" if gates else "no scenario here has one"
                 place = ("actions", name, "gates", i)
                 document.mistake(place, f"{describe(wanted)} is no gate of a scenario here; {known}", dotted(place))
+    first: dict[str, tuple[str, Prepared]] = {}
     for name, prepared in schedules.items():
+        other, before = first.setdefault(prepared.scenario.name, (name, prepared))
+        if before.scenario.gates != prepared.scenario.gates:
+            what = f"gates other things of {prepared.scenario.name!r} than {other} does; a gate is of all runs of its scenario"
+            document.mistake(("schedules", name), what, f"schedules.{name}")
         for gate in prepared.scenario.gates:
             if gate.source == "prometheus":
                 why = unfit(gate, prepared.scenario.objectives)

@@ -35,7 +35,7 @@ def gate(result: str, region: str = "eu", name: str = "hold", **changes: object)
     values = {
         "name": name, "region": region, "scenario": "room-start", "result": result, "value": 0.8, "since": 1_790_000_000 * NS,
         "evaluated": 1_790_000_060 * NS, "reason": "why", "owner": "growth-lead", "action": "pause campaign expansion",
-        "schedule": "start", "unit": "ratio", "n": 12, "min_n": 3, "window": "10m", "coverage": 0.9, "min_coverage": 0.5,
+        "unit": "ratio", "n": 12, "min_n": 3, "window": "10m", "coverage": 0.9, "min_coverage": 0.5,
         "rule": "start[10m] < 90%", "position": "open", "towards": "closing", "held": 60 * NS, "hold": 120 * NS,
     }  # fmt: skip
     return GateState(**{**values, **changes})  # type: ignore[arg-type]
@@ -221,7 +221,7 @@ async def test_of_several_regions_the_worst_decides():
         assert told["gates"][0] == {
             "name": "hold", "region": "eu", "scenario": "room-start", "result": "pass", "value": 0.8,
             "since": "2026-09-21T14:13:20.000Z", "evaluated": "2026-09-21T14:14:20.000Z", "reason": "why",
-            "owner": "growth-lead", "action": "pause campaign expansion", "schedule": "start", "publish_region": "",
+            "owner": "growth-lead", "action": "pause campaign expansion", "publish_region": "",
             "protocol": "", "unit": "ratio", "n": 12, "min_n": 3, "window": "10m", "coverage": 0.9, "min_coverage": 0.5,
             "when": "start[10m] < 90%", "resume": None, "from": "agent", "position": "open",
             "holding": {"towards": "closing", "held": 60.0, "of": 120.0}, "override": None,

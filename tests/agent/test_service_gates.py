@@ -154,6 +154,42 @@ def test_a_release_begins_its_windows_anew(tmp_path: Path):
     assert world.says() == "pass"
 
 
+def test_schedules_of_one_scenario_fill_the_same_windows_and_by_publishing_region_each_its_own(tmp_path: Path):
+    gates = (
+        "{name: all, when: 'start[4m] < 90%', action: x, min_n: 6}",
+        ("{name: each, when: 'start[4m] < 90%', action: x, min_n: 2, by: [region, publish_region]}"),
+    )
+    listed = "".join(f"  - {gate}\n" for gate in gates)
+    (tmp_path / "one.yaml").write_text(SCENARIO + f"gates:\n{listed}")
+    schedules = "".join(f"  from-{r}: {{scenario: one.yaml, every: 2m, publish_region: {r}}}\n" for r in ("local", "eu"))
+    (tmp_path / "agent.yaml").write_text(f"region: local\nagent: a\nschedules:\n{schedules}")
+    config = load_config(tmp_path / "agent.yaml", env=ENV, words=vocabulary(), find=find)
+    gates_ = Gates(config)
+    for name in config.schedules:
+        gates_.due(name, 0, 0)
+    for k in range(1, 3):
+        now = 2 * k * MINUTE
+        for name, good in (("from-local", 2), ("from-eu", 0)):
+            gates_.due(name, k, now)
+            gates_.ran(name, RunParts(now, now, {("start", ""): Part(good, 2, 2)}), now, UNIX + now)
+    gates_.look(now, UNIX + now)
+    found = {(state.name, state.publish_region): (state.result, state.n, state.coverage) for state in gates_.states()}
+    assert found == {("all", ""): ("fail", 8, 1.0), ("each", "local"): ("pass", 4, 1.0), ("each", "eu"): ("fail", 4, 1.0)}
+    changed = replace(config, schedules={"from-eu": config.schedules["from-eu"]})
+    assert gates_.take(changed) == frozenset() and len(gates_.states()) == 2
+    assert gates_.take(config) == {"from-local", "from-eu"}  # of the region that came again nothing was kept
+
+
+def test_schedules_of_one_scenario_that_gate_other_things_are_refused(tmp_path: Path):
+    (tmp_path / "one.yaml").write_text(SCENARIO + f"gates:\n  - {GATES['hold']}\n")
+    (tmp_path / "two.yaml").write_text(SCENARIO)
+    (tmp_path / "agent.yaml").write_text(
+        "region: local\nschedules:\n  a: {scenario: one.yaml, every: 1m}\n  b: {scenario: two.yaml, every: 1m}\n"
+    )
+    with pytest.raises(ConfigError, match="gates other things of 'one' than a does"):
+        load_config(tmp_path / "agent.yaml", env=ENV, words=vocabulary(), find=find)
+
+
 def test_runs_that_were_not_made_and_schedules_that_are_not_known_change_nothing(tmp_path: Path):
     world = World(loaded(tmp_path, "hold")).minutes("gg")
     world.gates.ran("another", RunParts(world.now, world.now, {("start", ""): Part(0, 9, 9)}), world.now, world.unix)

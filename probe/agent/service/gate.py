@@ -138,7 +138,6 @@ def told(state: GateState) -> dict[str, object]:
         "result": state.result,
         "publish_region": state.publish_region,
         "protocol": state.protocol,
-        "schedule": state.schedule,
         "value": state.value if state.value is not None and math.isfinite(state.value) else None,
         "unit": state.unit,
         "n": state.n,

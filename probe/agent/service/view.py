@@ -61,7 +61,6 @@ class GateState:
     reason: str
     owner: str
     action: str
-    schedule: str = ""
     publish_region: str = ""
     protocol: str = ""
     unit: str = ""
