@@ -12,11 +12,12 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from probe.judge.compare import MOST_RUNS, compare
+from probe.judge.compare import compare
 from probe.judge.compare_figures import RunFigures
 from probe.model.comparison import Comparison
 
 FIRST_LOOK = 8  # runs since a release
+MOST = 150  # of a release, the latest: the last look is at 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,8 @@ class Releases:
 
     def __init__(self, known: Changed | None = None) -> None:
         self.changed = known
-        self._before: deque[RunFigures] = deque(maxlen=MOST_RUNS)
-        self._since: deque[RunFigures] = deque(maxlen=MOST_RUNS)
+        self._before: deque[RunFigures] = deque(maxlen=MOST)
+        self._since: deque[RunFigures] = deque(maxlen=MOST)
 
     def add(self, run: RunFigures) -> Changed | None:
         """A run that has ended. Returns the change, where it is the first to see another release."""
@@ -47,8 +48,8 @@ class Releases:
         if run.release in ("", seen):
             self._since.append(replace(run, release=seen))
             return None
-        self._before = self._since if seen else deque(maxlen=MOST_RUNS)
-        self._since = deque([run], maxlen=MOST_RUNS)
+        self._before = self._since if seen else deque(maxlen=MOST)
+        self._since = deque([run], maxlen=MOST)
         self.changed = Changed(seen, run.release, run.began)
         return self.changed
 
