@@ -226,10 +226,11 @@ class _Intervals:
 
     def document(self) -> list[dict[str, Any]]:
         """The `time_intervals`."""
-        return [{"name": name, "time_intervals": list(_stretches(windows))} for windows, name in self._names.items()]
+        return [{"name": name, "time_intervals": list(stretches(windows))} for windows, name in self._names.items()]
 
 
-def _stretches(windows: Iterable[Window]) -> Iterator[dict[str, Any]]:
+def stretches(windows: Iterable[Window]) -> Iterator[dict[str, Any]]:
+    """As `time_intervals` has them."""
     dated: defaultdict[tuple[str, int, int, int, int], list[date]] = defaultdict(list)
     for window in windows:
         if window.on is None:
