@@ -14,9 +14,9 @@ from probe.model.observation import CutOutcome, Freeze, Observation, Role
 from probe.model.outcome import Aborted, Done, Failed, Skipped
 from probe.model.stage import Phase
 from probe.model.verdict import RunResult, Verdict
-from probe.scenario.schema import Gate, Objective
 from probe.scenario.indicators import GATED, INDICATORS
 from probe.scenario.produced import Produced
+from probe.scenario.schema import Gate, Objective
 from tests.judge.story import Story, healthy
 
 ICE = Failed(Phase.ICE, "timeout")
