@@ -74,16 +74,16 @@ class Asked:
 async def oncall(file: Path, console: Console, asked: Asked, *, check: bool, week: bool, as_json: bool) -> int:
     """Answer; the exit code. Raises ConfigError."""
     zone = _zone(asked.tz)
-    moment = now() if asked.at is None else _moment(asked.at, zone)
-    found = read(file, moment)
+    when = now() if asked.at is None else _moment(asked.at, zone)
+    found = read(file, when)
     about = asked.remits(found)
     if check:
-        _print_coverage(found, console, year(moment))
+        _print_coverage(found, console, year(when))
     elif week:
-        _print_week(found, console, about, moment, asked.tz, zone)
+        _print_week(found, console, about, when, asked.tz, zone)
     else:
-        answers = [who(found, remit, moment, year(moment)) for remit in about]
-        answers = answers or [nobodys(found, severity, moment) for severity in _severities(asked.severity)]
+        answers = [who(found, remit, when, year(when)) for remit in about]
+        answers = answers or [nobodys(found, severity, when) for severity in _severities(asked.severity)]
         if as_json:
             print(json.dumps([document(answer) for answer in answers], indent=2, ensure_ascii=False))
         else:
@@ -130,7 +130,7 @@ def _print_answers(found: OnCall, console: Console, answers: Sequence[Answer], o
     def say(text: str = "", style: str = "") -> None:
         console.print(Text(text, style=style), soft_wrap=True)
 
-    say(f"{moment(answers[0].at)}" if answers else "nothing is asked")
+    say(moment(answers[0].at))
     for answer in answers:
         say()
         if answer.remit is None:
@@ -182,8 +182,8 @@ def document(answer: Answer) -> dict[str, Any]:
         "severity": answer.severity,
         "queue": remit.queue if remit else None,
         "regions": list(remit.regions) if remit else [],
-        "now": _turn_document(answer.now),
-        "next": _turn_document(answer.next),
+        "now": _turn_document(answer.now, answer.at),
+        "next": _turn_document(answer.next, answer.at),
         "calls": [
             {
                 "at": _rfc3339(call.at),
@@ -199,7 +199,8 @@ def document(answer: Answer) -> dict[str, Any]:
     }
 
 
-def _turn_document(turn: Turn | None) -> dict[str, Any] | None:
+def _turn_document(turn: Turn | None, at: int) -> dict[str, Any] | None:
+    """`to` null: without end."""
     if turn is None:
         return None
     duty = turn.duty
@@ -208,7 +209,7 @@ def _turn_document(turn: Turn | None) -> dict[str, Any] | None:
         "call": duty.call,
         "backup": duty.backup,
         "from": _rfc3339(turn.begin),
-        "to": _rfc3339(turn.end),
+        "to": None if turn.end == year(at)[1] else _rfc3339(turn.end),
         "tz": duty.tz,
         "why": duty.why,
     }

@@ -18,7 +18,7 @@ from probe.scenario.text import Path, parse
 from probe.scenario.units import describe
 
 Examine = Callable[[OnCall], Iterable[Finding]]
-RESERVED = ("shadow", "probe-default")  # receivers of the generated configuration
+RESERVED = ("shadow",)  # receivers of the generated configuration
 
 
 def load_oncall(path: str | FilePath, *, examine: Examine, env: Mapping[str, str] | None = None) -> OnCall:

@@ -83,6 +83,10 @@ async def test_json_has_the_same_with_times(capsys: pytest.CaptureFixture[str]) 
         ("10m", "head of live", "pager"),
     ]
     assert (answer["within"], answer["due"]) == ("5m", "2026-12-25T12:05:00Z")
+    assert await oncall(SHIPPED, Console(stderr=True), Asked(queue="growth"), check=False, week=False, as_json=True) == 0
+    always, office = json.loads(capsys.readouterr().out)
+    assert always["now"]["to"] is None and always["next"] is None
+    assert office["next"]["to"] > office["next"]["from"]
 
 
 async def test_the_year_says_who_has_how_much_and_what_is_the_pagers() -> None:
