@@ -114,7 +114,7 @@ def run(words: list[str]) -> int:
 
 def test_ctrl_c_ends_it_cleanly(tmp_path: Path) -> None:
     shipped = ROOT / "scenarios" / "fleet.yaml"
-    command = [sys.executable, "-m", "probe", "backtest", str(shipped), "--days", "300", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "probe", "backtest", str(shipped), "--days", "60", "--out", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 30
         while _threads(process.pid) < 2 and time.monotonic() < deadline:  # the thread that computes

@@ -27,7 +27,7 @@ from probe.rules.told import Told, ask
 from tests.rules.fleets import HOUR, MINUTE, fleet, two_ingests
 from tests.tools import requires
 
-SPAN = 8 * HOUR
+SPAN = 7 * HOUR
 INTERVAL = 60 * NS
 NEAR = 2 * INTERVAL
 
