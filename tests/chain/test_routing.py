@@ -22,7 +22,7 @@ from tests.tools import wait_until
 
 STEPS = "escalation:\n  P1: {within: 5m, steps: [{}, {after: 5m, call: backup}]}\n  P2: {within: 4h, clock: shifts}\n"
 SOON = (
-    "escalation:\n  P1: {within: 2s, wait: 10ms, steps: [{}, {after: 3s, call: backup}]}\n"
+    "escalation:\n  P1: {within: 2s, wait: 10ms, steps: [{}, {after: 4s, call: backup}]}\n"
     "  P2: {within: 2s, wait: 10ms, clock: shifts}\n"
 )
 ALERTS = alerts(two_ingests())
@@ -114,7 +114,7 @@ async def test_at_this_hour_exactly_those_are_told(moment: str) -> None:
 
 
 async def test_at_a_handover_the_next_one_is_told_of_what_still_burns_and_that_it_is_over() -> None:
-    async with peer.receiving() as receiver, server(oncall(QUEUES, SOON), receiver.url, "2026-03-10T13:59:58Z") as running:
+    async with peer.receiving() as receiver, server(oncall(QUEUES, SOON), receiver.url, "2026-03-10T13:59:57Z") as running:
         await running.post(alert("burns"))
         await wait_until(lambda: "europe" in by_alert(receiver).get("burns", ()), 5.0, "whoever is on")
         assert "america" not in by_alert(receiver)["burns"]
@@ -126,7 +126,7 @@ async def test_at_a_handover_the_next_one_is_told_of_what_still_burns_and_that_i
 
 
 async def test_a_triage_waits_until_somebody_is_on() -> None:
-    async with peer.receiving() as receiver, server(oncall(QUEUES, SOON), receiver.url, "2026-06-22T06:59:58Z") as running:
+    async with peer.receiving() as receiver, server(oncall(QUEUES, SOON), receiver.url, "2026-06-22T06:59:57Z") as running:
         await running.post(alert("waits", "P2", owner="payments", slo="one"), alert("pages", owner="payments", slo="other"))
         await wait_until(lambda: "pages" in by_alert(receiver), 5.0, "the page")
         assert "waits" not in by_alert(receiver)
@@ -136,7 +136,7 @@ async def test_a_triage_waits_until_somebody_is_on() -> None:
 async def test_a_step_is_called_for_what_still_fires_then_and_not_for_what_is_over() -> None:
     async with peer.receiving() as receiver, server(oncall(QUEUES, SOON), receiver.url, "2026-06-22T12:00Z") as running:
         await running.post(alert("short", slo="short"), alert("long", slo="long"), ago=0.0)
-        await wait_until(lambda: by_alert(receiver) == {"short": {"europe"}, "long": {"europe"}}, 2.0, "the first step")
+        await wait_until(lambda: by_alert(receiver) == {"short": {"europe"}, "long": {"europe"}}, 3.5, "the first step")
         await running.post(alert("short", slo="short"), ago=1.0, lasts=-0.1)
         await wait_until(lambda: by_alert(receiver)["long"] == {"europe", "lead"}, 8.0, "the second step")
         assert by_alert(receiver)["short"] == {"europe"}

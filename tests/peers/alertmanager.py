@@ -129,6 +129,10 @@ async def running(files: Mapping[str, str], *, at: datetime | None = None) -> As
             async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
                 server = Alertmanager(child, f"http://{found[1]}", session)
                 await wait_until(lambda: _ready(server), 10.0, "a ready Alertmanager")
+                if at is not None:  # its start has taken time; what it reads again is of now
+                    zones(folder / "zones", _zones(files["alertmanager.yml"]), at)
+                    async with session.post(f"{server.url}/-/reload") as answer:
+                        assert answer.status == 200, await answer.text()
                 yield server
 
 
