@@ -123,6 +123,7 @@ def _slo(promise: _Promise) -> Slo:
         cells=tuple(_cell(*key, often) for key, often in promise.cells.items()),
         place=promise.place,
         below=objective.below,
+        page=objective.page,
         shadow=objective.shadow,
     )
 

@@ -62,6 +62,7 @@ class Slo:
     cells: tuple[Cell, ...]
     place: str = ""
     below: float | None = None  # the direct rule's: a page where less than this share was good for 10 minutes; None: the default
+    page: bool = True  # False: nobody is woken for it, its alert is triaged at the loudest
     shadow: bool = False  # its alerts are evaluated and counted, and sent to nobody
 
     @property

@@ -15,9 +15,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from probe.model.clock import NS
+from probe.rules.block import block
 from probe.rules.conditions import Alert, Burn
 from probe.rules.fleet import Fleet, Severity, Slo, Source
 from probe.rules.promql import RUNS, error_name, of
@@ -43,11 +42,9 @@ def openslo(fleet: Fleet, alerts: Sequence[Alert] = ()) -> str:
     out = io.StringIO()
     out.write(f"# {fleet.name}: objectives as {VERSION}. OpenSLO cannot say, and the rules of `probe rules` can:\n")
     out.writelines(f"# - {unsaid}\n" for unsaid in UNSAID)
-    yaml = YAML()
-    yaml.width = 1_000
     for i, document in enumerate(documents(fleet, alerts)):
         out.write("---\n" if i else "")  # between: some readers take what stands before the first for a document
-        yaml.dump(document, out)
+        out.write(block(document))
     return out.getvalue()
 
 
@@ -106,6 +103,7 @@ def _annotations(slo: Slo, objective: Objective) -> Iterator[tuple[str, str]]:
         "owner": slo.owner,
         "action": slo.action,
         "below": "" if slo.below is None else format_ratio(slo.below),
+        "page": "" if slo.page else "false",
         "shadow": "true" if slo.shadow else "",
     }
     yield from ((f"{PREFIX}{name}", value) for name, value in said.items() if value)

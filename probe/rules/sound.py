@@ -68,8 +68,12 @@ class Sound:
 
 
 def pages(slo: Slo) -> bool:
-    """Whether anybody is woken for it: not for what is wrong with the probe alone."""
-    return slo.source is Source.RUNS and slo.indicator not in _OF_THE_PROBE
+    """Whether anybody is woken for it: not where its objective says so, nor for what is wrong with the probe alone."""
+    return slo.page and not _of_the_probe(slo)
+
+
+def _of_the_probe(slo: Slo) -> bool:
+    return slo.source is Source.COVERAGE or slo.indicator in _OF_THE_PROBE
 
 
 @functools.lru_cache(maxsize=4096)
@@ -143,7 +147,8 @@ class _Level:
         reachable = [pair for pair in pairs(slo.window, slo.budget) if not self._left_out(pair)]
         paging = pages(slo)
         if not paging:
-            self.why.append((None, "what is wrong with the probe alone is triaged, and pages nobody"))
+            what = "what is wrong with the probe alone" if _of_the_probe(slo) else "by its objective (page: false) it"
+            self.why.append((None, f"{what} is triaged, and pages nobody"))
         direct = list(self._direct()) if paging else []
         burning = [burn for pair in reachable if pair.severity is Severity.P1 and paging for burn in self._burn(pair)]
         self.page = (*direct, *burning)

@@ -46,6 +46,9 @@ class Objective(Model):
     below: Ratio | None = Field(
         None, description="The direct rule: a page where less than this share was good for 10 minutes.", examples=["90%"]
     )
+    page: bool = Field(
+        True, description="Whether anybody is woken for it; false: its alert is triaged, at the loudest.", examples=[False]
+    )
     shadow: bool = Field(
         False, description="Its alerts are evaluated and counted, and sent to nobody: would have paged.", examples=[True]
     )
@@ -88,6 +91,8 @@ class Objective(Model):
                 raise ValueError(f"{self.indicator} takes no {bound}: {own}")
         if self.below is not None and self.below >= self.target:
             raise ValueError("below is for what cannot wait for the budget: write less than the target")
+        if self.below is not None and not self.page:
+            raise ValueError("below is a page, and page: false wakes nobody: leave one of them away")
         if row.bound and given[row.bound] is None:
             raise ValueError(f"{self.indicator} needs to know what is good: say for example {_REMEDY[row.bound]}")
         return self

@@ -35,7 +35,7 @@ KINDS = ("SLO", "SLI", "Service", "DataSource", "AlertPolicy", "AlertCondition",
 _FIELDS: Mapping[str, Callable[[str], Any]] = {
     **dict.fromkeys(("within", "at_most", "at_least", "owner", "action", "below"), str),
     **dict.fromkeys(("regions", "protocols"), lambda text: [part.strip() for part in text.split(",")]),
-    "shadow": lambda text: {"true": True, "false": False}.get(text, text),
+    **dict.fromkeys(("page", "shadow"), lambda text: {"true": True, "false": False}.get(text, text)),
 }
 _OTHERS = ("scenario", "indicator", "name", "service")
 _PROMISED = tuple(row.name for row in INDICATORS.values() if row.objective)

@@ -32,7 +32,7 @@ journey:
   - view: [{via: whep, url: /whep}, {via: hls, url: /hls}]
 objectives:
   - {name: room-start, indicator: room_start, target: 99%, window: 30d, action: look, below: 80%}
-  - {name: first-frame, indicator: first_frame, within: 2s, target: 95%, window: 30d, action: look, protocols: hls}
+  - {name: first-frame, indicator: first_frame, within: 2s, target: 95%, window: 30d, action: look, protocols: hls, page: false}
   - {name: made, indicator: coverage, target: 95%, window: 7d, action: look, owner: ops, shadow: true}
 gates:
   - {name: hold, when: "room_start[10m] < 90%", action: hold}
@@ -108,6 +108,7 @@ def test_an_objective_has_a_cell_for_each_path_that_is_measured_and_schedules_of
         ("eu", "eu", "hls"), ("us", "us", "hls"), ("eu", "us", "hls")
     }  # fmt: skip
     assert (room.below, room.shadow, room.owner, room.place) == (0.8, False, "media-sre", f"{folder}/rooms.yaml:10")
+    assert (room.page, first.page) == (True, False)
     assert (first.within, first.meaning) == ("2s", "every viewer saw its first verified frame within 2s")
     assert (made.source, made.owner, made.shadow, len(made.cells)) == (Source.COVERAGE, "ops", True, 3)
 

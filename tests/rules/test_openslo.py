@@ -71,11 +71,12 @@ def objectives(draw: st.DrawFn) -> Objective:
         "owner": draw(st.sampled_from(["me", "team a", "Überwachung"])),
         "service": draw(st.sampled_from([row.service, "check_out", "Pay"])),
         "action": draw(st.sampled_from(["", "drain it: now", "# stop", "'quote' \"both\" 1.0", "true", "see ${trace_id}"])),
+        "page": draw(st.booleans()),
         "shadow": draw(st.booleans()),
     }
     if row.bound:
         fields[row.bound.value] = draw(bounds[row.bound])
-    if draw(st.booleans()) and target > 1000:
+    if fields["page"] and draw(st.booleans()) and target > 1000:
         fields["below"] = "0.5%"
     if row.unit is not Unit.RATIO and row.name != "bitrate" and draw(st.booleans()):
         fields["protocols"] = ["whep"]

@@ -149,6 +149,13 @@ def test_what_is_wrong_with_the_probe_wakes_nobody() -> None:
     assert by_name["probe-well"].triage and by_name["measured"].triage
 
 
+def test_what_its_objective_says_can_wait_wakes_nobody_and_is_triaged_as_before() -> None:
+    loud, quiet = sound(promise(15)), sound(promise(15, page=False))
+    assert loud.page and quiet.page == ()
+    assert quiet.triage == loud.triage
+    assert "by its objective (page: false) it is triaged, and pages nobody" in quiet.because(Severity.P2)
+
+
 def test_cells_of_different_density_share_conditions_that_suit_all() -> None:
     mixed = (
         Cell(publish_region="eu", region="eu", runs_per_hour=60),
