@@ -60,7 +60,7 @@ class _Builder:
     def build(self) -> list[Span]:
         began, result = self._result.began, self._result
         spans = [self._step(step) for step in result.steps]
-        spans += [self._request(request, self._steps.get(request.session, self._root)) for request in result.requests]
+        spans += [self._request(request, self._parent(request)) for request in result.requests]
         for session in result.sessions:
             spans += self._session(session)
         attributes: dict[str, Attribute] = {
@@ -162,6 +162,10 @@ class _Builder:
                 self._span(outage, identity, "outage", end - cut.outage, end, {"streamprobe.outage_seconds": cut.outage / NS})
             )
         return spans
+
+    def _parent(self, request: RequestDone) -> str:
+        """Its step's span; what undoes a step comes long after that has ended, and is the run's."""
+        return self._root if request.purpose == "undo" else self._steps.get(request.session, self._root)
 
     def _request(self, request: RequestDone, parent: str) -> Span:
         attributes: dict[str, Attribute] = {

@@ -27,7 +27,7 @@ async def run_cut(step: CutStep, sessions: Sessions, io: StepIO) -> Outcome:
     Failed: the platform's own switch did not work, so nothing was cut. Skipped: there was nobody to hit."""
     hit = _targets(step, sessions)
     if not hit:
-        return Skipped("nothing_to_cut", f"no session of {step.of} is playing")
+        return Skipped("nothing_to_cut", _nobody(step, sessions))
     for stay in hit:
         stay.cut_began(step.cut, step.name)
     outcome: Outcome = Done()
@@ -49,10 +49,21 @@ async def run_cut(step: CutStep, sessions: Sessions, io: StepIO) -> Outcome:
 def _targets(step: CutStep, sessions: Sessions) -> list[Stay]:
     """Every session that this cut touches: a dropped publisher touches its viewers too (it is cut apart, for its return is
     what they wait for), and a platform's own switch everybody that the platform serves."""
+    return [stay for stay in _meant(step, sessions) if stay.playing and (stay.path is not None or step.cut not in _OURS)]
+
+
+def _meant(step: CutStep, sessions: Sessions) -> list[Stay]:
+    """Those of whom it speaks, whether they play or not."""
     stays = sessions.viewers(None if step.of in ("viewers", "publisher", "platform") else step.of)
-    if step.of == "platform" or step.cut == "restart":
-        stays = [*sessions.publishers(), *stays]
-    return [stay for stay in stays if stay.playing and (stay.path is not None or step.cut not in _OURS)]
+    return [*sessions.publishers(), *stays] if step.of == "platform" or step.cut == "restart" else stays
+
+
+def _nobody(step: CutStep, sessions: Sessions) -> str:
+    """Why there was nobody to hit, in words."""
+    started = [stay for stay in _meant(step, sessions) if isinstance(stay.outcome, Done)]
+    if any(not stay.playing for stay in started):
+        return f"{step.of}: they lost their stream before the cut, and nobody was left to be cut off"
+    return f"{step.of}: nobody had a stream that could be cut"
 
 
 async def _cut_paths(step: CutStep, hit: list[Stay], sessions: Sessions) -> int:

@@ -63,7 +63,7 @@ class Leftovers:
             return True
         try:
             async with asyncio.timeout(_UNDO_SECONDS):
-                await self.client.request(
+                await self._client(entry).request(
                     entry.method,
                     entry.url,
                     purpose="undo",
@@ -75,6 +75,12 @@ class Leftovers:
             self.ctx.note(f"step {entry.step} could not be undone: {error}")
             return False
         return True
+
+    def _client(self, entry: Entry) -> Client:
+        """Its requests are the step's, by whose name they are looked up."""
+        plan = self.ctx.plan
+        service = next((step.service for step in (*plan.journey, *plan.final) if step.name == entry.step), "")
+        return self.client.using(service=service, on_request=lambda fact: self.ctx.emit(fact, entry.step))
 
     async def sweep(self) -> None:
         """Undo what a killed run left on this platform, with this run's credentials."""

@@ -27,7 +27,7 @@ from probe.store.writer import Writer
 OUTBOX_BYTES = 256 * 10**6
 _OPEN_SECONDS = 5.0  # how long the first try is waited for
 _SWEEP_SECONDS = 5.0
-_STOP_SECONDS = 15.0  # more than any wait for a lock, a connection or a statement that fails
+_STOP_SECONDS = 5.0  # what the database has not taken by then waits in the outbox for the next life
 
 
 class Store(Records):

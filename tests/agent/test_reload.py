@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from probe.agent.loading import Loaded
+from probe.agent import reload
+from probe.agent.loading import Loaded, fingerprint
 from probe.agent.reload import Configuration
 from probe.cli.agent import read
 from probe.store.records import Event
@@ -134,7 +136,7 @@ async def test_a_reader_that_breaks_is_a_refusal(tmp_path: Path) -> None:
     assert configuration.refused == ("it could not be read: RuntimeError",)
 
 
-async def test_a_folder_that_is_replaced_by_its_link_is_seen(tmp_path: Path) -> None:
+async def test_a_folder_that_is_replaced_by_its_link_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As Kubernetes replaces the files of a ConfigMap."""
     for version, name in (("v1", "one"), ("v2", "two")):
         (tmp_path / version).mkdir()
@@ -142,10 +144,18 @@ async def test_a_folder_that_is_replaced_by_its_link_is_seen(tmp_path: Path) -> 
         (tmp_path / version / "agent.yaml").write_text((tmp_path / "v1" / "agent.yaml").read_text())
     (tmp_path / "now").symlink_to("v1")
     file = tmp_path / "now" / "agent.yaml"
+    looks = 0
+
+    def counted(paths: Sequence[Path]) -> dict[Path, str]:
+        nonlocal looks
+        looks += 1
+        return fingerprint(paths)
+
+    monkeypatch.setattr(reload, "fingerprint", counted)
     configuration = Configuration(read(file), lambda: read(file), look=0.02)
     async with asyncio.timeout(5), asyncio.TaskGroup() as group:
         changed = group.create_task(configuration.changed())
-        await asyncio.sleep(0.1)
+        await wait_until(lambda: looks >= 3, 5, "looks that find everything as it was")
         assert not changed.done()
         (tmp_path / "next").symlink_to("v2")
         os.replace(tmp_path / "next", tmp_path / "now")

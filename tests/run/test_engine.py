@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from types import SimpleNamespace
+from typing import Any, TypeVar, cast
 
 import pytest
 from aiohttp import web
@@ -61,6 +62,7 @@ from probe.plan import (
 )
 from probe.run import engine as module
 from probe.run import leftovers, scouts
+from probe.run.cuts import run_cut
 from probe.run.engine import Engine
 from tests.tools import wait_until
 
@@ -478,6 +480,7 @@ BY_ID = http("room", "POST /rooms", keep={"room": "id"}, undo=HttpCall(method="D
 async def test_what_the_platform_has_named_is_undone_by_that_name(world: World) -> None:
     await world.engine(BY_ID).run()
     assert world.platform.asked == ["POST /rooms", "DELETE /rooms/r1"]
+    assert [(fact.session, fact.purpose) for fact in world.all(RequestDone)] == [("room", "room"), ("room", "undo")]
     assert list((world.tmp / "ledger").iterdir()) == []
 
 
@@ -752,7 +755,16 @@ async def test_a_run_cancelled_during_a_cut_gives_the_path_back(world: World, mo
 
 async def test_a_cut_with_nobody_playing_is_skipped(world: World) -> None:
     await world.engine(PUBLISH, CutStep(name="cut", of="viewers", cut="flap", duration=NS)).run()
-    assert world.outcomes()["cut"].kind == "skipped"
+    assert world.outcomes()["cut"] == Skipped("nothing_to_cut", "viewers: nobody had a stream that could be cut")
+
+
+@pytest.mark.parametrize("cut", ["flap", "rebind"])
+async def test_viewers_that_lost_their_stream_before_the_cut_are_told_so(cut: str) -> None:
+    lost: Any = SimpleNamespace(playing=False, outcome=Done(), path=None)
+    sessions: Any = SimpleNamespace(viewers=lambda _: [lost], publishers=list)
+    step, io = CutStep(name="cut", of="viewers", cut=cut, duration=NS), SimpleNamespace()
+    outcome = await run_cut(step, sessions, cast(StepIO, io))
+    assert isinstance(outcome, Skipped) and "lost their stream before the cut" in outcome.detail
 
 
 async def test_a_publisher_that_drops_is_back_with_its_viewers(world: World) -> None:
