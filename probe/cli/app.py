@@ -258,6 +258,7 @@ def oncall(
     severity: Annotated[str | None, Parameter(help="P1 or P2; default: both.")] = None,
     check: Annotated[bool, Parameter(negative=(), help="Lay it over the year: who is on how much, every hole named.")] = False,
     week: Annotated[bool, Parameter(negative=(), help="Draw the seven days from then.")] = False,
+    svg: Annotated[Path | None, Parameter(help="Draw them as a picture into this file.")] = None,
     as_json: Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")] = False,
 ) -> int:
     """Say who is called, now or at any time: who is on, who comes next, and after which step of the SLA.
@@ -270,7 +271,7 @@ def oncall(
 
     `probe oncall oncall.yaml --check`                          two years, every change of clocks: no hole, no overlap
 
-    `probe oncall oncall.yaml --week --tz Asia/Singapore`       a picture
+    `probe oncall oncall.yaml --week --tz Asia/Singapore`       a picture; for a wiki: `--svg week.svg`
 
     Parameters
     ----------
@@ -281,7 +282,8 @@ def oncall(
 
     asked = command.Asked(at=at, tz=tz, region=region, owner=owner, queue=queue, severity=severity)
     return _guarded(
-        lambda console: command.oncall(file, console, asked, check=check, week=week, as_json=as_json), Options(json=as_json)
+        lambda console: command.oncall(file, console, asked, check=check, week=week, as_json=as_json, picture=svg),
+        Options(json=as_json),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
@@ -23,12 +23,12 @@ from probe.model.clock import NS
 from probe.rules.coverage import Answer, Call, Roster, Turn, examine, moment, nobodys, rosters, sla_words, who
 from probe.rules.shifts import Remit, remit_of, remits
 from probe.rules.walltime import year
+from probe.rules.week import Week, midnights, svg, weeks
 from probe.scenario.oncall import OnCall, Paged
 from probe.scenario.oncall_file import load_oncall
 from probe.scenario.units import format_duration
 
 _CELL = 30 * 60  # s of the week that one sign stands for
-_DAYS = 7
 _STYLES = ("white on blue", "black on green", "white on magenta", "black on yellow", "white on red", "black on cyan")
 
 
@@ -71,7 +71,9 @@ class Asked:
         return (remit_of(found, severity, queue, self.region),)
 
 
-async def oncall(file: Path, console: Console, asked: Asked, *, check: bool, week: bool, as_json: bool) -> int:
+async def oncall(
+    file: Path, console: Console, asked: Asked, *, check: bool, week: bool, as_json: bool, picture: Path | None = None
+) -> int:
     """Answer; the exit code. Raises ConfigError."""
     zone = _zone(asked.tz)
     when = now() if asked.at is None else _moment(asked.at, zone)
@@ -79,8 +81,13 @@ async def oncall(file: Path, console: Console, asked: Asked, *, check: bool, wee
     about = asked.remits(found)
     if check:
         _print_coverage(found, console, year(when))
-    elif week:
-        _print_week(found, console, about, when, asked.tz, zone)
+    elif week or picture is not None:
+        shown = weeks([Roster.of(found, remit, *year(when)) for remit in about], midnights(when, zone))
+        if picture is None:
+            _print_week(console, shown, when, asked.tz, zone)
+        else:
+            _write(picture, svg(found.name, shown, when, asked.tz))
+            console.print(f"{picture}: the week", markup=False, soft_wrap=True)
     else:
         answers = [who(found, remit, when, year(when)) for remit in about]
         answers = answers or [nobodys(found, severity, when) for severity in _severities(asked.severity)]
@@ -89,6 +96,13 @@ async def oncall(file: Path, console: Console, asked: Asked, *, check: bool, wee
         else:
             _print_answers(found, console, answers, asked.owner)
     return 0
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise _usage("--svg", f"{file} cannot be written: {error.strerror}") from error
 
 
 def _usage(option: str, message: str) -> ConfigError:
@@ -257,43 +271,31 @@ def _shares(roster: Roster) -> Iterator[tuple[str, str, float, str]]:
 # -- the week
 
 
-def _print_week(found: OnCall, console: Console, asked: Sequence[Remit], at: int, tz: str, zone: ZoneInfo) -> None:
-    """A row a day, from the one that `at` lies in; a sign is half an hour. Scopes with the same week have one picture."""
-    today = datetime.fromtimestamp(at, zone).replace(hour=0, minute=0, second=0, microsecond=0)
-    midnights = [int((today + timedelta(days=day)).timestamp()) for day in range(_DAYS + 1)]
-    pictures: dict[tuple[tuple[int, int, str], ...], list[Roster]] = {}
-    for remit in asked:
-        roster = Roster.of(found, remit, *year(at))
-        week = tuple((t.begin, t.end, t.duty.name) for t in _within(roster, midnights))
-        pictures.setdefault((*week, (0, 0, remit.queue)), []).append(roster)
-    for same in pictures.values():
-        console.print(
-            Text(f"{'; '.join(roster.remit.words for roster in same)}, by the clock of {tz}", style="bold"), soft_wrap=True
-        )
-        _print_picture(console, same[0], midnights, at, zone)
+def _print_week(console: Console, found: Sequence[Week], at: int, tz: str, zone: ZoneInfo) -> None:
+    """A row a day; a sign is half an hour."""
+    for week in found:
+        console.print(Text(f"{week.words}, by the clock of {tz}", style="bold"), soft_wrap=True)
+        _print_picture(console, week, at, zone)
         console.print()
 
 
-def _within(roster: Roster, midnights: Sequence[int]) -> list[Turn]:
-    return [turn for turn in roster.turns if turn.end > midnights[0] and turn.begin < midnights[-1]]
-
-
-def _print_picture(console: Console, roster: Roster, midnights: Sequence[int], at: int, zone: ZoneInfo) -> None:
-    duties = {turn.duty.name: turn.duty for turn in _within(roster, midnights)}
-    signs = {name: chr(ord("A") + n % 26) for n, name in enumerate(duties)}
-    styles = {name: _STYLES[n % len(_STYLES)] for n, name in enumerate(duties)}
+def _print_picture(console: Console, week: Week, at: int, zone: ZoneInfo) -> None:
+    signs = {duty.name: chr(ord("A") + n % 26) for n, duty in enumerate(week.duties)}
+    styles = {duty.name: _STYLES[n % len(_STYLES)] for n, duty in enumerate(week.duties)}
+    waits = False
     console.print((" " * 17 + "".join(f"{hour:<6}" for hour in range(0, 24, 3))).rstrip(), highlight=False)
-    for begin, end in pairwise(midnights):
+    for begin, end in pairwise(week.midnights):
         row = Text(f"  {datetime.fromtimestamp(begin, zone):%a %Y-%m-%d} ")
         for cell in range(begin, end, _CELL):
-            turn = roster.at(cell)
+            turn = next((turn for turn in week.turns if turn.begin <= cell < turn.end), None)
+            waits = waits or turn is None
             sign = "▲" if cell <= at < cell + _CELL else signs[turn.duty.name] if turn else "·"
             row.append(sign, style=styles[turn.duty.name] if turn else "dim")
         console.print(row, soft_wrap=True)
-    for name, duty in duties.items():
-        row = Text("  ").append(signs[name], style=styles[name])
+    for duty in week.duties:
+        row = Text("  ").append(signs[duty.name], style=styles[duty.name])
         why = f" ({duty.why})" if duty.why else ""
-        row.append(f" {name}: {duty.call}, then {duty.backup}, by the clock of {duty.tz}{why}")
+        row.append(f" {duty.name}: {duty.call}, then {duty.backup}, by the clock of {duty.tz}{why}")
         console.print(row, soft_wrap=True)
-    if any(roster.at(cell) is None for cell in range(midnights[0], midnights[-1], _CELL)):
+    if waits:
         console.print("  · nobody: alerts wait until somebody is on", highlight=False)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import defusedxml.ElementTree
 import pytest
 from rich.console import Console
 
@@ -105,6 +106,22 @@ async def test_the_week_is_a_row_a_day_a_sign_each_half_hour() -> None:
     assert rows[2] == "  Mon 2026-03-30 ··················AAAAAAAAAAAAAAAA··············"
     assert [len(row.split()[-1]) for row in rows] == [48, 46, 48, 48, 48, 48, 48]  # Sunday's clock is set forward
     assert rows[0].split()[-1].index("▲") == 24
+
+
+async def test_the_week_is_a_picture_too_with_a_bar_a_turn(tmp_path: Path) -> None:
+    file, out = tmp_path / "week.svg", io.StringIO()
+    asked = Asked(at="2026-12-24T13:00", tz="Europe/Berlin", severity="P1")
+    given = {"check": False, "week": False, "as_json": False}
+    assert await oncall(SHIPPED, Console(file=out, width=200), asked, **given, picture=file) == 0
+    picture = defusedxml.ElementTree.parse(file)
+    bars = [bar for bar in picture.iter("{http://www.w3.org/2000/svg}g") if bar.get("class") == "bar"]
+    titles = [str(bar[0].text) for bar in bars]
+    assert len([title for title in titles if title.startswith("duty-phone")]) == 7
+    assert len([title for title in titles if title.startswith("media-")]) == 3 * 7
+    assert [title.partition(",")[0] for title in titles if "2026-12-25," in title] == ["media-us: eu 2026-12-25"]
+    assert picture.find("{http://www.w3.org/2000/svg}line[@class='now']") is not None
+    with pytest.raises(ConfigError, match="--svg .* cannot be written"):
+        await oncall(SHIPPED, Console(file=out), asked, **given, picture=tmp_path / "nowhere" / "week.svg")
 
 
 async def test_people_of_the_same_hours_have_one_picture() -> None:
