@@ -246,7 +246,7 @@ class GateWatch:
         one, unix = change.judged, self._clock.system()
         to = "closed" if change.moved is Position.CLOSED else "opened"
         for name, action in self._loaded().config.actions.items():
-            if one.gate.name not in action.gates or to not in action.on:
+            if one.gate.name not in action.gates or to not in action.when:
                 continue
             order = Order(
                 id=uuid7(unix // 1_000_000, random.SystemRandom()),

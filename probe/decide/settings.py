@@ -61,7 +61,7 @@ class Action(Model):
     gates: Annotated[tuple[Name, ...], OneOrMany()] = Field(
         min_length=1, description="Of these gates.", examples=["hold-campaign", ["payment", "gift"]]
     )
-    on: Annotated[tuple[Literal["closed", "opened"], ...], OneOrMany()] = Field(
+    when: Annotated[tuple[Literal["closed", "opened"], ...], OneOrMany()] = Field(
         ("closed", "opened"), min_length=1, description="At which change.", examples=["closed"]
     )
     webhook: Webhook | None = Field(None, description="A POST.", examples=[{"url": "https://hooks.example/gates"}])

@@ -222,7 +222,7 @@ async def test_a_gate_asks_a_real_prometheus_for_every_region(tmp_path: Path):
 
 async def test_an_override_is_told_with_who_and_why_and_acted_on(tmp_path: Path):
     async with receiving(Receiver()) as to:
-        one = Watching(tmp_path, more=f"actions: {{stop: {{gates: hold, on: closed, webhook: {{url: '{to.url}'}}}}}}")
+        one = Watching(tmp_path, more=f"actions: {{stop: {{gates: hold, when: closed, webhook: {{url: '{to.url}'}}}}}}")
         await one.begin()
         one.ran(GOOD, GOOD)
         async with one.running():
@@ -358,7 +358,11 @@ async def test_people_pipelines_and_rollouts_ask_a_real_agent(tmp_path: Path):
 
             await wait_until(recorded, 10, "the word over it among the records")
             assert (await command(url, "hold", clear=True))[0] == 1
+            before = json.loads((await command(url, "hold", as_json=True))[1])
     assert (await command(url, "hold"))[0] == 3
+    async with living(tmp_path / "agent.yaml") as again:  # its platform is gone, and nothing was seen yet
+        after = json.loads((await command(again, "hold", as_json=True))[1])
+        assert (after["result"], after["position"], after["since"]) == ("fail", "closed", before["since"])
     code, said = await command(url, "hold", store=records)  # its agent has ended, and it was closed
     assert code == 1 and "growth-lead" in said
     code, said = await command(url, "other", store=records)
