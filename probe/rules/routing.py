@@ -3,7 +3,7 @@ for 0.25 and newer: before it, intervals had no `location`.
 
 A route that is muted at an hour still matches: Alertmanager drops what it would have sent and looks no further. So everybody of a
 queue gets the alert at once, on a route of their own (`continue`), and only whoever is on sends it. Which has three good
-consequences: at a handover the next one is told of what still burns (P1 within a minute); a moment that nobody covers is known, and
+consequences: at a handover the next one is told of what still burns (P1 in a minute); a moment that nobody covers is known, and
 a route that is muted whenever somebody is on sends what comes then to the fallback; and two who were on together would both be
 told. What no queue takes goes to the fallback too, at any hour.
 
