@@ -1,6 +1,6 @@
 """Looks at the agent's gates, and sees to what follows: events, records, figures, actions, questions to Prometheus.
 
-All gates are judged every `LOOK` seconds, and those of a schedule when a run of it has ended. What changed is an event, and what
+All gates are judged every `LOOK` seconds, and those of a scenario when a run of it has ended. What changed is an event, and what
 the next life must know is put among the records with it, in that order, so that both are there or neither is known.
 """
 
@@ -143,9 +143,14 @@ class GateWatch:
 
     def taken(self) -> None:
         """Another configuration is in force."""
-        before = [one.key for one in self.gates]
+        before = list(self.gates)
         self._unread |= dict.fromkeys(self.gates.take(self._loaded()), self._clock.system())
-        self._forget(before)
+        self._forget(one.key for one in before)
+        for one in before:
+            if self.gates.get(one.key) is None:
+                self._figures.set("gate_overridden", one.labels, 0)
+                for verdict in Verdict:
+                    self._figures.set("gate_state", {**one.labels, "verdict": verdict.value}, 0)
         self._declare()
         for one in self.gates:
             self._show(one)
@@ -175,10 +180,10 @@ class GateWatch:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._actions.run(), name="actions")
             group.create_task(self._questions.run(), name="gates of Prometheus")
+            group.create_task(self._read_up(), name="what gates missed")
             while True:
                 await asyncio.sleep(LOOK)
                 try:
-                    await self._read_up()
                     for scenario in {prepared.scenario.name for prepared in self._loaded().schedules.values()}:
                         self.look([scenario])
                         await asyncio.sleep(0)  # a thousand gates are not to hold the loop
@@ -186,13 +191,17 @@ class GateWatch:
                     _log.exception("the gates could not be judged")
 
     async def _read_up(self) -> None:
-        """A schedule that is new, or whose gates now ask for more, has a past too."""
-        if wanted := self._unread:
-            self._unread = {}
+        """A schedule that is new, or whose gates now ask for more, has a past too. Until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK)
+            wanted, self._unread = self._unread, {}
             try:
-                await self._remember({name: at for name, at in wanted.items() if name in self._loaded().schedules})
+                if known := {name: at for name, at in wanted.items() if name in self._loaded().schedules}:
+                    await self._remember(known)
             except StoreError:
                 self._unread = wanted | self._unread
+            except Exception:
+                _log.exception("the runs of before could not be read")
 
     async def act(self) -> None:
         """Do what was ordered and is not done, for as long as that is worth waiting for."""

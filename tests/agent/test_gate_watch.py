@@ -202,9 +202,27 @@ async def test_a_gate_that_there_is_no_longer_says_so_among_the_records(tmp_path
     one.loaded = load_config(tmp_path / "agent.yaml", env={}, words=vocabulary(), find=find)
     one.watch.taken()
     assert one.last()["one/hold/local//"].data == {"gone": True} and one.states() == {}
+    assert one.count("gate_state") == 0
     again = Watching(tmp_path, kept=Kept([one.last()["one/hold/local//"]], []))
     await again.begin()
     assert again.states() == {"hold": "inconclusive"}
+
+
+async def test_a_gate_that_comes_with_another_configuration_has_a_past_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("probe.agent.gate_watch.LOOK", 0.02)
+    one = Watching(tmp_path)
+    now, crashed = one.clock.system(), {"crash_free": {"": [0, 2, 2]}}
+    one.kept.runs = [
+        Measured(run_id=f"r{k}", schedule="one", mode="scheduled", due_ns=0, ended_ns=now - k * 30 * NS, data=crashed)
+        for k in range(3)
+    ]
+    await one.begin()
+    (tmp_path / "one.yaml").write_text(SCENARIO + "gates:\n  - {name: crash, when: 'crash_free[4m] < 90%', action: wait}\n")
+    one.loaded = load_config(tmp_path / "agent.yaml", env={}, words=vocabulary(), find=find)
+    one.watch.taken()
+    assert one.states() == {"crash": "inconclusive"}
+    async with one.running():
+        await wait_until(lambda: one.states() == {"crash": "fail"})
 
 
 async def test_a_gate_asks_a_real_prometheus_for_every_region(tmp_path: Path):
