@@ -16,7 +16,7 @@ from probe.rules.history import History, spent
 from probe.rules.replay import INTERVAL
 from probe.rules.rivals import RIVALS, Ruleset, at_target
 from probe.rules.score import Score, score
-from probe.rules.told import Notice, Told, ask, notices, quieted
+from probe.rules.told import Notice, Told, ask, heard, notices, quieted
 
 OURS, GATES = "ours", "gates"
 SAME = frozenset({GATES, "below-95", "3-in-a-row"})  # at every target
@@ -107,6 +107,8 @@ def aimed(fleet: Fleet, target: float | None) -> Fleet:
 
 def _result(history: History, name: str, target: float | None, ruleset: Ruleset, told: Sequence[Told]) -> Result:
     since = history.judged
+    if ruleset.inhibits:
+        told = heard(told, ruleset.alerts)
     pages, tickets = notices(told, Severity.P1, since=since), notices(told, Severity.P2, since=since)
     if ruleset.inhibits:
         tickets = quieted(tickets, pages)

@@ -6,9 +6,13 @@ is asked to be absent from it: an alert about one protocol does not keep one abo
 reason of its own. And `region` means two things: where something is viewed, and, beside a `publish_region`, where it was
 published; one is never held for the other. Labels are those that the given alerts carry.
 
-Two kinds only. P1 keeps quiet the P2 of the same promise at the same place, and anywhere if it is bad everywhere: whoever is
-paged need not also be asked to look today. A region that fell silent, or whose agents stand still, keeps quiet what is true of
-every such one: agents missing, runs that were not made. It never keeps quiet an alert about users.
+Three kinds only. P1 keeps quiet the P2 of the same promise at the same place, and anywhere if it is bad everywhere: whoever is
+paged need not also be asked to look today. A page that rooms do not start keeps quiet, page or triage, what the same scenario
+promises its viewers at the same place, of whichever protocol: who sees no room has no first frame, and no session to come back
+to. It never keeps quiet what has a service of its own (payment, chat, gifts, moderation, sign-in), nor another place: an ingest
+that is broken says nothing of those who view in that region. A page of all regions counted together keeps nothing quiet in that
+way: it may be of one of them. A region that fell silent, or whose agents stand still, keeps quiet what is true of every such one:
+agents missing, runs that were not made. It never keeps quiet an alert about users.
 """
 
 from __future__ import annotations
@@ -18,8 +22,10 @@ from itertools import chain, combinations
 from typing import Any
 
 from probe.rules.conditions import Alert, Kind, Scope
+from probe.rules.faults import WATCHED
 from probe.rules.fleet import Severity, Source
 from probe.rules.promql import EVERYWHERE
+from probe.scenario.indicators import INDICATORS
 
 SAME = ("slo", "region")  # of every alert
 _VIEWED = 'publish_region=""'  # region is the viewing one; where there is a publishing one, region is that
@@ -29,7 +35,35 @@ APART = ("scenario", "service", "publish_region", "protocol")  # of those that h
 def inhibitions(alerts: Sequence[Alert]) -> list[dict[str, Any]]:
     """The `inhibit_rules`."""
     loud = [alert for alert in alerts if not alert.shadow]
-    return [*_by_severity([alert for alert in loud if alert.slo is not None]), *_by_silence(loud)]
+    return [*_by_severity([alert for alert in loud if alert.slo is not None]), *_by_start(loud), *_by_silence(loud)]
+
+
+def says_no_room(alert: Alert) -> bool:
+    """Whether it is a page that rooms do not start, and knows where."""
+    return alert.slo is not None and (
+        alert.slo.indicator == "room_start" and alert.severity is Severity.P1 and Scope.REGION in alert.scopes
+    )
+
+
+def needs_a_room(alert: Alert) -> bool:
+    """Whether it is about what viewers have only of a room that started."""
+    return alert.slo is not None and INDICATORS[alert.slo.indicator].of in WATCHED
+
+
+def _by_start(alerts: Sequence[Alert]) -> Iterator[dict[str, Any]]:
+    starts, viewers = [one for one in alerts if says_no_room(one)], [one for one in alerts if needs_a_room(one)]
+    scopes = {scope for alert in starts for scope in alert.scopes} if viewers else set()
+    for scope, there, where, equal in (
+        (Scope.REGION, [_VIEWED], [_VIEWED], ["scenario", "region"]),
+        (Scope.PUBLISH, [], [], ["scenario", "region", "publish_region"]),
+        (Scope.EVERYWHERE, [_VIEWED, f'region="{EVERYWHERE}"'], ['region!=""'], ["scenario"]),
+    ):
+        if scope in scopes:
+            yield {
+                "source_matchers": [names(starts), 'shadow!="true"', 'protocol=""', *_there(equal), *there],
+                "target_matchers": [names(viewers), *_there(equal), *where],
+                "equal": equal,
+            }
 
 
 def _by_severity(alerts: Sequence[Alert]) -> Iterator[dict[str, Any]]:

@@ -27,8 +27,9 @@ _TICKETS = ((2 * HOUR, DAY, 0.1), (6 * HOUR, 3 * DAY, 0.1))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ruleset:
     """Something that decides when to page. `naive`: it counts tainted runs too. `inhibits`: its pages keep its tickets of the
-    same thing quiet. `in_a_row`: so many failures of a cell, one after the other, page, for each of `slos`; 0: none do. `gates`:
-    a closed one counts as a page; with the scenario of each, whose objectives are among `slos`."""
+    same thing quiet, and that of a room start what follows from it. `in_a_row`: so many failures of a cell, one after the other,
+    page, for each of `slos`; 0: none do. `gates`: a closed one counts as a page; with the scenario of each, whose objectives are
+    among `slos`."""
 
     name: str
     spoken: str

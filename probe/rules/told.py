@@ -7,7 +7,7 @@ month of a fleet then takes little memory and each window is counted once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,7 +17,8 @@ from probe.rules.conditions import Alert, Silent
 from probe.rules.fleet import Severity
 from probe.rules.gathered import Cell, gathered
 from probe.rules.history import About, Beats, History, Place, Seen, Series, attendance, grouped, health, tally
-from probe.rules.promql import evidence
+from probe.rules.inhibition import needs_a_room, says_no_room
+from probe.rules.promql import EVERYWHERE, evidence
 from probe.rules.replay import INTERVAL, Firing, Grid, Shares, Tally, merged, met, spans
 from probe.rules.rivals import Ruleset
 
@@ -189,6 +190,39 @@ def _notices(slo: str, region: str, group: Sequence[Told], quiet: int) -> Iterat
             began=span.began,
             ended=span.ended,
         )
+
+
+def heard(said: Iterable[Told], alerts: Sequence[Alert]) -> list[Told]:
+    """What is left where a page that rooms do not start keeps quiet what follows from it, as `inhibition` tells Alertmanager to:
+    what outlasts the page begins when that ends."""
+    scenarios = {alert.name: alert.slo.scenario for alert in alerts if alert.slo is not None}
+    starts = {alert.name for alert in alerts if says_no_room(alert) and not alert.shadow}
+    viewers = {alert.name for alert in alerts if needs_a_room(alert)}
+    every = list(said)
+    pages = [one for one in every if one.alert in starts]
+    out = []
+    for one in every:
+        louder = [page for page in pages if one.alert in viewers and scenarios[page.alert] == scenarios[one.alert]]
+        left = _left(one.firing, [page.firing for page in louder if _within(one, page)])
+        if left is not None:
+            out.append(replace(one, firing=left))
+    return out
+
+
+def _within(one: Told, page: Told) -> bool:
+    """Whether it is of the page's place; everywhere holds every place."""
+    return page.region == EVERYWHERE or (one.region, one.place.publish_region) == (page.region, page.place.publish_region)
+
+
+def _left(firing: Firing, louder: Sequence[Firing]) -> Firing | None:
+    """From the first moment on at which nothing louder fires; None where there is none."""
+    began = firing.began
+    for other in merged(louder):
+        if other.began <= began and (other.ended is None or began < other.ended):
+            if other.ended is None or (firing.ended is not None and firing.ended <= other.ended):
+                return None
+            began = other.ended
+    return replace(firing, began=began)
 
 
 def quieted(tickets: Iterable[Notice], pages: Sequence[Notice]) -> list[Notice]:
