@@ -9,8 +9,10 @@ import asyncio
 import logging
 import os
 import random
+import secrets
+import socket
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,7 @@ from probe.net.redact import Redactor
 from probe.net.secret import read_secret
 from probe.store.address import resolve
 from probe.store.errors import StoreError, StoreRefused
+from probe.store.lease import Lease
 from probe.store.records import Event
 from probe.store.retention import Retention
 from probe.store.store import Store
@@ -103,7 +106,9 @@ async def _open(
     await asyncio.to_thread(figures.declare, loaded)  # before the collector is told anything: what it hears first is 0
     url = _address(loaded, redactor, apart=hand is not None)
     retention = Retention(keep=config.store.keep, keep_reports=config.store.keep_reports)
-    store = await stack.enter_async_context(Store.opened(url, clock, loaded.state / "outbox", retention=retention))
+    store = await stack.enter_async_context(
+        Store.opened(url, clock, loaded.state / "outbox", retention=retention, lease=_lease(loaded))
+    )
     names = {config.agent, before} - {""}
     if aborted := sum([await store.abort_in_flight(name) for name in names]):
         _log.warning("%d runs were under way when the last agent here ended; they are recorded as aborted", aborted)
@@ -213,6 +218,17 @@ def _address(loaded: Loaded, redactor: Redactor, *, apart: bool) -> str:
     if not isinstance(setting, str):
         redactor.add(url)
     return url
+
+
+def _lease(loaded: Loaded) -> Lease:
+    """Of our name, from our state directory, which is known by a word that is kept in it."""
+    file, host = loaded.state / "place", socket.gethostname()
+    place = ""
+    with suppress(OSError):  # a full disk keeps nobody from being an agent
+        if not file.exists():
+            file.write_text(secrets.token_hex(16))
+        place = file.read_text().strip()
+    return Lease(agent=loaded.config.agent, place=place or f"{host}:{loaded.state}", host=host, pid=os.getpid())
 
 
 def _mistake(field: str, words: str) -> ConfigError:

@@ -17,6 +17,7 @@ from probe.export.spool import Spool
 from probe.model.clock import Clock
 from probe.store.database import Database
 from probe.store.errors import StoreError
+from probe.store.lease import Lease
 from probe.store.payload import Swept, encode
 from probe.store.reader import Records
 from probe.store.records import Record
@@ -33,11 +34,11 @@ _STOP_SECONDS = 5.0  # what the database has not taken by then waits in the outb
 class Store(Records):
     """Records that can be put. `put` may be called from any thread; all else from the loop."""
 
-    def __init__(self, url: str, clock: Clock, outbox: Spool, retention: Retention) -> None:
+    def __init__(self, url: str, clock: Clock, outbox: Spool, retention: Retention, lease: Lease | None = None) -> None:
         super().__init__(url, clock)
         self._outbox = outbox
         self._life = secrets.token_hex(8)
-        self._writer = Writer(self._database, outbox, retention)
+        self._writer = Writer(self._database, outbox, retention, clock, lease)
 
     @classmethod
     @asynccontextmanager
@@ -49,14 +50,16 @@ class Store(Records):
         *,
         retention: Retention = RETENTION,
         limit: int = OUTBOX_BYTES,
+        lease: Lease | None = None,
     ) -> AsyncIterator[Self]:
         """The store at `url`, its schema brought to this program's, with an outbox of at most `limit` bytes in the directory
-        `outbox`. A database that cannot be reached is no error: see `problem`. Raises StoreRefused where waiting will not help,
-        SpoolInUse where another process has the outbox. At the end the outbox is emptied as far as the database takes it."""
+        `outbox`. A database that cannot be reached is no error: see `problem`. `lease`: the name that is written by; while it is
+        another's, records wait. Raises StoreRefused where waiting will not help or the name is another's, SpoolInUse where
+        another process has the outbox. At the end the outbox is emptied as far as the database takes it."""
         Database(url)  # refused before anything is opened
         spool = await asyncio.to_thread(Spool, outbox, limit, name="records")
         try:
-            store = cls(url, clock, spool, retention)
+            store = cls(url, clock, spool, retention, lease)
             try:
                 await asyncio.to_thread(store._writer.tried.wait, _OPEN_SECONDS)
                 if store._writer.refused is not None:

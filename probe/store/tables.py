@@ -135,6 +135,17 @@ Index("events_at", events.c.at_ns)
 Index("events_kind", events.c.kind, events.c.at_ns)
 
 
+agents = Table(
+    "agents",
+    metadata,
+    Column("agent", Id, primary_key=True),
+    _text("place"),
+    _text("host"),
+    Column("pid", BigInteger, nullable=False, server_default="0"),
+    Column("at", BigInteger, nullable=False, server_default="0"),  # Unix seconds by the database's clock
+)
+
+
 def whole() -> MetaData:
     """The tables and all their indexes. That of the runs under way is of some rows only: to say so imports both dialects."""
     if "runs_running" not in {index.name for index in runs.indexes}:

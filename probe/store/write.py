@@ -93,7 +93,7 @@ def _upsert(
     """Insert each row; of one that is there change the columns named, or nothing."""
     if not rows:
         return
-    into = _insert(connection.dialect.name)(table)
+    into = insert(connection.dialect.name)(table)
     if change:
         into = into.on_conflict_do_update(index_elements=key, set_={name: into.excluded[name] for name in change})
     else:
@@ -101,7 +101,7 @@ def _upsert(
     connection.execute(into, rows)
 
 
-def _insert(dialect: str) -> Callable[[Table], Any]:
+def insert(dialect: str) -> Callable[[Table], Any]:
     """Its own `insert`, which knows of conflicts; only the one in use is imported."""
     insert: Callable[[Table], Any] = import_module(f"sqlalchemy.dialects.{dialect}").insert
     return insert

@@ -22,8 +22,10 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, StatementError
 
 from probe.export.spool import Item, Spool
+from probe.model.clock import NS, Clock
 from probe.store.database import RETRIED, Database
 from probe.store.errors import StoreError, StoreRefused
+from probe.store.lease import AGAIN, Lease, hold, leave
 from probe.store.payload import Entry, decode
 from probe.store.retention import Retention, prune
 from probe.store.rows import Pruned
@@ -40,7 +42,7 @@ class Writer:
     """Starts at once; every method is thread-safe. `tried` is set once the database was tried; then `refused` says whether trying
     again is in vain."""
 
-    def __init__(self, database: Database, outbox: Spool, retention: Retention) -> None:
+    def __init__(self, database: Database, outbox: Spool, retention: Retention, clock: Clock, lease: Lease | None = None) -> None:
         self.tried = threading.Event()
         self.refused: StoreRefused | None = None
         self.problem = ""
@@ -48,6 +50,8 @@ class Writer:
         self._database = database
         self._outbox = outbox
         self._retention = retention
+        self._clock, self._lease = clock, lease
+        self._held = 0  # monotonic ns of when the lease was last said
         self._connection: Connection | None = None
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -95,7 +99,7 @@ class Writer:
                 if pause:
                     self._stopping.wait(pause)
                 elif not self._busy():
-                    self._wake.wait()
+                    self._wake.wait(None if self._lease is None else AGAIN)
                 self._wake.clear()
                 try:
                     carried = self._turn()
@@ -118,6 +122,7 @@ class Writer:
         if self._connection is None:
             self._connection = self._database.writer()
         self._database.require_same(self._connection)
+        self._hold(self._connection)
         if items := self._outbox.peek(_BATCH, _BATCH_BYTES):
             self._carry(self._connection, items)
         self._forget(self._connection)
@@ -125,6 +130,13 @@ class Writer:
             _log.info("records: %s takes them again; %d wait", self._database.name, self._outbox.count)
             self.problem = ""
         return bool(items)
+
+    def _hold(self, connection: Connection) -> None:
+        """Nothing is written by a name that is another's."""
+        now = self._clock.now()
+        if self._lease is not None and (not self._held or now - self._held >= AGAIN * NS):
+            hold(connection, self._lease)
+            self._held = now
 
     def _carry(self, connection: Connection, items: Sequence[Item]) -> None:
         try:
@@ -168,6 +180,7 @@ class Writer:
 
     def _failed(self, error: Exception) -> None:
         self._close()
+        self._held = 0
         self.errors += 1
         words = self._database.words(error)
         if words != self.problem:
@@ -188,6 +201,11 @@ class Writer:
                 connection.invalidate()
 
     def _leave(self) -> None:
+        if self._connection is not None and self._lease is not None and self._held:
+            try:
+                leave(self._connection, self._lease)
+            except RETRIED as error:
+                _log.info("records: the name is given back later: %s", self._database.words(error))
         self._close()
         with self._lock:
             waiting: list[Future[Any]] = [*self._sweeps.values(), *(gone for _, gone in self._prunes)]
