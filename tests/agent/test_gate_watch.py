@@ -342,7 +342,8 @@ async def living(file: Path) -> AsyncIterator[str]:
         serving.cancel()
 
 
-async def test_people_pipelines_and_rollouts_ask_a_real_agent(tmp_path: Path):
+async def test_people_pipelines_and_rollouts_ask_a_real_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("probe.cli.gate._AGAIN", 0.2)
     receiver = Receiver()
     async with receiving(receiver) as platform:
         (tmp_path / "ask.yaml").write_text(ASK.format(url=platform.url))
