@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.bench import agent, backtest, bench_code, egress, gates, matrix, publishing, store
+from tests.bench import agent, backtest, bench_code, egress, gates, matrix, publishing, rules, store
 from tests.bench.runs import run, scenario, starts, stock, watched
 from tests.faults.platform import Platform, Ran
 
@@ -119,6 +119,9 @@ async def bench(starts_wanted: int, seconds: float) -> int:
         (folder / "store").mkdir()
         kept = await store.measure(folder / "store")
         print(table(f"records in SQLite, {kept.runs:,} runs", store.rows(kept)), flush=True)
+    with tempfile.TemporaryDirectory(prefix="bench-rules-") as name:
+        ruled = await rules.measure(Path(name))
+    print(table("rules, for Prometheus", rules.rows(ruled)), flush=True)
     months = backtest.measure()
     print(table("a month's backtest of the shipped fleet", backtest.rows(months)), flush=True)
     at_360p = costs[0]
@@ -130,7 +133,7 @@ async def bench(starts_wanted: int, seconds: float) -> int:
         median = statistics.median(shares)
         held[f"probe's share of a WHEP start ≤ {PROBE_SHARE_MS:g} ms at the median: {median:.1f}"] = median <= PROBE_SHARE_MS
     held |= egress.targets(watching) | publishing.targets(sending) | matrix.targets(whole) | store.targets(kept)
-    held |= agent.targets(agents) | gates.targets(judged) | backtest.targets(months)
+    held |= agent.targets(agents) | gates.targets(judged) | rules.targets(ruled) | backtest.targets(months)
     for target, ok in held.items():
         print(f"{'held  ' if ok else 'MISSED'}  {target}")
     if tainted:
