@@ -273,8 +273,7 @@ class Stay:
             if not timer.ended:
                 timer.finish(now if latest is None else min(now, latest))
                 self._emit_slices(timer)
-            if self.feed is feed:
-                self.feed = None  # what still comes nobody is to read, and its age says nothing of this machine
+            self._unread(feed)
             if not ended.done():
                 ended.set_result(outcome)
 
@@ -323,7 +322,14 @@ class Stay:
             return self.watch.stalled() if timer.ended else self._not_started(timer, limit)
         except Failure as failure:
             return failure.outcome
+        finally:
+            self._unread(feed)
         return Done()
+
+    def _unread(self, feed: Feed) -> None:
+        """What still comes nobody is to read, and its age says nothing of this machine: a platform may be slow to let us go."""
+        if self.feed is feed:
+            self.feed = None
 
     def _not_started(self, timer: StageTimer, limit: float) -> Outcome:
         return at_deadline(timer.current, self.watch.tally, self.watch.undecodable, limit)

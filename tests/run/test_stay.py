@@ -345,6 +345,34 @@ async def test_pictures_that_come_while_an_attempt_is_being_left_are_not_called_
     assert worst < 0.2
 
 
+async def test_nor_are_those_that_come_while_a_slow_platform_lets_us_go() -> None:
+    source = Source()
+
+    @asynccontextmanager
+    async def left_slowly(spec: Spec, io: SessionIO) -> AsyncIterator[None]:
+        io.stages.enter(Stage.KEYFRAME, io.clock.now())
+        io.feed.post(source.frame(io))
+        try:
+            yield
+        finally:
+            for _ in range(30):
+                io.feed.post(source.frame(io))
+                await asyncio.sleep(0.02)
+
+    driver = Scripted(forever)
+    driver.open = left_slowly  # type: ignore[method-assign]
+    stay, _ = make_stay(driver)
+    worst = 0.0
+    async with asyncio.TaskGroup() as group:
+        group.create_task(stay.run())
+        await wait_until(lambda: stay.playing)
+        stay.end()
+        while not stay.done.is_set():
+            worst = max(worst, stay.feed.backlog if stay.feed is not None else 0.0)
+            await asyncio.sleep(0.01)
+    assert worst < 0.2
+
+
 async def test_a_renewal_that_breaks_is_noted_and_ends_nothing() -> None:
     source = Source()
 
