@@ -26,7 +26,7 @@ from probe.rules.replay import INTERVAL, Firing
 from probe.rules.rivals import RIVALS
 from probe.rules.score import score, total
 from probe.rules.simulate import simulate
-from probe.rules.told import Notice, Told, in_a_row, notices, quieted
+from probe.rules.told import Notice, Told, heard, in_a_row, notices, quieted
 from probe.scenario.gates import parse_gate
 from tests.rules.fleets import DAY, HOUR, MINUTE, fleet, two_ingests
 
@@ -218,6 +218,29 @@ def test_what_returns_within_five_minutes_is_the_same_page_and_a_page_keeps_its_
     assert [(p.slo, p.began) for p in pages] == [("other", 0), ("s", 0), ("s", HOUR)]
     tickets = notices([told(20, None, severity=Severity.P2), told(20, None, "third", Severity.P2)], Severity.P2)
     assert [t.slo for t in quieted(tickets, pages)] == ["third"]
+
+
+def test_what_outlasts_the_page_of_a_room_that_does_not_start_is_told_then() -> None:
+    def of(name: str, began: int, ended: int | None, region: str = "eu", publish: str = "") -> Told:
+        slo, place = name.removesuffix("Page").removeprefix("RoomStart").lower(), Place(publish_region=publish)
+        return replace(told(began, ended, slo), alert=name, region=region, place=place)
+
+    page, frame = "RoomStartPage", "RoomStartFirstFramePage"
+
+    def left(*said: Told, of_alert: str = frame) -> list[tuple[int, int | None]]:
+        kept = heard(said, alerts(two_ingests()))
+        assert [one for one in kept if one.alert == page] == [one for one in said if one.alert == page]
+        return [(one.firing.began, one.firing.ended) for one in kept if one.alert == of_alert]
+
+    assert left(of(page, 0, 100), of(frame, 10, 90), of(frame, 20, 100)) == []
+    assert left(of(page, 0, None), of(frame, 10, None)) == []
+    assert left(of(page, 0, 100), of(page, 100, 150), of(frame, 10, 200), of(frame, 20, None)) == [(150, 200), (150, None)]
+    assert left(of(frame, 0, 90), of(page, 10, 100)) == [(0, 90)]
+    assert left(of(page, 0, 9), of(frame, 10, 90)) == [(10, 90)]
+    assert left(of(page, 0, None, "all"), of(frame, 10, 90), of(frame, 10, 90, "us", "us")) == []
+    assert left(of(page, 0, None, "us", "us"), of(frame, 10, 90, "us"), of(frame, 10, 80, "us", "us")) == [(10, 90)]
+    assert left(of(page, 0, None), of(frame, 10, 90, "us"), of(frame, 10, 80, "all")) == [(10, 90), (10, 80)]
+    assert left(of(page, 0, None), of("RoomStartPaymentsPage", 10, 90), of_alert="RoomStartPaymentsPage") == [(10, 90)]
 
 
 def test_failures_in_a_row_count_across_runs_that_say_nothing() -> None:

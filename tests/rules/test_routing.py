@@ -323,6 +323,17 @@ class TestInhibition:
         wide = [replace(alert, scopes=tuple(Scope)) for alert in alerts(fleet())]
         assert (everywhere(inhibitions(alerts(fleet()))), everywhere(inhibitions(wide))) == (False, True)
 
+    def test_a_room_start_that_is_tried_or_knows_no_place_keeps_nothing_of_its_viewers_quiet(self) -> None:
+        def starts(**changed: Any) -> list[dict[str, Any]]:
+            every = [replace(one, **changed) if one.name == "RoomStartPage" else one for one in alerts(two_ingests())]
+            return [rule for rule in inhibitions(every) if 'alertname="RoomStartPage"' in rule["source_matchers"]]
+
+        assert [rule["equal"] for rule in starts()] == [
+            ["scenario", "region"], ["scenario", "region", "publish_region"], ["scenario"]
+        ]  # fmt: skip
+        assert starts(shadow=True) == starts(scopes=(Scope.EVERYWHERE,)) == []
+        assert [rule["equal"] for rule in starts(scopes=(Scope.REGION,))] == [["scenario", "region"]]
+
     def test_a_matcher_takes_a_value_for_itself(self) -> None:
         assert one_of("owner", ["a.b"]) == 'owner="a.b"'
         assert one_of("owner", ["a.b", 'c"d']) == r'owner=~"a\\.b|c\"d"'
