@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import aiohttp
@@ -95,7 +96,7 @@ class HandOver:
         body = await asyncio.to_thread(place.read_bytes)
         url = URL(self._recipient.url) / "-" / "runs" / place.stem
         kind = {"Content-Type": "application/x-ndjson"}
-        async with session.put(url, data=body, auth=auth, headers=kind, allow_redirects=False) as answer:
+        async with session.put(url, data=BytesIO(body), auth=auth, headers=kind, allow_redirects=False) as answer:
             words = (await answer.content.read(400)).decode(errors="replace")
             return answer.status, " ".join(words.split())
 

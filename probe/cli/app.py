@@ -188,6 +188,12 @@ def agent(
 ) -> int:
     """Run scenarios on a schedule for months: measure, export, record. SIGHUP or a changed file reloads, SIGTERM drains.
 
+    Its HTTP service has /metrics, /runs, /gate/NAME, /healthz and /readyz. /probe?scenario=NAME makes a run now and answers with
+    that run's own metrics, as blackbox_exporter does: they are in no series of /metrics, and enter no objective and no gate.
+
+    A counter that is born at 1 and dies never alerts: with --once --to the runs are told by an agent that stays, whose agent.yaml
+    has the same schedules in the same region. What it does not take in 30 s waits under `state` for the next time, exit code 4.
+
     Examples
     --------
     `probe agent agent.yaml --check`        what it would do, or every mistake with its line
@@ -197,9 +203,6 @@ def agent(
     `probe agent agent.yaml --once`         for a cron job: every schedule once
 
     `probe agent agent.yaml --once --to https://agent.eu.example:9464 --to-login env:HANDOVER`   a job whose counters live on
-
-    A counter that is born at 1 and dies never alerts: with --to the runs are told by an agent that stays, whose agent.yaml has
-    the same schedules in the same region. What it does not take in 30 s waits under `state` for the next time, exit code 4.
 
     Parameters
     ----------

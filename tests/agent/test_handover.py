@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def kept(file: Path) -> list[Path]:
 
 async def put(client: aiohttp.ClientSession, url: str, run: str, body: bytes, **headers: str) -> tuple[int, str]:
     kind = {"Content-Type": "application/x-ndjson", **headers}
-    async with client.put(f"{url}/-/runs/{run}", data=body, headers=kind) as answer:
+    async with client.put(f"{url}/-/runs/{run}", data=BytesIO(body), headers=kind) as answer:
         return answer.status, await answer.text()
 
 
