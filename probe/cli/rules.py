@@ -93,7 +93,8 @@ class Asked:
 
 async def rules(file: Path, asked: Asked, console: Console) -> int:
     """Make, compare or explain; the exit code. Raises ConfigError with every mistake."""
-    made, notes = _made(file, asked)
+    with console.status(f"reading {file}"):
+        made, notes = _made(file, asked)
     for note in notes:
         print(note, file=sys.stderr)
     if asked.openslo:

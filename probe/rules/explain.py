@@ -101,13 +101,14 @@ _DETECTED: dict[tuple[object, ...], Detection | None] = {}
 
 def _explained(fleet: Fleet, alert: Alert) -> Explained:
     slo = alert.slo
+    held = f", for {prom(alert.hold)}" if alert.hold else ""
     return Explained(
         alert=alert.name,
         severity=alert.severity,
         shadow=alert.shadow,
         slo=slo.name if slo else "probe",
         scenario=slo.scenario if slo else "",
-        fires=tuple(in_words(alert, condition) for condition in alert.conditions) or (_ELSE[alert.kind],),
+        fires=tuple(in_words(alert, condition) + held for condition in alert.conditions) or (_ELSE[alert.kind] + held,),
         names=tuple(scope.value for scope in alert.scopes) if slo else alert.by,
         noticed=tuple(_all_noticed(fleet, alert)),
         chance=_chance(alert) if slo and alert.severity is Severity.P1 else None,

@@ -61,3 +61,4 @@ def test_as_a_document_what_is_absent_is_absent() -> None:
     document = said(fleet())["AgentsMissing"].document()
     assert "chance" not in document and "scenario" not in document
     assert document["noticed"] == ()
+    assert document["fires"] == ("fewer agents are heard than the inventory has, for 10m",)
