@@ -4,6 +4,7 @@ Sloth (https://sloth.dev, its default windows for 30 days are the SRE workbook's
 and 6h, ticket on 2h and 1d or 6h and 3d, no `for`, no least number of failures. One specification is one label set, so there are
 two readings: an objective as a whole (`sloth`), and one specification for each region and protocol (`sloth-split`).
 Static: success below 95 % over 5 minutes by region, and 3 failures in a row of a cell.
+An objective that says `page: false` pages nowhere: Sloth can be told so too, and nobody puts a threshold on it.
 None of them knows of taint or of an inventory. They read the same runs: whoever alerts on single viewers has it noisier.
 """
 
@@ -75,17 +76,16 @@ RIVALS: dict[str, tuple[Callable[[Sequence[Slo]], Ruleset], ...]] = {
 
 def _successes(slos: Sequence[Slo]) -> list[Slo]:
     """Objectives on whether something succeeded: what a static threshold is put on."""
-    return [s for s in slos if s.service != "probe" and s.source is Source.RUNS and INDICATORS[s.indicator].unit is Unit.RATIO]
+    found = [s for s in slos if s.service != "probe" and s.source is Source.RUNS and INDICATORS[s.indicator].unit is Unit.RATIO]
+    return [slo for slo in found if slo.page]
 
 
 def _sloth(slo: Slo, by: tuple[str, ...]) -> list[Alert]:
     def burns(pairs: Sequence[tuple[int, int, float]]) -> tuple[Condition, ...]:
         return tuple(Burn(short=short, long=long, factor=share * slo.window / long) for short, long, share in pairs)
 
-    return [
-        _alert(f"Sloth/{slo.name}", Severity.P1, slo, by, burns(_PAGES)),
-        _alert(f"SlothTicket/{slo.name}", Severity.P2, slo, by, burns(_TICKETS)),
-    ]
+    page = [_alert(f"Sloth/{slo.name}", Severity.P1, slo, by, burns(_PAGES))] if slo.page else []
+    return [*page, _alert(f"SlothTicket/{slo.name}", Severity.P2, slo, by, burns(_TICKETS))]
 
 
 def _alert(name: str, severity: Severity, slo: Slo, by: tuple[str, ...], conditions: tuple[Condition, ...]) -> Alert:

@@ -310,6 +310,16 @@ def test_small_figures_keep_two_digits() -> None:
     assert [rounded(v) for v in (0, 0.123, 3.14, 12.6, 345.0)] == ["0", "0.12", "3.1", "13", "345"]
 
 
+def test_what_can_wait_by_its_objective_pages_by_no_ruleset() -> None:
+    made = fleet()
+    first, *rest = made.slos
+    panel = Panel(Question(fleet=replace(made, slos=(replace(first, page=False), *rest), gates=()), rules=alerts))
+    for (name, _), ruleset in panel.rulesets.items():
+        paging = {alert.slo.name for alert in ruleset.alerts if alert.slo and alert.severity is Severity.P1}
+        assert first.name not in paging | {slo.name for slo in ruleset.slos}, name
+        assert "payments" in paging | {slo.name for slo in ruleset.slos}, name
+
+
 def test_rivals_are_asked_by_name() -> None:
     panel = Panel(Question(fleet=fleet(), rules=alerts, against=("sloth",)))
     assert {name for name, _ in panel.rulesets} == {OURS, GATES, "sloth", "sloth-split"} and set(RIVALS) == {"static", "sloth"}
