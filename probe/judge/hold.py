@@ -5,10 +5,12 @@ that found nothing out breaks what was held, and so does a pause between two loo
 closed gate stays closed until it has been *seen* that it may open: no data never opens one. Where both expressions hold at once
 (a `resume` that is the weaker one) the gate stays as it is.
 
-Closed is fail, or warn where the gate's severity says so. Open is pass, if only `when` is known; else inconclusive. A closed gate
-of which nothing is known now is still fail: what closed it was seen, and who acts on it (a rollback under way, a campaign that is
-paused) must not be told to think again. A closed one whose severity is warn is inconclusive then: warn lets through, and nothing
-gets through on no data.
+Open is pass where `when` is known not to be so, and while it has been so for too short a time. But where nothing was known before
+that the gate is inconclusive: who waits for data is not to be let through by the first of it, which is bad.
+
+Closed is fail, or warn where the gate's severity says so. A closed gate of which nothing is known now is still fail: what closed
+it was seen, and who acts on it (a rollback under way, a campaign that is paused) must not be told to think again. One whose
+severity is warn is inconclusive then: warn lets through, and nothing gets through on no data.
 
 A gate whose past is not known (the records were away when the agent began) may have been closed: it passes once `resume` was met.
 """
@@ -42,6 +44,7 @@ class Held:
     towards: Position | None = None
     holding: int = 0
     looked: int | None = None
+    clear: bool = False  # `when` was seen not to be so, and ever since it was known
 
 
 def step(held: Held, gate: Gate, reading: Reading, now: int) -> Held:
@@ -49,12 +52,13 @@ def step(held: Held, gate: Gate, reading: Reading, now: int) -> Held:
     now = now if held.looked is None else max(now, held.looked)
     towards = _towards(held.position, reading)
     broken = held.looked is not None and now - held.looked > GAP
+    clear = reading.when.met is False or (reading.when.met is True and held.clear and not broken)
     if towards is None:
-        return replace(held, towards=None, holding=0, looked=now)
+        return replace(held, towards=None, holding=0, looked=now, clear=clear)
     holding = held.holding if towards is held.towards and not broken else now
     if now - holding >= hold(gate, towards):
-        return Held(towards, now, None, 0, now)
-    return replace(held, towards=towards, holding=holding, looked=now)
+        return Held(towards, now, None, 0, now, clear)
+    return replace(held, towards=towards, holding=holding, looked=now, clear=clear)
 
 
 def _towards(position: Position, reading: Reading) -> Position | None:
@@ -78,7 +82,7 @@ def verdict(held: Held, gate: Gate, reading: Reading) -> Verdict:
         if gate.severity == "fail":
             return Verdict.FAIL
         return Verdict.WARN if known else Verdict.INCONCLUSIVE
-    return Verdict.PASS if known and held.position is Position.OPEN else Verdict.INCONCLUSIVE
+    return Verdict.PASS if held.clear and held.position is Position.OPEN else Verdict.INCONCLUSIVE
 
 
 @dataclass(frozen=True, slots=True)
