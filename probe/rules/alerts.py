@@ -17,12 +17,13 @@ from dataclasses import replace
 
 from probe.errors import ConfigError, Located
 from probe.model.clock import NS
+from probe.rules.chance import failures
 from probe.rules.conditions import Alert, Below, Burn, Condition, Kind, Scope
 from probe.rules.fleet import Fleet, Severity, Slo
 from probe.rules.links import dashboard_url, runbook_url
 from probe.rules.promql import EVERYWHERE, cells_name, firing, of
 from probe.rules.selfwatch import self_alerts
-from probe.rules.sound import JITTER, LATE, Sound, Unsound, failures, sound
+from probe.rules.sound import JITTER, LATE, Sound, Unsound, sound
 from probe.rules.windows import HOUR, prom
 from probe.scenario.units import format_ratio
 

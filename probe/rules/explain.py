@@ -13,12 +13,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from probe.model.clock import NS
+from probe.rules.chance import failures, false_pages
 from probe.rules.conditions import Alert, Below, Burn, Condition, Kind, Silent
 from probe.rules.detect import Detection, detect
 from probe.rules.fleet import Fleet, Severity
 from probe.rules.groups import INTERVALS
 from probe.rules.selfwatch import due
-from probe.rules.sound import failures, false_pages, sound
+from probe.rules.sound import sound
 from probe.rules.windows import prom
 from probe.scenario.units import format_ratio
 

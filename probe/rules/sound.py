@@ -4,8 +4,7 @@
 artificial traffic, which is what we are; so the sum is made for each cell, and one of three things follows:
 
 - **guard**: a count beside the ratio, so that at least `n` runs must have failed. `n` is 2 at least, and for pages as many as
-  chance alone brings together less than `FALSE_PAGES` times in 30 days of an objective that just keeps its promise. With runs
-  failing apart (Poisson) at λ an hour, the n-th failure within W hours comes λ · P(at least n - 1 in W) times an hour.
+  chance alone brings together less than `FALSE_PAGES` times in 30 days of an objective that just keeps its promise (`chance`).
 - **pool**: where a cell is so thin that a guard would make a total loss known later than `SLOW`, cells are counted together:
   those of all publishing regions, and where nothing else helps those of all regions. Never protocols: one run brings forth all
   of them, so they are the same evidence again. What is pooled is diluted, and an alert of all regions can name none.
@@ -24,13 +23,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from probe.model.clock import NS
+from probe.rules.chance import failures, false_pages
 from probe.rules.conditions import Below, Burn, Condition
 from probe.rules.fleet import Severity, Slo, Source
 from probe.rules.windows import HOUR, LADDER, MINUTE, Pair, at_least, pairs, prom
 from probe.scenario.units import format_ratio
 
 FALSE_PAGES = 1.0  # in 30 days, of one objective that just keeps its promise
-MONTH_HOURS = 720.0
 SLOW = HOUR  # later than this a total loss must not page
 ROOM = 0.8  # of the runs that a window holds on average; what a guard may ask for
 JITTER = 1.1  # the longest gap between two starts, in gaps
@@ -62,10 +61,6 @@ class Sound:
         """The sentences about its alert of that severity, and those about both."""
         return tuple(sentence for about, sentence in self.why if about in (None, severity))
 
-    @property
-    def thinnest(self) -> float:
-        return min(self.rates.values())
-
 
 def pages(slo: Slo) -> bool:
     """Whether anybody is woken for it: not where its objective says so, nor for what is wrong with the probe alone."""
@@ -92,41 +87,6 @@ def sound(slo: Slo) -> Sound:
         triage=chosen.triage,
         why=((None, _counted(tried, chosen)), *chosen.why),
     )
-
-
-def false_pages(rate: float, budget: float, window: int, bad: int) -> float:
-    """In 30 days, of one group with `rate` runs an hour that fail apart from each other, exactly as many as they may: how often
-    `bad` of them come together within `window`."""
-    often = rate * budget
-    return often * MONTH_HOURS * _at_least(bad - 1, often * window / HOUR)
-
-
-def _at_least(n: int, expected: float) -> float:
-    """The chance of `n` or more where so many are expected (Poisson), summed from its larger end: e^-expected may be no float."""
-    if n <= 0:
-        return 1.0
-    if n <= expected:
-        return 1.0 - sum(_exactly(k, expected) for k in range(n))
-    total, k, term = 0.0, n, _exactly(n, expected)
-    while term > total * 1e-12:
-        total += term
-        k += 1
-        term *= expected / k
-    return total
-
-
-def _exactly(n: int, expected: float) -> float:
-    return math.exp(n * math.log(expected) - expected - math.lgamma(n + 1))
-
-
-def failures(rate: float, budget: float, condition: Burn | Below) -> int:
-    """How many runs must be bad before it is met, where all others of its window were good."""
-    match condition:
-        case Burn(long=window, factor=factor, bad=bad):
-            share = factor * budget
-        case Below(window=window, ratio=ratio, bad=bad):
-            share = 1 - ratio
-    return max(bad, math.floor(rate * window / HOUR * share + 1e-9) + 1)
 
 
 class _Level:
@@ -286,7 +246,7 @@ def _refusal(slo: Slo, widest: _Level) -> str:
     return (
         f"can never alert soundly: all cells together have {rate:g} runs an hour ({sums}). Remedy: more runs (at least"
         f" {needed:.2g} an hour of a cell, better 12), a lower target than"
-        f" {format_ratio(slo.target)}, or a longer window than {prom(slo.window)}"
+        f" {format_ratio(slo.target)}, a longer window than {prom(slo.window)}" + (", or page: false" if pages(slo) else "")
     )
 
 

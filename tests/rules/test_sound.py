@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from probe.rules.chance import failures, false_pages
 from probe.rules.conditions import Below, Burn
 from probe.rules.fleet import Cell, Severity, Slo
-from probe.rules.sound import FALSE_PAGES, Sound, Unsound, failures, false_pages, sound
+from probe.rules.sound import FALSE_PAGES, Sound, Unsound, sound
 from probe.rules.windows import DAY, HOUR, MINUTE
 from tests.rules.fleets import PROTOCOLS, REGIONS, cells, fleet, slos, two_ingests
 
