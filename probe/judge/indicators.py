@@ -67,8 +67,8 @@ def quantile(samples: Sequence[float], name: str) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What one run, or several, gives to an indicator: `good` of `total` (events, ns or attempts; `good` alone is a count's value),
-    `n` samples behind it, and the samples themselves where it is a quantile of them, in seconds."""
+    """What one run, or several, gives to an indicator: `good` of `total` (events, ns or attempts; `good` alone is a count), `n`
+    samples behind it, and the samples themselves where it is a quantile of them, in seconds."""
 
     good: int = 0
     total: int = 0
