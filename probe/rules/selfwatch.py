@@ -105,11 +105,17 @@ def _fewer(fleet: Fleet) -> Alert:
         ("region",),
         f"{EXPECTED} > on (region) count by (region) ({_INFO})",
         "fewer agents speak in {{ $labels.region }} than the inventory has",
-        "The region is still seen, by those that are left.",
+        f"The region is still seen, by those that are left. In the inventory: {_inventory(fleet)}. Heard:"
+        "{{ range query `" + _INFO + '` | sortByLabel "instance" }} {{ label "region" . }} {{ label "instance" . }};{{ end }}',
         "find the agent that is down: its host, its log; or take it out of the inventory",
         (),
         hold=_silent_window(fleet),
     )
+
+
+def _inventory(fleet: Fleet) -> str:
+    agents = sorted((agent.region, agent.name) for agent in fleet.agents)
+    return ", ".join(f"{name} in {region}" for region, name in agents)
 
 
 def _missing(fleet: Fleet) -> Alert:
