@@ -12,8 +12,10 @@ from ruamel.yaml import YAML
 
 from probe.cli.fleets import fleet_at
 from probe.rules.alerts import alerts
+from probe.rules.dashboards import recorded
 from probe.rules.fleet import Fleet, Source
-from probe.rules.groups import rule_files, series
+from probe.rules.groups import grouped, rule_files, series
+from probe.rules.queries import exported, problems
 from probe.rules.units import unit_files
 from tests.peers import prometheus
 from tests.rules.fleets import HOUR, MINUTE, REGIONS, cells, fleet, two_ingests
@@ -68,6 +70,17 @@ def test_promtool_accepts_every_rule_file(name: str, tmp_path: Path) -> None:
     found = FLEETS[name]
     files = written(tmp_path, rule_files(found, alerts(found)))
     assert promtool("check", "rules", *files) == ""
+
+
+@pytest.mark.parametrize("name", FLEETS)
+def test_rules_read_only_what_is_exported_or_recorded(name: str) -> None:
+    found = own(FLEETS[name])
+    groups = [group for several in grouped(found, alerts(found)).values() for group in several]
+    alerting = frozenset({"alertname", "alertstate", "region", "severity", "owner", "slo"})
+    known = {**exported(), **recorded(groups), "ALERTS": alerting}
+    read = [rule.expr for group in groups for rule in group.rules if not rule.expr.startswith("vector(")]
+    assert len(read) > 10
+    assert [problem for expr in read for problem in problems(expr, known)] == []
 
 
 def test_the_generated_tests_of_the_shipped_fleet_pass(tmp_path: Path) -> None:
