@@ -1,9 +1,24 @@
-"""`python -m tests.chain.show`: the chain with nothing in it made up, and its times.
+"""`python -m tests.chain.show`: faults are made, and whoever is on is told; with nothing made up, and every time measured.
 
-A real agent runs a broadcast on the sandbox every few seconds; Prometheus scrapes it each second, with the rules that `probe
-rules` makes of the fleet (windows as they ship, evaluated each second); Alertmanager pages whoever `probe oncall` says. Faults
-are planted in the sandbox and healed; the agent and Prometheus are ended. It takes five minutes, and eleven more with --silence:
-that is how long a region must be silent to page. A machine under load taints runs, and they count for nothing.
+A real agent runs a broadcast every few seconds; Prometheus scrapes it each second, with the rules that `probe rules` makes of the
+fleet (the windows that ship, evaluated each second); Alertmanager tells whoever `probe oncall` says. What is shown:
+
+    python -m tests.chain.show                   on the sandbox: rooms refused (P1), payments refused (P2), each healed;
+                                                 then Prometheus is killed, and the watchdog outside hears nothing.  7 min
+    python -m tests.chain.show --silence         the same, and the agent is killed: its region is silent (P1).       18 min
+    python -m tests.chain.show --regions         agents in eu, us and apac view what eu and us publish; us takes no
+                                                 streams any more: one page, which names us.                          5 min
+    python -m tests.chain.show --server nginx    the same on nginx-rtmp (Debian's nginx and libnginx-mod-rtmp), killed
+                                                 and started again.                                                   6 min
+    python -m tests.chain.show --server scenarios/mediamtx.yaml --command "mediamtx mediamtx.yml"
+                                                 on any server: the command starts it. Its addresses are what the scenario takes
+                                                 from the environment.
+
+It ends with 0 where everything came that was to, and nothing else paged; else with 1. It takes Debian's prometheus and
+prometheus-alertmanager. A machine under load taints runs, and they count for nothing: then all of it takes longer.
+
+What a fault takes to page is as it ships. What an end takes is not: these runs have no past, of which a few bad ones would be a
+small share. So promises here are lower than those that ship, and a fault leaves the windows within minutes.
 """
 
 from __future__ import annotations
@@ -11,22 +26,22 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
+import os
 import re
+import shlex
 import signal
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import cast
 
-from tests.agent.agents import address, agent_process
+from ruamel.yaml import YAML
+
+from tests.chain.whole import Chain, Missing
 from tests.faults.platform import Platform
-from tests.peers import alertmanager as peer
-from tests.peers import prometheus
-from tests.tools import ROOT, wait_until
+from tests.peers import nginx
+from tests.tools import ROOT, spawn
 
 EVERY = 4  # s
 SCENARIO = (
@@ -34,169 +49,188 @@ SCENARIO = (
     .read_text()
     .replace("scenario: short", "scenario: room-start")
     .replace("owner: tests", "owner: media-sre", 1)
-    .replace("regions: [local]", "regions: [eu]")
+    .replace("regions: [local]", "regions: [eu, us, apac]")
     .partition("finally:")[0]
-    + """\
+)
+PAYMENT = """\
   - payment:
       http: POST /payments/coins
       as: viewer
       json: {amount: 10, currency: TEST, ref: "${run.id}"}
       expect: {status: [200, 201]}
       within: 2s
+"""
+START = """\
 finally:
   - end: {http: "DELETE /rooms/${room}", service: room, as: broadcaster, within: 2s}
 objectives:
   - {name: start, indicator: room_start, target: 95%, window: 30d, action: "drain the ingest, or roll back the last release"}
-  - {name: payment, indicator: payment, target: 80%, window: 30d, owner: payments, action: "prompt the alternate method"}
 """
-)
-AGENT = f"""\
-agent: eu-1
-region: eu
-listen: "127.0.0.1:0"
-state: state
-workers: {{count: 1}}
-schedules:
-  room-start: {{scenario: room-start.yaml, every: {EVERY}s, run_on_start: true}}
-"""
-FLEET = """\
-fleet: show
-owner: media-sre
-oncall: oncall.yaml
-agents: {eu-1: {region: eu, config: agent.yaml}}
-sla: {P1: 5m, P2: 4h}
-"""
-ONCALL = """\
-oncall: show
-receivers:
-  media-asia: {webhook: {url: "PAGER/media-asia"}}
-  media-europe: {webhook: {url: "PAGER/media-europe"}}
-  media-america: {webhook: {url: "PAGER/media-america"}}
-  money: {webhook: {url: "PAGER/money"}}
-  phone: {webhook: {url: "PAGER/phone"}}
-  outside: {webhook: {url: "PAGER/outside"}}
-fallback: phone
-watchdog: {call: outside, every: 2s}
-escalation:
-  P1: {within: 5m, wait: 1s}
-  P2: {within: 4h, wait: 1s}
-queues:
-  media:
-    owners: [media-sre]
-    shifts:
-      - {shift: apac, from: "08:00", tz: Asia/Tokyo, call: media-asia}
-      - {shift: eu, from: "08:00", tz: Europe/Berlin, call: media-europe}
-      - {shift: us, from: "10:00", tz: America/New_York, call: media-america}
-  money: {owners: [payments], shifts: [{shift: always, tz: Europe/Berlin, call: money}]}
-"""
+PAID = "  - {name: payment, indicator: payment, target: 80%, window: 30d, owner: payments, action: prompt the alternate method}\n"
+INGESTS, VIEWS = ("eu", "us"), ("eu", "us", "apac")
 
 
-class Show:
-    """What happened when, in seconds since the last thing that was done."""
-
-    def __init__(self, receiver: peer.Receiver, server: prometheus.Prometheus, folder: Path) -> None:
-        self._receiver, self._server, self._folder, self._began = receiver, server, folder, time.monotonic()
-
-    def did(self, what: str) -> None:
-        self._began = time.monotonic()
-        print(f"\n{what}", flush=True)
-
-    def saw(self, what: str) -> None:
-        print(f"  {time.monotonic() - self._began:6.1f} s  {what}", flush=True)
-
-    async def until(self, predicate: Callable[[], Any], what: str, within: float = 600.0) -> Any:
-        found = await wait_until(predicate, within, what)
-        self.saw(what)
-        return found
-
-    async def is_bad(self, slo: str) -> bool:
-        found = await self._server.query(f'sum(streamprobe_objective_runs_total{{slo="{slo}",outcome="bad"}})')
-        return sum(found.values()) > 0
-
-    async def fires(self, alert: str) -> bool:
-        return bool(await self._server.query(f'ALERTS{{alertname="{alert}",alertstate="firing"}}'))
-
-    def on(self, owner: str, severity: str) -> str:
-        """Who is on, as `probe oncall` says."""
-        command = [sys.executable, "-m", "probe", "oncall", str(self._folder / "oncall.yaml"), "--owner", owner, "--region", "eu"]
-        done = subprocess.run([*command, "--severity", severity, "--json"], capture_output=True, text=True, check=True)
-        return str(json.loads(done.stdout)[0]["calls"][0]["call"])
-
-    async def told(self, alert: str, owner: str, severity: str, status: str = "firing") -> None:
-        """Waits until whoever is on has been told, and nobody else."""
-        who = self.on(owner, severity)
-
-        def names() -> set[str]:
-            told = self._receiver.told(status)
-            return {name for name, labels in told.items() if any(one["alertname"] == alert for one in labels)}
-
-        await self.until(lambda: who in names(), f"{alert} {status}: {who} is told ({owner}, {severity}, in eu)")
-        assert names() == {who}, names()
-
-    async def fault(self, platform: Platform, slo: str, service: str, alert: str, owner: str, severity: str) -> None:
-        self.did(f"planted: {service} answers 503")
-        platform.admin("POST", "/admin/faults", {"fault": "refuse", "service": service})
-        await self.until(lambda: self.is_bad(slo), f"Prometheus has a bad run of {slo}")
-        await self.until(lambda: self.fires(alert), f"{alert} fires")
-        await self.told(alert, owner, severity)
-        self.did(f"healed: {service}")
-        platform.admin("DELETE", "/admin/faults")
-        await self.told(alert, owner, severity, "resolved")
-
-
-async def show(folder: Path, *, silence: bool) -> None:
-    for name, text in (("room-start.yaml", SCENARIO), ("agent.yaml", AGENT), ("fleet.yaml", FLEET)):
-        (folder / name).write_text(text)
+async def one(folder: Path, *, silence: bool) -> None:
+    """One agent: a page, a triage, and what happens when what watches is dead."""
     (folder / "sandbox").mkdir()
+    schedule = f"  room-start: {{scenario: ../scenario.yaml, every: {EVERY}s, run_on_start: true}}\n"
+    with Platform.started(folder / "sandbox") as platform:
+        text = SCENARIO + PAYMENT + START + PAID
+        async with Chain.started(folder, text, schedule, ["eu"], platform.environment) as chain:
+            await chain.well("start", 1)
+            for service, slo, alert, severity, owner in (
+                ("room", "start", "RoomStartStartPage", "P1", "media-sre"),
+                ("payment", "payment", "RoomStartPaymentTriage", "P2", "payments"),
+            ):
+                await chain.fault(
+                    (f"planted: {service} answers 503", partial(refuse, platform, service)),
+                    (f"healed: {service}", partial(heal, platform)),
+                    slo,
+                    alert,
+                    severity,
+                    owner,
+                )
+            if silence:
+                chain.did("the agent is killed; a region must be silent for ten minutes")
+                chain.agents[0].popen.kill()
+                await chain.until(lambda: chain.fires("RegionSilent"), "RegionSilent fires", 900.0)
+                await chain.told("RegionSilent", "P1")
+            await chain.dies()
+            chain.only()
+
+
+async def regions(folder: Path) -> None:
+    """Only what takes in the streams of one region is broken: one page, that names it, not one for each region that views."""
     async with contextlib.AsyncExitStack() as stack:
-        receiver = await stack.enter_async_context(peer.receiving())
-        (folder / "oncall.yaml").write_text(ONCALL.replace("PAGER", receiver.url))
-        platform = stack.enter_context(Platform.started(folder / "sandbox"))
-        made = folder / "made"
-        command = [sys.executable, "-m", "probe", "rules", str(folder / "fleet.yaml"), "--out", str(made)]
-        subprocess.run(command, check=True, env={**platform.environment, "PATH": ""}, stdout=subprocess.DEVNULL)
-        routing = {file.name: file.read_text() for file in (made / "alertmanager").iterdir()}
-        manager = await stack.enter_async_context(peer.running(routing))
-        with agent_process(folder / "agent.yaml", env=platform.environment) as agent:
-            target = (await address(agent)).removeprefix("http://")
-            rules = {
-                file.name: re.sub(r"interval: \S+", "interval: 1s", file.read_text()) for file in (made / "rules").glob("*.yaml")
+        platforms: dict[str, Platform] = {}
+        environment: dict[str, str] = {}
+        schedules = ""
+        for name in INGESTS:
+            (folder / f"sandbox-{name}").mkdir()
+            platforms[name] = stack.enter_context(Platform.started(folder / f"sandbox-{name}"))
+            environment |= {f"{name.upper()}_{key}": value for key, value in platforms[name].environment.items()}
+            own = {"platform.url": f"${{env.{name.upper()}_PLATFORM_URL}}"}
+            own |= {
+                f"platform.secrets.{who}_password.env": f"{name.upper()}_{who.upper()}_PASSWORD"
+                for who in ("broadcaster", "viewer")
             }
-            running = prometheus.running([target], rule_files=rules, alertmanagers=[manager.url.removeprefix("http://")])
-            async with running as server:
-                one = Show(receiver, server, folder)
-                one.did("all is well")
+            given = ", ".join(f'"{key}": "{value}"' for key, value in own.items())
+            schedules += (
+                f"  from-{name}: {{scenario: ../scenario.yaml, every: {3 * EVERY}s, run_on_start: true, publish_region: {name},"
+                f" set: {{{given}}}}}\n"
+            )
+        environment |= platforms["eu"].environment
+        chain = await stack.enter_async_context(Chain.started(folder, SCENARIO + START, schedules, VIEWS, environment))
+        await chain.well("start", len(INGESTS) * len(VIEWS))
 
-                async def good() -> bool:
-                    runs = await server.query('sum(streamprobe_objective_runs_total{outcome="good"})')
-                    return sum(runs.values()) >= 8
+        async def everywhere() -> bool:
+            found = await chain.runs("start", "bad", publish_region="us")
+            return len(found) == len(VIEWS) and min(found) >= 1
 
-                await one.until(good, "four runs are good, of both objectives")
-                await one.until(lambda: receiver.said["outside"], "the watchdog is heard")
-                await one.fault(platform, "start", "room", "RoomStartStartPage", "media-sre", "P1")
-                await one.fault(platform, "payment", "payment", "RoomStartPaymentTriage", "payments", "P2")
-                if silence:
-                    one.did("the agent is killed")
-                    agent.popen.kill()
-                    await one.until(lambda: one.fires("RegionSilent"), "RegionSilent fires", 900.0)
-                    await one.told("RegionSilent", "media-sre", "P1")
-            one.did("Prometheus has ended")
-            await one.until(lambda: time.monotonic() - receiver.heard["outside"] > 5.0, "the watchdog has not been heard for 5 s")
-    assert "phone" not in receiver.told()
+        began = await chain.bad("start")
+        chain.did("planted: the ingest of us answers 503; eu, us and apac view what is published there")
+        refuse(platforms["us"], "whip")
+        await chain.goes_bad("start", began)
+        await chain.until(everywhere, "every region that views has one")
+        await chain.until(lambda: chain.fires("RoomStartStartPage"), "RoomStartStartPage fires")
+        await chain.told("RoomStartStartPage", "P1", region="us")
+        before = await chain.bad("start")
+
+        async def went_on() -> bool:
+            return await chain.bad("start") >= before + 3 * len(VIEWS)
+
+        await chain.until(went_on, "it has gone on for three runs in each")
+        await chain.told("RoomStartStartPage", "P1", region="us")
+        chain.did("healed: the ingest of us")
+        heal(platforms["us"])
+        await chain.told("RoomStartStartPage", "P1", region="us", over=True)
+        chain.only()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.chain.show", description=__doc__)
-    parser.add_argument("--silence", action="store_true", help="also kill the agent, and wait until that pages")
+async def foreign(folder: Path, name: str, command: str, every: str) -> None:
+    """On a server that nobody here wrote, killed and started again."""
+    async with contextlib.AsyncExitStack() as stack:
+        if name == "nginx":
+            running = await stack.enter_async_context(nginx.running(fragment=1))
+            file, child = ROOT / "scenarios" / "nginx-rtmp.yaml", running.child
+            environment = {
+                "NGINX_RTMP_PORT": str(running.rtmp_port),
+                "NGINX_HTTP_PORT": str(running.http_port),
+                "NGINX_SETTLE": "3s",
+                "NGINX_WATCH": "1s",
+            }
+        else:
+            file, environment = Path(name), {}
+            child = stack.enter_context(spawn(shlex.split(command), folder / "server.log"))
+        again = cast(list[str], child.popen.args)
+        text = re.sub(r"target: [\d.]+%", "target: 95%", file.read_text())
+        text = re.sub(r"^regions: .*$", "regions: [eu]", text, flags=re.MULTILINE)
+        room, owner = objective(text)
+        schedule = f"  show: {{scenario: ../scenario.yaml, every: {every}, run_on_start: true}}\n"
+        chain = await stack.enter_async_context(Chain.started(folder, text, schedule, ["eu"], environment))
+        await chain.well(room, 1)
+        await chain.fault(
+            (f"the server is killed (pid {child.pid})", partial(os.killpg, child.pid, signal.SIGKILL)),
+            ("the server is started again", lambda: stack.enter_context(spawn(again, folder / "again.log"))),
+            room,
+            await chain.page_of(room),
+            "P1",
+            owner,
+        )
+        chain.only()
+
+
+def objective(text: str) -> tuple[str, str]:
+    """The one of a scenario that says whether a room starts at all, and whose it is. Raises Missing."""
+    scenario = YAML(typ="safe").load(text)
+    for one in scenario.get("objectives", []):
+        if one["indicator"] == "room_start":
+            return one["name"], one.get("owner", scenario["owner"])
+    raise Missing("this scenario has no objective of room_start: nothing would page")
+
+
+def refuse(platform: Platform, service: str) -> None:
+    platform.admin("POST", "/admin/faults", {"fault": "refuse", "service": service})
+
+
+def heal(platform: Platform) -> None:
+    platform.admin("DELETE", "/admin/faults")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.chain.show", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--silence", action="store_true", help="also kill the agent, and wait until that pages")
+    which.add_argument("--regions", action="store_true", help="three agents, and the ingest of one region broken")
+    which.add_argument("--server", metavar="nginx|SCENARIO", help="a server nobody here wrote, by the scenario that fits it")
+    parser.add_argument("--command", default="", help="starts the server of --server SCENARIO")
+    parser.add_argument("--every", default="10s", help="how often the scenario of --server runs; default: 10s")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="chain-") as folder:
+    if options.server and options.server != "nginx" and not (options.command and Path(options.server).is_file()):
+        parser.error("--server is nginx, or a scenario's file and with it --command, which starts the server")
+    minutes = 18 if options.silence else 5 if options.regions else 6 if options.server else 7
+    print(f"this takes some {minutes} minutes on an idle machine; Ctrl-C ends it", flush=True)
+    with tempfile.TemporaryDirectory(prefix="chain-") as name:
         # Whatever ends it, what it started is ended.
         signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+        folder = Path(name)
         try:
-            asyncio.run(show(Path(folder), silence=options.silence))
+            if options.server:
+                asyncio.run(foreign(folder, options.server, options.command, options.every))
+            elif options.regions:
+                asyncio.run(regions(folder))
+            else:
+                asyncio.run(one(folder, silence=options.silence))
+        except Missing as missing:
+            print(f"\n{missing}", file=sys.stderr)
+            return 1
         except KeyboardInterrupt:
-            sys.exit(130)
+            return 130
+    print("\nall that was to come came, and nothing else paged", flush=True)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
