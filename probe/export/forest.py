@@ -46,7 +46,7 @@ def forest(comparison: Comparison) -> Forest | None:
     shown = ranked(comparison)
     if not shown:
         return None
-    furthest = max(abs(edge) for one in shown for edge in (_scaled(one, one.worse_by), *(_ends(one) or ())))
+    furthest: float = max(abs(edge) for one in shown for edge in (_scaled(one, one.worse_by), *(_ends(one) or ())))
     span = min(_MOST_SPAN, max(_LEAST_SPAN, furthest * 1.05))
 
     def place(value: float) -> float:

@@ -26,7 +26,8 @@ from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSession
 from probe.drivers.base import Spec
 from probe.drivers.table import table
 from probe.media.picture import Painter
-from probe.media.prepare import FPS, SIZES, prepared
+from probe.media.prepare import FPS, prepared
+from probe.media.sizes import SIZES
 from probe.model.frames import FrameCode
 from probe.model.observation import Role
 from probe.net.credential import Credential, origin_of

@@ -7,7 +7,7 @@ import pytest
 from probe.errors import ConfigError
 from probe.model.clock import NS
 from probe.rules.alerts import ANNOTATIONS, LABELS, alerts
-from probe.rules.conditions import Alert, Below, Burn, Kind, Scope
+from probe.rules.conditions import Alert, Kind, Scope
 from probe.rules.fleet import Beat, Cell, Fleet, Severity, Source
 from probe.rules.selfwatch import due
 from tests.rules.fleets import HOUR, MINUTE, REGIONS, cells, fleet, two_ingests
@@ -64,7 +64,7 @@ def test_two_objectives_that_would_share_a_name_are_refused() -> None:
 def test_the_direct_rule_and_the_burn_are_one_alert() -> None:
     found = [alert for alert in alerts(fleet()) if alert.slo and alert.slo.name == "room-start" and alert.severity is Severity.P1]
     assert [alert.name for alert in found] == ["RoomStartPage"]
-    assert {type(condition) for condition in found[0].conditions} == {Below, Burn}
+    assert {type(condition).__name__ for condition in found[0].conditions} == {"Below", "Burn"}
 
 
 def test_a_page_of_the_direct_rule_alone_is_of_that_kind() -> None:

@@ -15,6 +15,7 @@ from probe.drivers.base import SessionIO, Spec
 from probe.drivers.table import table
 from probe.errors import Failure
 from probe.judge import Judgement, fold, judge
+from probe.model.bounds import MOST_ADDRESSES as MOST
 from probe.model.clock import NS, Wall
 from probe.model.observation import HealthSample, RequestDone, Role, SessionBegan, SessionEnded
 from probe.model.outcome import Done, Failed
@@ -22,7 +23,6 @@ from probe.model.stage import Phase
 from probe.net.client import AddressPolicy, Client
 from probe.plan import ViewSpec, ViewStep, WaitStep
 from probe.run.edges import ANY, Pin, each
-from probe.scenario.size import MOST_ADDRESSES as MOST
 from tests.drivers.hls_origin import Origin
 from tests.net.conftest import Names, names
 from tests.run.test_engine import Platform, World, platform, view
