@@ -28,6 +28,7 @@ from probe.rules.windows import HOUR, prom
 from probe.scenario.units import format_ratio
 
 LABELS = ("slo", "region", "severity", "owner")
+KEEP = 600 * NS  # a page that comes back within it is the same one: nobody acts on a pause of ten minutes
 ANNOTATIONS = ("summary", "action", "runbook", "dashboard", "sla")
 _STAGE = {Severity.P1: "Page", Severity.P2: "Triage"}
 _WORDS = re.compile(r"[^A-Za-z0-9]+")
@@ -75,6 +76,7 @@ def of_slo(slo: Slo, chosen: Sound) -> Iterator[Alert]:
             conditions=conditions,
             hold=_hold(slo, chosen, conditions),
             settle=_settle(slo, chosen),
+            keep=KEEP if severity is Severity.P1 else 0,
             expr="",
             shadow=slo.shadow,
         )

@@ -18,12 +18,13 @@ from probe.rules.fleet import Severity, Slo
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Burn:
     """Bad ÷ all over `short` and over `long` are both above `factor` × the objective's budget, and at least `bad` runs were bad
-    over `long` (0: no such guard)."""
+    over `long` and `fresh` over `short` (0: no such guard)."""
 
     short: int
     long: int
     factor: float
     bad: int = 0
+    fresh: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +73,8 @@ class Alert:
     for each group `by`. Where `scopes` has more than REGION, a fault that fills a wider one is told once, as that; what lies
     within it is told only `settle` ns after it no longer does.
 
+    Once it fires it stays until none has held for `keep` ns.
+
     `labels` holds at least slo, severity, owner and region (or `by` brings it); `annotations` at least summary, action, runbook,
     dashboard and sla. `slo` None: of the probe itself. `expr` is what Prometheus evaluates."""
 
@@ -85,6 +88,7 @@ class Alert:
     conditions: tuple[Condition, ...]
     hold: int = 0
     settle: int = 0
+    keep: int = 0
     expr: str
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)

@@ -65,10 +65,11 @@ def explained(fleet: Fleet, alerts: Sequence[Alert]) -> tuple[Explained, ...]:
 def in_words(alert: Alert, condition: Condition) -> str:
     """What a condition asks."""
     match condition:
-        case Burn(short=short, long=long, factor=factor, bad=bad):
+        case Burn(short=short, long=long, factor=factor, bad=bad, fresh=fresh):
             budget = alert.slo.budget if alert.slo else 0.0
             share = _percent(factor * budget)
             guard = f", {bad} failures at least" if bad else ""
+            guard += f", {fresh} of them in the last {prom(short)}" if fresh else ""
             return f"above {share} bad over {prom(short)} and {prom(long)} ({factor:g} × {_percent(budget)}){guard}"
         case Below(window=window, ratio=ratio, runs=runs, bad=bad):
             guard = f", {bad} failures at least" if bad else f", of {runs} at least"
@@ -91,7 +92,7 @@ def rates(fleet: Fleet, alert: Alert) -> tuple[float, ...]:
 def noticed(alert: Alert, rate: float, loss: float) -> Detection | None:
     """What the alert does about that loss in a cell of that many runs an hour, as often as its rules are evaluated."""
     # A detection goes by these only: objectives of one shape and cadence are worked out once.
-    shape = (alert.severity, alert.slo.budget if alert.slo else 0.0, alert.conditions, alert.hold, rate, loss)
+    shape = (alert.severity, alert.slo.budget if alert.slo else 0.0, alert.conditions, alert.hold, alert.keep, rate, loss)
     if shape not in _DETECTED:
         _DETECTED[shape] = detect(alert, rate, loss, interval=INTERVALS[alert.severity])
     return _DETECTED[shape]
@@ -113,8 +114,13 @@ def _explained(fleet: Fleet, alert: Alert) -> Explained:
         names=tuple(scope.value for scope in alert.scopes) if slo else alert.by,
         noticed=tuple(_all_noticed(fleet, alert)),
         chance=_chance(alert) if slo and alert.severity is Severity.P1 else None,
-        why=sound(slo).because(alert.severity) if slo else (),
+        why=(*(sound(slo).because(alert.severity) if slo else ()), *_kept(alert)),
     )
+
+
+def _kept(alert: Alert) -> Iterator[str]:
+    if alert.keep:
+        yield f"over once it has not been so for {prom(alert.keep)}: what comes back by then is the same one"
 
 
 _ELSE = {

@@ -43,12 +43,13 @@ OWN = "probe"  # the file of what the probe alerts about itself
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """A recording rule, or an alerting one. `hold` ns is Prometheus' `for`."""
+    """A recording rule, or an alerting one. `hold` ns is Prometheus' `for`, `keep` its `keep_firing_for`."""
 
     record: str = ""
     alert: str = ""
     expr: str
     hold: int = 0
+    keep: int = 0
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
 
@@ -167,7 +168,9 @@ def _recording(slo: Slo, name: str, expr: str) -> Rule:
 
 
 def _alerting(alert: Alert) -> Rule:
-    return Rule(alert=alert.name, expr=alert.expr, hold=alert.hold, labels=alert.labels, annotations=alert.annotations)
+    return Rule(
+        alert=alert.name, expr=alert.expr, hold=alert.hold, keep=alert.keep, labels=alert.labels, annotations=alert.annotations
+    )
 
 
 @functools.cache

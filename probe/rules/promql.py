@@ -144,10 +144,10 @@ def number(value: float) -> str:
 
 def _met(slo: Slo, cells: tuple[str, ...], condition: Condition) -> str:
     match condition:
-        case Burn(short=short, long=long, factor=factor, bad=bad):
+        case Burn(short=short, long=long, factor=factor, bad=bad, fresh=fresh):
             above = f"> ({number(factor)} * {number(slo.budget)})"
             asked = f"{error_name(short)}{of(slo)} {above}\n  and\n  {error_name(long)}{of(slo)} {above}"
-            return asked + _guarded(slo, cells, long, bad)
+            return asked + _guarded(slo, cells, long, bad) + _guarded(slo, cells, short, fresh)
         case Below(window=window, ratio=ratio, runs=runs, bad=bad):
             asked = f"{error_name(window)}{of(slo)} > (1 - {number(ratio)})" + _guarded(slo, cells, window, bad)
             if runs > max(bad, 1):  # so many bad ones are as many runs

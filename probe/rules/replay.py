@@ -16,7 +16,7 @@ waiting, which `score` adds.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 import numpy as np
@@ -106,7 +106,7 @@ class Firing:
 
 def firings(alert: Alert, tally: Tally) -> list[Firing]:
     """When the alert fired for that group, in order."""
-    return spans(met(alert, tally), tally.grid, alert.hold)
+    return spans(met(alert, tally), tally.grid, alert.hold, alert.keep)
 
 
 def met(alert: Alert, tally: Tally) -> Flags:
@@ -121,12 +121,13 @@ def holds(condition: Condition, tally: Tally, budget: float) -> Flags:
     """At which evaluations this one was met."""
     never = np.zeros(tally.grid.steps, dtype=np.bool_)
     match condition:
-        case Burn(short=short, long=long, factor=factor, bad=bad):
+        case Burn(short=short, long=long, factor=factor, bad=bad, fresh=fresh):
             if not tally.any_bad:
                 return never
             burning = tally.above(long, factor * budget)
-            if bad:
-                burning &= tally.within("bad", long) >= bad
+            for least, window in ((bad, long), (fresh, short)):
+                if least:
+                    burning &= tally.within("bad", window) >= least
             return burning & tally.above(short, factor * budget) if burning.any() else never
         case Below(window=window, ratio=ratio, runs=runs, bad=bad):
             if not tally.any_bad:
@@ -142,15 +143,20 @@ def holds(condition: Condition, tally: Tally, budget: float) -> Flags:
             assert_never(condition)
 
 
-def spans(flags: Flags, grid: Grid, hold: int = 0) -> list[Firing]:
-    """Stretches in which `flags` stood for longer than `hold` ns."""
+def spans(flags: Flags, grid: Grid, hold: int = 0, keep: int = 0) -> list[Firing]:
+    """Stretches in which `flags` stood for longer than `hold` ns; each lasts until they have not stood for `keep` ns, and what
+    stands again by then is the same one."""
     padded = np.concatenate(([False], flags, [False]))
     edges = np.flatnonzero(padded[1:] != padded[:-1])
-    wait = -(-hold // grid.interval)
-    out = []
+    wait, kept = -(-hold // grid.interval), -(-keep // grid.interval)
+    out: list[Firing] = []
+    open_until = -1  # step at which the last one resolves
     for first, stop in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-        if first + wait < stop:
-            out.append(Firing(grid.at(first), grid.at(first + wait), grid.at(stop) if stop < grid.steps else None))
+        again = first <= open_until
+        if again or first + wait < stop:
+            open_until = stop + kept
+            ended = grid.at(open_until) if open_until < grid.steps else None
+            out.append(replace(out.pop(), ended=ended) if again else Firing(grid.at(first), grid.at(first + wait), ended))
     return out
 
 

@@ -54,13 +54,14 @@ def fires(alert: Alert) -> str:
 
 def condition(one: Condition, slo: Slo | None) -> str:
     match one:
-        case Burn(short=short, long=long, factor=factor, bad=bad):
+        case Burn(short=short, long=long, factor=factor, bad=bad, fresh=fresh):
             share = (
                 f"more than {_percent(factor * slo.budget)} of runs bad" if slo else f"budget burned {factor:g} times too fast"
             )
             least = f", at least {bad}," if bad else ""
             times = f" ({factor:g} × the budget)" if slo else ""
-            return f"{share}{least} over {format_duration(long)} and over {format_duration(short)}{times}"
+            again = f", at least {fresh} of them," if fresh else ""
+            return f"{share}{least} over {format_duration(long)} and{again} over {format_duration(short)}{times}"
         case Below(window=window, ratio=ratio, runs=runs, bad=bad):
             least = f", {bad} of them bad" if bad else ""
             return f"fewer than {_percent(ratio)} of runs good over {format_duration(window)}, of at least {runs}{least}"
@@ -71,7 +72,7 @@ def condition(one: Condition, slo: Slo | None) -> str:
 def over(alert: Alert) -> str:
     if alert.kind is Kind.WATCHDOG:
         return "never"
-    windows = sorted({_short(one) for one in alert.conditions})
+    windows = sorted({_short(one) + alert.keep for one in alert.conditions})
     if not windows:
         return "by itself, once it no longer holds"
     spread = format_duration(windows[0]) + (f" to {format_duration(windows[-1])}" if len(windows) > 1 else "")

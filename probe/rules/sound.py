@@ -11,7 +11,9 @@ artificial traffic, which is what we are; so the sum is made for each cell, and 
 - **refuse**: where even that is not enough, the objective is a mistake, told with its place, the sum and the remedy.
 
 A short window must hold a run whenever it is looked at, or the alert would end and come again between two runs; so it is
-stretched to the gap between them.
+stretched to the gap between them. And a page whose long window remembers an incident for hours asks for `FRESH` failures in its
+short one: else the first stray failure after the incident would page again, and a slow burn, which is for triage, at each
+failure. It makes no total loss known later. Where runs are too few for two to be seen at once, one must do.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ from probe.rules.windows import HOUR, LADDER, MINUTE, Pair, at_least, pairs, pro
 from probe.scenario.units import format_ratio
 
 FALSE_PAGES = 1.0  # in 30 days, of one objective that just keeps its promise
+FRESH = 2  # failures that say it still goes on, where one would do after an incident
+AFTERWARDS = HOUR  # what a long window remembers for no longer is the incident itself
 SLOW = HOUR  # later than this a total loss must not page
 ROOM = 0.8  # of the runs that a window holds on average; what a guard may ask for
 JITTER = 1.1  # the longest gap between two starts, in gaps
@@ -130,7 +134,9 @@ class _Level:
 
     def _burn(self, pair: Pair) -> Iterator[Burn]:
         name = f"{prom(pair.long)} above {pair.factor:g}"
-        short = at_least(max(pair.short, self._gap_held))
+        remembers = pair.severity is Severity.P1 and pair.long > AFTERWARDS
+        fresh = FRESH if remembers and at_least(self._held(FRESH)) < pair.long else 0
+        short = at_least(max(pair.short, self._held(fresh or 1)))
         if short >= pair.long:
             words = f"{name} left out: with {self._each} its short window would have to be as long, to hold a run"
             self.why.append((pair.severity, words))
@@ -141,9 +147,10 @@ class _Level:
             self.why.append((pair.severity, words))
             return
         if short > pair.short:
-            words = f"{name}: short window {prom(short)} in place of {prom(pair.short)}, so that it always holds a run"
+            held = f"{fresh} runs" if fresh else "a run"
+            words = f"{name}: short window {prom(short)} in place of {prom(pair.short)}, so that it always holds {held}"
             self.why.append((pair.severity, words))
-        yield Burn(short=short, long=pair.long, factor=pair.factor, bad=guard)
+        yield Burn(short=short, long=pair.long, factor=pair.factor, bad=guard, fresh=fresh)
 
     def _direct(self) -> Iterator[Below]:
         slo = self._slo
@@ -151,7 +158,7 @@ class _Level:
         if slo.below is None and (slo.indicator not in _STARTS or ratio < 0.01):
             return
         for window in LADDER:
-            if not DIRECT_WINDOW <= window <= DIRECT_LONGEST or window < self._gap_held:
+            if not DIRECT_WINDOW <= window <= DIRECT_LONGEST or window < self._held(1):
                 continue
             bare = Below(window=window, ratio=round(ratio, 6), runs=1)
             enough = self._guard(bare, window, pages_for=Severity.P1, tell=False)
@@ -199,9 +206,9 @@ class _Level:
             sentence += f" (chance alone: {now:.2g} in 30 days; {needed - 1} would come {before:.2g} times)"
         self.why.append((severity, sentence))
 
-    @property
-    def _gap_held(self) -> int:
-        return int(self.gap * JITTER) + LATE
+    def _held(self, runs: int) -> int:
+        """As long a window always holds so many."""
+        return int(runs * self.gap * JITTER) + LATE
 
     @property
     def _each(self) -> str:

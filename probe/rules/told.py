@@ -101,7 +101,7 @@ def _told(alert: Alert, cells: Sequence[Cell], grid: Grid) -> Iterator[Told]:
     slo = alert.slo
     for labels, where, flags in gathered(alert, cells, grid.interval):
         every = {**alert.labels, **labels}
-        for firing in spans(flags, grid, alert.hold):
+        for firing in spans(flags, grid, alert.hold, alert.keep):
             yield Told(
                 alert=alert.name,
                 slo=slo.name if slo else "probe",

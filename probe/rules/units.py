@@ -125,7 +125,7 @@ def _cases(fleet: Fleet, alerts: Sequence[Alert], severity: Severity) -> Iterato
         if not asked:
             continue
         until = after + max(t.latest for t in asked) + SLACK
-        over = until + max(_longest_short(t.alert) for t in asked) + SLACK if severity is Severity.P1 else until
+        over = until + max(_lasting(t.alert) for t in asked) + SLACK if severity is Severity.P1 else until
         yield Case(
             name=f"{stage}: {title}",
             series=_runs({t.alert.slo: _before(t, after, t.latest, min) for t in timed}, over, lost, after, until),
@@ -198,10 +198,10 @@ def _before(timed: _Timed, after: int, then: int, which: Callable[[list[int]], i
     return max(0, which(longs) - after - then) / 60 if longs else 0.0
 
 
-def _longest_short(alert: Alert) -> int:
-    """Minutes after which nothing bad is left in a window that must still see it."""
+def _lasting(alert: Alert) -> int:
+    """Minutes after which nothing bad is left in a window that must still see it, and the alert is no longer kept."""
     found = [c.short if isinstance(c, Burn) else c.window for c in alert.conditions if isinstance(c, Burn | Below)]
-    return max(found) // MINUTE
+    return (max(found) + alert.keep) // MINUTE
 
 
 def _runs(before: Mapping[Slo | None, float], end: int, lost: Lost, begin: float, until: float) -> tuple[Series, ...]:

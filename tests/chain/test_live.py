@@ -98,7 +98,8 @@ async def test_a_fault_reaches_whoever_is_on_for_it_once_and_so_does_its_end() -
     found = found.model_copy(update={"watchdog": found.watchdog.model_copy(update={"every": 10**9})})
     routing = alertmanager(replace(one, sla={}), made, found, YEAR)
     rules = {
-        path.replace("/", "-"): re.sub(r"interval: \S+", "interval: 1s", text) for path, text in rule_files(one, made).items()
+        path.replace("/", "-"): re.sub(r"(interval|keep_firing_for): \S+", r"\1: 1s", text)
+        for path, text in rule_files(one, made).items()
     }
     async with exposed() as figures, peer.receiving() as receiver, AsyncExitStack() as stack:
         history, runs = fill(figures)

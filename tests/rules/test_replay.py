@@ -20,9 +20,9 @@ from tests.rules.fleets import DAY, HOUR, MINUTE, fleet, slos
 SLO = replace(slos(("eu",), 60)[0], target=0.9)
 
 
-def alert(*conditions: Condition, hold: int = 0, slo: Slo | None = SLO) -> Alert:
+def alert(*conditions: Condition, hold: int = 0, keep: int = 0, slo: Slo | None = SLO) -> Alert:
     return Alert(
-        name="a", kind=Kind.BURN, severity=Severity.P1, slo=slo, by=(), conditions=conditions, hold=hold, expr=""
+        name="a", kind=Kind.BURN, severity=Severity.P1, slo=slo, by=(), conditions=conditions, hold=hold, keep=keep, expr=""
     )  # fmt: skip
 
 
@@ -34,15 +34,18 @@ def by_hand(a: Alert, good: list[int], bad: list[int], grid: Grid) -> list[Firin
     """The same, one evaluation after the other, from the words of Prometheus' documentation."""
     out: list[Firing] = []
     pending: int | None = None
+    over: int | None = None
     for step in range(grid.steps):
         now = grid.at(step)
         holds = any(_asked(c, good, bad, now, 1 - SLO.target) for c in a.conditions)
         last = out[-1] if out and out[-1].ended is None else None
         if not holds:
             pending = None
-            if last is not None:
+            over = now if over is None else over
+            if last is not None and now - over >= a.keep:
                 out[-1] = replace(last, ended=now)
             continue
+        over = None
         pending = now if pending is None else pending
         if last is None and now - pending >= a.hold:
             out.append(Firing(pending, now, None))
@@ -57,7 +60,7 @@ def _asked(condition: Condition, good: list[int], bad: list[int], now: int, budg
         case Burn():
             every = [(within(bad, w), within(bad, w) + within(good, w)) for w in (condition.short, condition.long)]
             above = all(b > condition.factor * budget * n for b, n in every)
-            return above and every[1][0] >= condition.bad
+            return above and every[1][0] >= condition.bad and every[0][0] >= condition.fresh
         case Below():
             b, n = within(bad, condition.window), within(good, condition.window)
             return n + b >= condition.runs and b >= condition.bad and b > (1 - condition.ratio) * (n + b)
@@ -69,15 +72,19 @@ MOMENTS = st.lists(st.integers(1, 40 * INTERVAL), max_size=60)
 
 
 @settings(max_examples=120, deadline=None)
-@given(MOMENTS, MOMENTS, st.sampled_from([0, INTERVAL, 3 * INTERVAL]), st.integers(0, 3), st.sampled_from([2.0, 4.0]))
+@given(
+    MOMENTS, MOMENTS, st.sampled_from([0, INTERVAL, 3 * INTERVAL]), st.sampled_from([0, INTERVAL, 5 * INTERVAL // 2]),
+    st.integers(0, 3), st.integers(0, 2), st.sampled_from([2.0, 4.0]),
+)  # fmt: skip
 def test_a_replayed_alert_fires_as_counting_by_hand_says(
-    good: list[int], bad: list[int], hold: int, least: int, factor: float
+    good: list[int], bad: list[int], hold: int, keep: int, least: int, fresh: int, factor: float
 ) -> None:
     grid = Grid(began=0, steps=40)
     a = alert(
-        Burn(short=2 * INTERVAL, long=8 * INTERVAL, factor=factor, bad=least),
+        Burn(short=2 * INTERVAL, long=8 * INTERVAL, factor=factor, bad=least, fresh=fresh),
         Below(window=5 * INTERVAL, ratio=0.6, runs=3, bad=least),
         hold=hold,
+        keep=keep,
     )
     found = firings(a, Tally(grid, good=counted(grid, good), bad=counted(grid, bad)))
     assert found == by_hand(a, good, bad, grid)
@@ -113,6 +120,15 @@ def test_a_stretch_shorter_than_for_never_fires_and_one_at_the_end_has_no_end() 
     flags = np.array([1, 1, 0, 1, 1, 1, 1, 1], dtype=np.bool_)
     assert spans(flags, grid, 2 * INTERVAL) == [Firing(4 * INTERVAL, 6 * INTERVAL, None)]
     assert spans(flags, grid) == [Firing(INTERVAL, INTERVAL, 3 * INTERVAL), Firing(4 * INTERVAL, 4 * INTERVAL, None)]
+
+
+def test_what_comes_again_within_its_keeping_is_the_same_firing_without_waiting_anew() -> None:
+    grid = Grid(began=0, steps=10)
+    flags = np.array([1, 1, 0, 0, 1, 0, 0, 0, 0, 1], dtype=np.bool_)
+    first = Firing(INTERVAL, 2 * INTERVAL, 8 * INTERVAL)
+    assert spans(flags, grid, INTERVAL, 2 * INTERVAL) == [first]
+    assert spans(flags, grid, INTERVAL, INTERVAL) == [replace(first, ended=4 * INTERVAL)]
+    assert spans(flags, grid, 0, 2 * INTERVAL)[-1] == Firing(10 * INTERVAL, 10 * INTERVAL, None)
 
 
 def test_firings_that_overlap_or_follow_soon_are_one() -> None:

@@ -89,6 +89,20 @@ def test_many_runs_are_guarded_only_against_a_history_that_has_just_begun() -> N
     assert [(c.short, c.long, c.bad) for c in burns] == [(5 * MINUTE, HOUR, 2), (30 * MINUTE, 6 * HOUR, 2)]
 
 
+def test_a_page_that_remembers_for_hours_asks_for_two_fresh_failures_and_its_short_window_always_holds_two_runs() -> None:
+    for rate in (1.0, 3.0, 6.0, 15.0, 120.0):
+        chosen = sound(promise(rate))
+        for condition in conditions(chosen):
+            if isinstance(condition, Burn):
+                remembers = condition in chosen.page and condition.long > HOUR
+                assert condition.fresh == (2 if remembers else 0)
+                assert condition.short > 1.1 * max(1, condition.fresh) * HOUR / rate
+
+
+def test_where_two_runs_are_never_seen_at_once_one_fresh_failure_must_do() -> None:
+    assert [c.fresh for c in sound(promise(0.4)).page if isinstance(c, Burn)] == [0]
+
+
 def test_a_short_window_always_holds_a_run() -> None:
     for rate in (1.0, 3.0, 6.0, 10.0, 15.0):
         for condition in conditions(sound(promise(rate))):
