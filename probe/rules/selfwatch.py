@@ -69,7 +69,8 @@ def _silence(fleet: Fleet) -> Iterator[Alert]:
     known = f"({EXPECTED} and {EXPECTED} offset {prom(window)})"  # who was not expected yet cannot have been heard
     made = f"sum by (region) (increase({_MADE}{matching(mode='scheduled')}[{prom(window)}])) > 0.5"
     present = f"count by (region) ({_INFO})"
-    asked = f"sum by (region) (increase({_SLOT}[{prom(window)}]) * {_HERE}) > 0.5"
+    half = prom(window // 2)  # what was due only now is under way: a new agent's first run is not missing while it takes its time
+    asked = f"sum by (region) (increase({_SLOT}[{half}] offset {half}) * {_HERE}) > 0.5"
     paused = f'sum by (region) (increase({_MISSED}{{kind="blackout"}}[{prom(window)}]) * {_HERE}) > 0.5'
     conditions = (Silent(window=window, share=SILENT_SHARE),)
     yield _alert(
