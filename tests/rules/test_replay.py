@@ -139,6 +139,17 @@ def test_firings_that_overlap_or_follow_soon_are_one() -> None:
     assert merged([]) == []
 
 
+@pytest.mark.parametrize(("strays", "pages"), [(1, 1), (2, 2)])
+def test_after_an_incident_one_stray_failure_does_not_page_again_and_two_at_once_do(strays: int, pages: int) -> None:
+    page = next(a for a in alerts(fleet(every=4 * MINUTE)) if a.severity is Severity.P1 and a.slo)
+    grid = Grid(began=0, steps=12 * HOUR // INTERVAL)
+    runs = range(4 * MINUTE, 12 * HOUR, 4 * MINUTE)
+    down = [at for at in runs if 4 * HOUR <= at < 5 * HOUR]
+    later = [at for at in runs if at >= 7 * HOUR][:strays]
+    good = [at for at in runs if at not in (*down, *later)]
+    assert len(firings(page, Tally(grid, good=counted(grid, good), bad=counted(grid, [*down, *later])))) == pages
+
+
 @pytest.mark.parametrize("every", [MINUTE, 4 * MINUTE])
 def test_total_loss_is_noticed_after_the_failures_the_rule_asks_for_and_a_loss_within_the_promise_never(every: int) -> None:
     page = next(a for a in alerts(fleet(every=every)) if a.severity is Severity.P1 and a.slo)
