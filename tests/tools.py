@@ -261,3 +261,22 @@ async def steady(limit: float = 0.05) -> AsyncIterator[Unrest]:
         gc.unfreeze()
     if unrest.worst > limit:
         pytest.fail(f"tainted: nothing timed here can be believed ({unrest}; limit {limit * 1000:.0f} ms)", pytrace=False)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """The thread's own; where another thread shares the core, they are up to three times as long."""
+    began = time.thread_time()
+    work()
+    return time.thread_time() - began
+
+
+def cost(work: Callable[[], object]) -> float:
+    """How often a fixed piece of work, done right before and after, would have been done in that time: 50 are a second of a quiet
+    machine. Seconds of a busy one say nothing of the work."""
+    before, took, after = seconds(yard), seconds(work), seconds(yard)
+    return 2 * took / (before + after)
+
+
+def yard() -> int:
+    """20 ms on a quiet machine."""
+    return sum(len(str(number)) for number in range(200_000))

@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 import zlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 
 import pytest
 from multidict import CIMultiDict
@@ -41,33 +41,15 @@ from probe.wire.srt.sending import Sender
 from probe.wire.ts import TsReader
 from tests.drivers.hls_origin import clip
 from tests.drivers.rtc_session import session
-from tests.tools import rss
+from tests.tools import cost, rss
 from tests.wire.srt_listener import Listener
 from tests.wire.test_srt import START, Net
 
-YARDS = 50.0  # a second of a quiet machine; what was found here took from three seconds to minutes
+YARDS = 50.0  # of tests/tools.cost: a second of a quiet machine; what was found here took from three seconds to minutes
 MPD = (
     b'<MPD type="dynamic" availabilityStartTime="2024-01-01T00:00:00Z"><Period><AdaptationSet mimeType="video/mp4">'
     b'<SegmentTemplate media="$Time$"><SegmentTimeline>%s</SegmentTimeline></SegmentTemplate>%s</AdaptationSet></Period></MPD>'
 )
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """The thread's own; where another thread shares the core, they are up to three times as long."""
-    began = time.thread_time()
-    work()
-    return time.thread_time() - began
-
-
-def cost(work: Callable[[], object]) -> float:
-    """How often a fixed piece of work, done right before and after, would have been done in that time."""
-    before, took, after = seconds(yard), seconds(work), seconds(yard)
-    return 2 * took / (before + after)
-
-
-def yard() -> int:
-    """20 ms on a quiet machine."""
-    return sum(len(str(number)) for number in range(200_000))
 
 
 @pytest.mark.parametrize(("entries", "representations"), [(2000, 20_000), (20_000, 150)], ids=["representations", "entries"])
