@@ -27,8 +27,8 @@ bench: $(VENV)/.dev system  ## Costs and latencies, as ratios of one machine.
 soak: $(VENV)/.dev system  ## Repetition: many healthy runs, and runs on a starved machine.
 	$(BIN)/python -m tests.soak
 
-chain: $(VENV)/.run  ## An agent with sandbox, Prometheus and a collector, on loopback, until Ctrl-C.
-	@deploy/install-system-packages prometheus
+chain: $(VENV)/.run  ## An agent with sandbox, collector, Prometheus, Alertmanager and a pager, on loopback, until Ctrl-C.
+	@deploy/install-system-packages prometheus prometheus-alertmanager
 	deploy/chain
 
 system:  ## Debian packages that tests use (as root; says what is missing otherwise).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 MOST = 1 << 20
@@ -36,4 +37,5 @@ def _line(whom: str, alert: dict[str, dict[str, str]]) -> str:
 
 
 if __name__ == "__main__":
-    ThreadingHTTPServer(("", 9099), Pager).serve_forever()
+    host, _, port = os.environ.get("LISTEN", ":9099").rpartition(":")
+    ThreadingHTTPServer((host, int(port)), Pager).serve_forever()

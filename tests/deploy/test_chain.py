@@ -1,4 +1,4 @@
-"""deploy/chain starts everything, proves it alive with a real Prometheus, and leaves nothing."""
+"""deploy/chain starts everything, proves it alive with a real Prometheus and a real Alertmanager, and leaves nothing."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ CHAIN = ROOT / "deploy" / "chain"
 
 @pytest.mark.timing
 @pytest.mark.timeout(120)
-async def test_one_run_is_found_in_metrics_traces_and_records_and_then_all_ends(tmp_path: Path) -> None:
+async def test_one_run_is_found_in_metrics_traces_and_records_the_pager_hears_and_then_all_ends(tmp_path: Path) -> None:
     requires("prometheus")
+    requires("prometheus-alertmanager")
     state = tmp_path / "state"
     with spawn([CHAIN, "--once", "--state", state], tmp_path / "said") as chain:
         code = await chain.exit(110)
@@ -26,6 +27,7 @@ async def test_one_run_is_found_in_metrics_traces_and_records_and_then_all_ends(
     assert re.search(r"^exemplar +trace_id [0-9a-f]{32}$", said, re.MULTILINE), said
     assert re.search(r"^collector +[1-9]\d* spans of it$", said, re.MULTILINE), said
     assert re.search(r"^record +run [0-9a-f-]{36} of room-start: \w+$", said, re.MULTILINE), said
+    assert re.search("^pager +hears the watchdog", said, re.MULTILINE), said
     assert running(str(state)) == []
 
 
