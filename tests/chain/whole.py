@@ -47,6 +47,7 @@ queues:
   money: {owners: [payments], shifts: [{shift: always, tz: Europe/Berlin, call: money}]}
 """
 Act = tuple[str, Callable[[], object]]  # in words, and how it is done
+UP = 90.0  # s, until agents are, three at once on two cores
 SPOKEN = 60.0  # s, until a wait says how it stands
 SILENCE = 5.0  # s without a beat of the watchdog, which comes every two
 
@@ -66,6 +67,7 @@ class Chain:
     agents: Sequence[Child]
     _began: float = field(default_factory=time.monotonic)
     _expected: set[str] = field(default_factory=set)
+    _on: dict[tuple[str, str, str], str] = field(default_factory=dict)
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -94,9 +96,10 @@ class Chain:
             processes = [
                 stack.enter_context(agent_process(folder / region / "agent.yaml", env=environment)) for region in regions
             ]
-            targets = [(await address(one)).removeprefix("http://") for one in processes]
+            targets = [(await address(one, UP)).removeprefix("http://") for one in processes]
             rules = {
-                file.name: re.sub(r"interval: \S+", "interval: 1s", file.read_text()) for file in (made / "rules").glob("*.yaml")
+                file.name: re.sub(r"(interval|keep_firing_for): \S+", r"\1: 1s", file.read_text())
+                for file in (made / "rules").glob("*.yaml")
             }
             server = await stack.enter_async_context(
                 prometheus.running(targets, rule_files=rules, alertmanagers=[manager.url.removeprefix("http://")])
@@ -177,7 +180,7 @@ class Chain:
     async def told(self, alert: str, severity: str, owner: str = OWNER, region: str = "eu", *, over: bool = False) -> None:
         """Waits until whoever is on has been told of it, or that it is over, and nobody else was. Raises Missing."""
         self._expected.add(alert)
-        who = await self._on(owner, region, severity)
+        who = await self.whom(severity, owner, region)
         status = "resolved" if over else "firing"
 
         def places() -> dict[str, set[str]]:
@@ -190,22 +193,35 @@ class Chain:
         if places() != {who: {region}}:
             raise Missing(f"{alert} was to reach {who}, for {region}, and nobody else; it reached {places()}")
 
-    async def _on(self, owner: str, region: str, severity: str) -> str:
-        """Who is, as `probe oncall` says."""
-        said = await _probe(
-            "oncall", self.folder / "oncall.yaml", "--owner", owner, "--region", region, "--severity", severity, "--json"
-        )
-        return str(json.loads(said)[0]["calls"][0]["call"])
+    async def whom(self, severity: str, owner: str = OWNER, region: str = "eu") -> str:
+        """Who is on, as `probe oncall` says; asked once, and before what is timed."""
+        queue = (owner, region, severity)
+        if queue not in self._on:
+            said = await _probe(
+                "oncall", self.folder / "oncall.yaml", "--owner", owner, "--region", region, "--severity", severity, "--json"
+            )
+            self._on[queue] = str(json.loads(said)[0]["calls"][0]["call"])
+        return self._on[queue]
 
     async def fault(self, planted: Act, healed: Act, slo: str, alert: str, severity: str, owner: str) -> None:
         """One fault from planting to the end of its alert. Raises Missing."""
+        await self.whom(severity, owner)
         before = await self.bad(slo)
         self._do(planted)
         await self.goes_bad(slo, before)
         await self.until(lambda: self.fires(alert), f"{alert} fires")
         await self.told(alert, severity, owner)
         self._do(healed)
-        await self.told(alert, severity, owner, over=True)
+        await self.ends(alert, severity, owner)
+
+    async def ends(self, alert: str, severity: str, owner: str = OWNER, region: str = "eu") -> None:
+        """Until it fires no more, and whoever was told is told; Alertmanager says so with the next word of its group."""
+
+        async def over() -> bool:
+            return not await self.fires(alert)
+
+        await self.until(over, f"{alert} fires no more")
+        await self.told(alert, severity, owner, region, over=True)
 
     def _do(self, act: Act) -> None:
         self.did(act[0])
