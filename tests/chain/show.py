@@ -7,9 +7,9 @@ fleet (the windows that ship, evaluated each second); Alertmanager tells whoever
                                                  then Prometheus is killed, and the watchdog outside hears nothing.  7 min
     python -m tests.chain.show --silence         the same, and the agent is killed: its region is silent (P1).       18 min
     python -m tests.chain.show --regions         agents in eu, us and apac view what eu and us publish; us takes no
-                                                 streams any more: one page, which names us.                          5 min
-    python -m tests.chain.show --server nginx    the same on nginx-rtmp (Debian's nginx and libnginx-mod-rtmp), killed
-                                                 and started again.                                                   6 min
+                                                 streams any more: one page, which names us.                          6 min
+    python -m tests.chain.show --server nginx    a page on nginx-rtmp (Debian's nginx and libnginx-mod-rtmp), killed
+                                                 and started again.                                                   3 min
     python -m tests.chain.show --server scenarios/mediamtx.yaml --command "mediamtx mediamtx.yml"
                                                  on any server: the command starts it. Its addresses are what the scenario takes
                                                  from the environment.
@@ -212,10 +212,11 @@ def main() -> int:
     options = parser.parse_args()
     if options.server and options.server != "nginx" and not (options.command and Path(options.server).is_file()):
         parser.error("--server is nginx, or a scenario's file and with it --command, which starts the server")
-    minutes = 18 if options.silence else 5 if options.regions else 6 if options.server else 7
+    minutes = 18 if options.silence else 6 if options.regions else 3 if options.server else 7
     print(f"this takes some {minutes} minutes on an idle machine; Ctrl-C ends it", flush=True)
     with tempfile.TemporaryDirectory(prefix="chain-") as name:
-        # Whatever ends it, what it started is ended.
+        # Whatever ends it, what it started is ended; a shell's background has SIGINT ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
         folder = Path(name)
         try:
