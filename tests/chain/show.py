@@ -17,7 +17,7 @@ fleet (the windows that ship, evaluated each second); Alertmanager tells whoever
 It ends with 0 where everything came that was to, and nothing else paged; else with 1. It takes Debian's prometheus and
 prometheus-alertmanager. A machine under load taints runs, and they count for nothing: then all of it takes longer.
 
-The times are those of a chain without a past, and of an impatient one: a few bad runs are a large share of the windows, scrapes and
+The times are those of a chain without a past, and an impatient one: a few bad runs are a large share of the windows, scrapes and
 evaluations come each second, and Alertmanager waits for one. `probe rules --explain` says what a loss takes among hours of good
 runs. Promises here are lower than those that ship, so that a fault leaves the windows within minutes.
 """
