@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -149,22 +150,28 @@ def test_what_is_told_is_printed_on_lines_of_its_own_whatever_is_in_it():
     assert "  override  pass by ada until then: why" in lines and "  holding   opening, 60 of 180 s" in lines
 
 
-# -- of the records
+# -- of the records; ages are as of the moment at which a row is put
 
 
-def kept(result: str | None, *, agent: str = "a", region: str = "eu", override: Any = None, ago: int = 0) -> GateKept:
+def kept(result: str | None, *, agent: str = "a", region: str = "eu", override: Any = None) -> GateKept:
     told = {"name": "hold", "region": region, "owner": "me", "reason": "because", "action": "wait"}
     data = {"result": result, "told": told, "override": override}
-    return GateKept(agent=agent, key=f"one/hold/{region}//", at_ns=SystemClock().system() - ago, data=data)
+    return GateKept(agent=agent, key=f"one/hold/{region}//", at_ns=0, data=data)
 
 
 def looked(ago: int, agent: str = "a") -> GateKept:
-    return GateKept(agent=agent, key="*", at_ns=SystemClock().system() - ago, data={})
+    return GateKept(agent=agent, key="*", at_ns=-ago, data={})
+
+
+def put(store: Store, row: GateKept) -> None:
+    now, word = SystemClock().system(), row.data.get("override")
+    if isinstance(word, dict):
+        word = {**word, "since": now + word["since"], "until": now + word["until"]}
+    store.put(replace(row, at_ns=now + row.at_ns, data=row.data and {**row.data, "override": word}))
 
 
 def word(passes: bool, left: int) -> dict[str, Any]:
-    now = SystemClock().system()
-    return {"passes": passes, "since": now, "until": now + left, "who": "ada", "why": "x"}
+    return {"passes": passes, "since": 0, "until": left, "who": "ada", "why": "x"}
 
 
 @pytest.mark.parametrize(("rows", "code", "words"), [
@@ -181,7 +188,7 @@ async def test_records_are_believed_while_they_are_young(
 ):
     async with Store.opened(sqlite_url(tmp_path / "records.sqlite"), SystemClock(), tmp_path / "outbox") as store:
         for row in rows:
-            store.put(row)
+            put(store, row)
         await wait_until(lambda: not store.behind, 10)
     assert await gate(Asked(name="hold", store=str(tmp_path / "records.sqlite"))) == code
     assert words in capsys.readouterr().out
@@ -192,7 +199,7 @@ async def test_records_that_are_none_or_have_no_such_gate_say_so(tmp_path: Path,
     assert await gate(Asked(name="hold", store=str(file))) == 3
     assert "there are no records yet" in capsys.readouterr().out
     async with Store.opened(sqlite_url(file), SystemClock(), tmp_path / "outbox") as store:
-        store.put(kept("pass"))
+        put(store, kept("pass"))
         await wait_until(lambda: not store.behind, 10)
     for name, region, words in (("x", "", "there are hold"), ("hold", "us", "there is one in eu")):
         with pytest.raises(ConfigError, match=words):
