@@ -223,11 +223,14 @@ async def test_a_connection_takes_one_round_trip_and_each_answer_another():
     async with network(delay=40 * MS) as path, echoing() as server, steady():
         began = CLOCK.now()
         reader, writer = await connect(path, server)
-        assert await elapsed(began) == pytest.approx(80, abs=15)
-        began = CLOCK.now()
-        writer.write(b"hello")
-        assert await asyncio.wait_for(reader.readexactly(5), GRACE) == b"hello"
-        assert await elapsed(began) == pytest.approx(80, abs=15)
+        assert 79 < await elapsed(began) < 150, "two would be 160"
+        took = []
+        for _ in range(5):
+            began = CLOCK.now()
+            writer.write(b"hello")
+            assert await asyncio.wait_for(reader.readexactly(5), GRACE) == b"hello"
+            took.append(await elapsed(began))
+        assert statistics.median(took) == pytest.approx(80, abs=15) and min(took) > 79, took
         writer.close()
 
 
