@@ -61,6 +61,7 @@ class Row:
     label: str = ""
     more: tuple[str, ...] = ()  # further arguments
     alone: bool = False  # two of its kind at once are more than two cores can do
+    may: tuple[str, str] | None = None  # a failure that may be there or not
 
     def __str__(self) -> str:
         via = f"{self.scenario.via}: " if isinstance(self.scenario, Watch) else ""
@@ -210,7 +211,8 @@ ROWS = [
     viewer("ll-hls", "part_hangs", "part/timeout"),
     Row("part_missing", Watch("ll-hls", "4s", "6s"), 1, "ll-hls", "playing/frozen", also=refusals_are_told),
     Row("hint_never_comes", Watch("ll-hls", "2s"), 0, "", "", also=refusals_are_told),
-    Row("delta_lies", Watch("ll-hls", "6s"), 0, "", ""),
+    # Each lie costs a list read whole: the picture may stand a moment for it, also when the stay ends, which is a warning.
+    Row("delta_lies", Watch("ll-hls", "6s"), 0, "", "", may=("ll-hls", "playing/frozen")),
     viewer("ll-hls", "segment_garbage", "part/malformed", start="3500ms", of="ll-hls"),
     viewer("ll-hls", "playlist_private", "part/address_refused", of="ll-hls"),
     viewer("ll-hls", "playlist_stale", "playing/frozen", "10s", within=18, of="ll-hls"),
