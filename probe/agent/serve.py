@@ -37,7 +37,7 @@ from probe.export.spool_figures import SpoolFigures
 from probe.export.telemetry import Settings, Telemetry
 from probe.model.clock import NS
 from probe.net.redact import Redactor
-from probe.net.secret import read_secret
+from probe.net.secret import revealed
 from probe.store.address import resolve
 from probe.store.errors import StoreError, StoreRefused
 from probe.store.lease import Lease
@@ -167,10 +167,7 @@ def _collector(loaded: Loaded, redactor: Redactor, *, silent: bool) -> Settings:
     wanted = loaded.config.telemetry
 
     def headers() -> dict[str, str]:
-        values = {name: read_secret(reference.source) for name, reference in wanted.headers.items()}
-        for value in values.values():
-            redactor.add(value)
-        return values
+        return {name: revealed(reference.source, redactor) for name, reference in wanted.headers.items()}
 
     certificate = os.environ.get("OTEL_EXPORTER_OTLP_CERTIFICATE")
     return Settings(

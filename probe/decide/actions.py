@@ -34,7 +34,7 @@ from probe.decide.settings import Action
 from probe.export.words import printable
 from probe.model.clock import NS
 from probe.net.redact import Redactor
-from probe.net.secret import named, read_secret
+from probe.net.secret import revealed
 
 _log = logging.getLogger(__name__)
 OUTCOMES = ("done", "failed", "given_up", "superseded")
@@ -213,12 +213,7 @@ class Actions:
         return url, headers, body
 
     def _secret(self, source: tuple[str, str]) -> str:
-        try:
-            value = read_secret(source)
-        except OSError as error:
-            raise OSError(0, f"{named(source)} {error.strerror}") from None
-        self._redactor.add(value)
-        return value
+        return revealed(source, self._redactor)
 
     def _short(self, text: str) -> str:
         return printable(self._redactor.redact(text), limit=_OUTPUT)

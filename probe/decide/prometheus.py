@@ -20,7 +20,7 @@ from probe.decide.settings import Prometheus
 from probe.export.words import printable
 from probe.model.clock import NS
 from probe.net.redact import Redactor
-from probe.net.secret import named, read_secret
+from probe.net.secret import revealed
 
 MOST_SERIES = 5_000
 
@@ -60,12 +60,7 @@ class Asking:
         return url.rstrip("/") + "/api/v1/query", headers
 
     def _secret(self, source: tuple[str, str]) -> str:
-        try:
-            value = read_secret(source)
-        except OSError as error:
-            raise OSError(0, f"{named(source)} {error.strerror}") from None
-        self._redactor.add(value)
-        return value
+        return revealed(source, self._redactor)
 
 
 def samples(status: int, body: bytes) -> list[Sample]:

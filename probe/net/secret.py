@@ -12,6 +12,8 @@ import subprocess
 import threading
 from pathlib import Path
 
+from probe.net.redact import Redactor
+
 MAX_BYTES = 64 * 1024
 _COMMAND_SECONDS = 10.0
 
@@ -39,6 +41,16 @@ def named(source: tuple[str, str]) -> str:
     """What a source is called in a message."""
     kind, argument = source
     return {"env": f"environment variable {argument}", "command": f"command {argument.split(' ')[0]}"}.get(kind, argument)
+
+
+def revealed(source: tuple[str, str], redactor: Redactor) -> str:
+    """As `read_secret`, and hidden from then on in whatever `redactor` is asked about; the error names the source."""
+    try:
+        value = read_secret(source)
+    except OSError as error:
+        raise OSError(0, f"{named(source)} {error.strerror}") from None
+    redactor.add(value)
+    return value
 
 
 def _contents(path: Path) -> bytes:
