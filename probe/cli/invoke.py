@@ -70,7 +70,7 @@ async def invoke(
     files: Sequence[Path],
     options: Options,
     console: Console,
-    comparing: Comparing = Comparing(),  # noqa: B008
+    comparing: Comparing = Comparing(),  # noqa: B008  # frozen: nobody changes the default
 ) -> int:
     """Returns the exit code. Raises ConfigError before anything is opened, Interrupted after everything is written."""
     clock, redactor = SystemClock(), Redactor()
