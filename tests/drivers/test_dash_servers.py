@@ -78,8 +78,9 @@ async def test_pictures_and_sound_come_out_as_they_went_in(make_io: Callable[...
         first = seen.sequence[0]
         assert seen.sequence == list(range(first, first + len(seen.pictures))), way
         assert all(p.intact is not False for p in seen.pictures), way
-        # Not by whole segments of 1 s; four packagers on a busy machine are late by half of one.
-        assert max(b.shown - a.shown for a, b in pairwise(seen.pictures[1:])) < 900 * MS, way
+        # Evenly, and never by whole segments of 1 s; four packagers on a busy machine may once be late by half of one.
+        stood = [b.shown - a.shown for a, b in pairwise(seen.pictures[1:])]
+        assert sum(gap >= 400 * MS for gap in stood) <= 1 and max(stood) < 900 * MS, way
         assert facts["audio"] == "aac" and facts["variant"].startswith("640x360 avc1.42c0"), way
         assert 0 < seen.behind < LATEST.get(way, 5.0), way
         told = [second.live_latency for second in seen.io.of(Delivery) if second.live_latency is not None]
