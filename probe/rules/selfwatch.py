@@ -69,7 +69,7 @@ def _silence(fleet: Fleet) -> Iterator[Alert]:
     known = f"({EXPECTED} and {EXPECTED} offset {prom(window)})"  # who was not expected yet cannot have been heard
     made = f"sum by (region) (increase({_MADE}{matching(mode='scheduled')}[{prom(window)}])) > 0.5"
     present = f"count by (region) ({_INFO})"
-    half = prom(window // 2)  # what was due only now is under way: a new agent's first run is not missing while it takes its time
+    half = prom(window // 2)  # what was due since is under way: of an agent that is new, or back, the first run takes its time
     asked = f"sum by (region) (increase({_SLOT}[{half}] offset {half}) * {_HERE}) > 0.5"
     paused = f'sum by (region) (increase({_MISSED}{{kind="blackout"}}[{prom(window)}]) * {_HERE}) > 0.5'
     conditions = (Silent(window=window, share=SILENT_SHARE),)
@@ -90,6 +90,7 @@ def _silence(fleet: Fleet) -> Iterator[Alert]:
         Severity.P1,
         ("region",),
         f"(\n  sum by (region) ({DUE} and {DUE} offset {prom(window)})\n  or\n  {asked}\n)\nand on (region) {present}\n"
+        f"and on (region) count by (region) ({_INFO} offset {half})\n"
         f"unless on (region) ({made})\nunless on (region) ({paused})",
         "figures of {{ $labels.region }} are old: its agent answers, and makes no runs",
         f"Runs were due in {{{{ $labels.region }}}} over {prom(window)} and none was made. Dashboards show its past.",

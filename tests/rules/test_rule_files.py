@@ -199,6 +199,21 @@ def test_what_the_probe_says_of_itself(tmp_path: Path) -> None:
                     asked("22m", "RegionStale", REGIONS[1]),
                 ],
             },
+            {
+                "name": "an agent that is back is not stale while its first run takes its time; one that makes none is",
+                "interval": "1m",
+                "input_series": [
+                    *({"series": f'streamprobe_self_agent_info{{instance="{region}",job="p",region="{region}"}}',
+                       "values": "1x79 _x40 1x80"} for region in REGIONS[:2]),
+                    counter("runs_total", {**made, "region": REGIONS[0]}, "0+1x79 _x40 80x4 81+1x75"),
+                    counter("runs_total", {**made, "region": REGIONS[1]}, "0+1x79 _x40 80x80"),
+                ],
+                "promql_expr_test": [
+                    asked("118m", "RegionSilent", *sorted(REGIONS)),
+                    asked("123m", "RegionStale"),
+                    asked("150m", "RegionStale", REGIONS[1]),
+                ],
+            },
         ],
     }  # fmt: skip
     written(tmp_path, {**files, "rules/tests/own.yaml": as_yaml(test)})
