@@ -11,7 +11,7 @@ is not its word but `observe`'s. A failed look is UNKNOWN, never RESTORED.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -90,29 +90,41 @@ class NotUndone(ProbeError):
 
 
 class Clients(Protocol):
-    """Our own traffic, for faults of the last mile and of crowds. Only the runner has it: such faults end with its process."""
+    """Our own traffic, for faults of the last mile and of crowds. Only the runner has it: such faults end with its process.
+
+    `who`: viewers, publisher, everybody, or the viewers of one protocol."""
 
     def paths(self, who: str) -> Sequence[Path]:
-        """The `link/` paths of those who play: viewers, publisher, everybody, or viewers of one protocol."""
+        """The `link/` paths of those who are there."""
         ...
 
-    async def stampede(self, who: str) -> int:
-        """All of them leave and come back at the same instant; how many."""
+    def arriving(self, token: str, who: str, act: Callable[[Path], object] | None) -> None:
+        """`act` is done to the path of each who comes from now on, before its first connection; None: no more of `token`'s."""
+        ...
+
+    def playing(self, who: str) -> int:
+        """How many play now."""
+        ...
+
+    async def depart(self, who: str) -> int:
+        """All of them leave at once, without a word, and stay away; how many."""
+        ...
+
+    async def come_back(self, who: str) -> int:
+        """Those who departed return at the same instant; how many."""
         ...
 
     async def join(self, count: int, within: int) -> int:
         """So many more viewers over `within` ns; how many could begin."""
         ...
 
+    def joined(self) -> int:
+        """How many of those who joined are there."""
+        ...
+
     async def leave(self) -> None:
         """Those who joined go."""
         ...
-
-    async def drop_publisher(self) -> int:
-        """Publishers leave without a word; how many. They come back by `return_publisher`."""
-        ...
-
-    async def return_publisher(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
