@@ -24,6 +24,7 @@ ROWS: dict[str, str] = {
     "chaos-mesh": "probe.drill.faults.chaos_mesh:ChaosMeshFault",
     "certificate": "probe.drill.faults.certificate:CertificateFault",
     "token": "probe.drill.faults.token:TokenFault",
+    "activities": "probe.drill.faults.activities:ActivitiesFault",  # of a Chaos Toolkit experiment
     "viewer-storm": "probe.drill.faults.viewer_storm:ViewerStorm",
     "publisher-storm": "probe.drill.faults.publisher_storm:PublisherStorm",
 }
