@@ -401,16 +401,16 @@ def json_schema() -> dict[str, Any]:
     """The published JSON Schema of verdict.json."""
     schema = VerdictDoc.model_json_schema(mode="serialization")
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-    return {**head, **_without_null(schema), "title": "verdict.json"}
+    return {**head, **without_null(schema), "title": "verdict.json"}
 
 
-def _without_null(schema: Any) -> Any:
+def without_null(schema: Any) -> Any:
     """What is None here is absent in the file, so the schema allows no null and names none as a default."""
     if isinstance(schema, list):
-        return [_without_null(item) for item in schema]
+        return [without_null(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    plain = {key: _without_null(value) for key, value in schema.items() if not (key == "default" and value is None)}
+    plain = {key: without_null(value) for key, value in schema.items() if not (key == "default" and value is None)}
     choices = plain.pop("anyOf", None)
     if choices is None:
         return plain
