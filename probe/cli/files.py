@@ -4,22 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from probe.drivers.table import protocols
-from probe.media.sizes import SIZES
-from probe.model.observation import Role
-from probe.scenario.fields import DEFAULT_VOCABULARY, Vocabulary
+from probe.drivers.vocabulary import vocabulary as vocabulary
 
 _PACKAGED = Path(__file__).resolve().parent.parent / "_scenarios"
-
-
-def vocabulary() -> Vocabulary:
-    """What the installed drivers can speak."""
-    return Vocabulary(
-        publish=tuple(protocols(Role.PUBLISHER)),
-        view=tuple(protocols(Role.VIEWER)),
-        cut=DEFAULT_VOCABULARY.cut,
-        programmes=tuple(SIZES),
-    )
 
 
 def find(file: Path) -> Path:
