@@ -36,7 +36,10 @@ class Gate:
         self.shut_at: int | None = None
         self.opened_at: int | None = None
         self.traffic = {Way.UP: Traffic(), Way.DOWN: Traffic()}
-        self._lanes = {way: Lane(network, way, seed, self.traffic[way]) for way in Way} if network is not None else None
+        self._seed = seed
+        self._lanes: dict[Way, Lane] | None = None
+        self.weathered = False  # there is, or was, a network between
+        self.impair(network)
         self._cuts = 0
         self._held = self._held_bytes = 0
         self._count = 0
@@ -46,6 +49,11 @@ class Gate:
     def impairs(self) -> bool:
         """Whether there is a network between, cuts aside."""
         return self._lanes is not None
+
+    def impair(self, network: Network | None) -> None:
+        """This network is between from here on, None: none. What is under way comes when the one before let it."""
+        self.weathered = self.weathered or network is not None
+        self._lanes = {way: Lane(network, way, self._seed, self.traffic[way]) for way in Way} if network is not None else None
 
     def shut(self) -> int:
         """Nothing passes from here on; returns the instant."""

@@ -20,20 +20,23 @@ class Path:
     """One session's path. Lives on the loop it is made on; leaving it closes every socket it has.
 
     `network`: what it does to everything on it, by chance that `seed` decides: the same seed and the same packets, the same fate.
-    None: it can only be cut."""
+    None: nothing, until it is cut or impaired."""
 
     def __init__(self, clock: Clock, network: Network | None = None, seed: int = 0) -> None:
         self._clock = clock
         self._gate = Gate(clock, network, seed)
         self._tcp = tcp.Relay(self._gate)
         self._udp = udp.Relay(self._gate)
+        self._network = self.network = network
+        self.astray: str | None = None
+        self._swings = 0  # an odd number: it flaps
 
     async def dial(self, host: str, ip: str, port: int) -> tuple[str, int]:
         """Connect to `ip:port`; returns the loopback address where one connection to it waits (for 10 s).
 
         Hangs while cut. Raises the OSError of connecting: a refusal is the server's, not ours. `host` is not looked up.
         """
-        return await self._tcp.dial(ip, port)
+        return await self._tcp.dial(self.astray or ip, port)
 
     async def udp_local(self, ip: str, port: int) -> tuple[str, int]:
         """Our host candidate → the address the server should be told. ValueError unless `ip` is a literal address,
@@ -71,6 +74,41 @@ class Path:
         self._tcp.close(reset=True)
         return self._clock.now()
 
+    def impair(self, network: Network | None) -> int:
+        """`network` is between from here on, in the place of what was; None: what the path was made with. Returns the instant,
+        monotonic ns. Streams that are open feel it too, but for what their sockets held."""
+        self.network = self._network if network is None else network
+        self._gate.impair(self.network)
+        self._tcp.impair()
+        return self._clock.now()
+
+    def lead_astray(self, ip: str | None) -> None:
+        """New connections go to `ip`, whatever their name was looked up as, as after a wrong answer of the DNS; None: where they
+        are meant to. Those that are open stay, as they would."""
+        self.astray = ip
+
+    def flap(self, down: int, up: int) -> None:
+        """Cut for `down` ns, there for `up` ns, and again, from now until `settle`."""
+        self.settle()
+        self._swings += 1
+        self._swing(self._swings, (down, up))
+
+    def settle(self) -> int:
+        """It flaps no more, and is open. Returns the instant, as `restore`; where it was not flapping, nothing changes."""
+        if not self.flapping:
+            return self._clock.now()
+        self._swings += 1
+        return self.restore()
+
+    @property
+    def flapping(self) -> bool:
+        return self._swings % 2 == 1
+
+    def _swing(self, turn: int, lasts: tuple[int, int]) -> None:
+        if turn == self._swings:
+            at = self.restore() if self.is_cut else self.cut()
+            self._gate.line.at(at + lasts[0 if self.is_cut else 1], lambda: self._swing(turn, lasts))
+
     @property
     def is_cut(self) -> bool:
         return not self._gate.open
@@ -102,7 +140,7 @@ class Path:
 
     def facts(self) -> dict[str, str]:
         """What the network did so far, for people; empty where there is none."""
-        if not self._gate.impairs:
+        if not self._gate.weathered:
             return {}
         return {f"network {way}": traffic.told() for way, traffic in self._gate.traffic.items()}
 

@@ -96,7 +96,7 @@ class Connection:
         for half in self._halves:
             self._watch(False, half.source, going and half.room(now) > 0, half)
             self._watch(True, half.sink, going and half.due(now), half)
-            if going and half.flow is not None:
+            if going:
                 self._wake(half, now)
 
     def gate_moved(self) -> None:
@@ -104,6 +104,15 @@ class Connection:
         self.update()
         for half in self._halves:
             self._writable(half)
+
+    def impair(self) -> None:
+        """The gate has another network, or none any more. What the kernel's buffers have by now goes as it is."""
+        for half in self._halves:
+            half.flow = self._gate.flow(half.way)
+            if half.flow is not None:
+                for sock in (half.source, half.sink):
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, NARROW)
+        self.gate_moved()
 
     def close(self, reset: bool = False) -> None:
         """Close both sides; with RST when `reset`."""
@@ -252,6 +261,11 @@ class Relay:
         """The gate was shut or opened."""
         for connection in tuple(self._connections):
             connection.gate_moved()
+
+    def impair(self) -> None:
+        """The gate has another network."""
+        for connection in tuple(self._connections):
+            connection.impair()
 
     def close(self, reset: bool = False) -> None:
         for connection in tuple(self._connections):
