@@ -16,7 +16,7 @@ from typing import Any
 from probe.drill.file import NEEDED, FaultUse, Traffic
 from probe.scenario.check import Finding
 from probe.scenario.gates import Expression, GateSyntaxError, Term, parse_gate
-from probe.scenario.indicators import INDICATORS, Bound, Of
+from probe.scenario.indicators import IN_A_DRILL, INDICATORS, Bound, Of
 from probe.scenario.produced import Produced
 from probe.scenario.promised import produced_by
 from probe.scenario.schema import Gate, Objective, Scenario
@@ -77,7 +77,11 @@ def scenario_findings(data: Mapping[str, Any], traffic: Traffic, scenario: Scena
 
 def unseen(indicator: str, path: Path, traffic: Traffic, produced: Produced) -> str:
     """Why a condition at `path` would wait for an indicator for ever; empty: it would not."""
-    of = INDICATORS[indicator].of
+    of = IN_A_DRILL[indicator].of
+    if of is Of.STAY:
+        if traffic.stay and produced.viewed:
+            return ""
+        return f"{indicator} is of who stays: {'the scenario has no view step' if traffic.stay else 'nobody does (traffic.stay)'}"
     if of is Of.DUE:
         return f"{indicator} is of runs that a schedule makes due; a drill's own traffic is not"
     if of is Of.CUTS and not produced.cut:
@@ -112,7 +116,7 @@ def objective_condition(objective: Objective) -> Expression | None:
 def gate_condition(gate: Gate) -> Expression | None:
     """What is to be true for a gate to be open, over all there is: its `resume`, or its only ratio or quantile turned round.
     Counts of attempts and failures only keep few of them from closing it. None where that cannot be said."""
-    terms = [term for term in (gate.resume or gate.when).terms if INDICATORS[term.indicator].of not in (Of.ANYTHING,)]
+    terms = [term for term in (gate.resume or gate.when).terms if IN_A_DRILL[term.indicator].of not in (Of.ANYTHING,)]
     terms = [replace(term, window=None) for term in terms if term.indicator != "attempts"]
     if gate.resume is None:
         if len(terms) != 1:
@@ -217,7 +221,7 @@ def _conditions(data: Mapping[str, Any]) -> Iterator[tuple[Path, Expression]]:
     for path, text in asked:
         try:
             if isinstance(text, str):
-                yield path, parse_gate(text)
+                yield path, parse_gate(text, IN_A_DRILL)
         except GateSyntaxError:
             pass
 

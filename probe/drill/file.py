@@ -17,12 +17,12 @@ from typing import Annotated, Any, Self
 from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from probe.scenario.fields import Model, Name, OneOrMany, SecretSource
-from probe.scenario.gate import GateExpression
+from probe.scenario.gate import DrillExpression
 from probe.scenario.units import Duration, PositiveDuration, Ratio, format_duration, format_ratio
 
 NEEDED = ("owner", "scenario", "steady", "method", "abort", "recovery")
 
-Conditions = Annotated[tuple[GateExpression, ...], OneOrMany()]
+Conditions = Annotated[tuple[DrillExpression, ...], OneOrMany()]
 
 
 class FaultUse(Model):
@@ -80,10 +80,10 @@ class Steady(Model):
 class Abort(Model):
     """One condition to stop by; exactly one of them."""
 
-    when: GateExpression | None = Field(
+    when: DrillExpression | None = Field(
         None, description="Over each of the drill's regions.", examples=["start < 20% and attempts >= 10"]
     )
-    outside: GateExpression | None = Field(
+    outside: DrillExpression | None = Field(
         None,
         description="Over every other region of the scenario: it went further than meant.",
         examples=["start < 90% and failures >= 2"],
@@ -124,7 +124,7 @@ class Recovery(Model):
     """What recovered means; one of `when` and `reconnect`. Counted from the restore that was observed."""
 
     within: PositiveDuration = Field(description="By then.", examples=["60s"])
-    when: GateExpression | None = Field(None, description="It holds, in each of the drill's regions.", examples=["start >= 99%"])
+    when: DrillExpression | None = Field(None, description="It holds, in each of the drill's regions.", examples=["start >= 99%"])
     reconnect: Ratio | None = Field(
         None, description="Of the viewers that played when the fault began, so many play again.", examples=["95%"]
     )
@@ -200,6 +200,7 @@ class Drill(Model):
         0, description="How long the broken time lasts at least, from the first injection; default: the longest fault.",
         examples=["60s"],
     )  # fmt: skip
+    min_n: int = Field(3, ge=1, description="Fewer untainted samples than this answer nothing; but `playing`, of who is there.")
     tags: Annotated[tuple[Name, ...], OneOrMany()] = Field(
         (), description="What it rehearses; calendars go by it.", examples=[["origin", "campaign"]]
     )

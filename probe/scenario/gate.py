@@ -27,6 +27,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from probe.scenario.fields import Model, Name, OneOrMany, one_of
 from probe.scenario.gates import Expression, parse_gate
+from probe.scenario.indicators import IN_A_DRILL, INDICATORS, Indicator
 from probe.scenario.units import Ratio, describe
 
 LONGEST = 7 * 86_400 * 10**9  # ns of a window that an agent looks back; more is what a budget is for
@@ -72,12 +73,12 @@ BUILT_IN: Mapping[str, Mapping[str, Any]] = {
 }  # fmt: skip
 
 
-def _gate(value: Any) -> Expression:
+def _gate(value: Any, known: Mapping[str, Indicator] = INDICATORS) -> Expression:
     if isinstance(value, Expression):
         return value
     if not isinstance(value, str):
         raise ValueError(f"expected an expression such as room_start[10m] < 90%, got {describe(value)}")
-    return parse_gate(value)
+    return parse_gate(value, known)
 
 
 def _looked_back(value: Any) -> Any:
@@ -106,6 +107,12 @@ GateExpression = Annotated[
     BeforeValidator(lambda value: value),
     PlainValidator(lambda value: _looked_back(_gate(value))),
     WithJsonSchema({"type": "string", "examples": ["room_start[10m] < 90% and failures >= 3 for 2m"]}),
+]
+DrillExpression = Annotated[  # the same, and of a drill's own audience too
+    Expression,
+    BeforeValidator(lambda value: value),
+    PlainValidator(lambda value: _looked_back(_gate(value, IN_A_DRILL))),
+    WithJsonSchema({"type": "string", "examples": ["playing >= 90% and start[30s] >= 99%"]}),
 ]
 
 

@@ -16,10 +16,11 @@ gates) and no parentheses. An empty file of observations meets no gate: no data 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from probe.scenario.indicators import GATED, INDICATORS, Unit
+from probe.scenario.indicators import INDICATORS, Indicator, Unit
 from probe.scenario.units import format_duration, format_ratio, parse_duration, parse_ratio
 
 COMPARISONS = ("<=", ">=", "<", ">")
@@ -100,14 +101,15 @@ def _tokens(text: str) -> list[_Token]:
     return out
 
 
-def parse_gate(text: str) -> Expression:
-    """Text → expression. Raises GateSyntaxError naming the place and what was expected there."""
-    return _Parser(_tokens(text)).expression()
+def parse_gate(text: str, known: Mapping[str, Indicator] = INDICATORS) -> Expression:
+    """Text → expression. `known`: indicators there are. Raises GateSyntaxError naming the place and what was expected there."""
+    return _Parser(_tokens(text), known).expression()
 
 
 class _Parser:
-    def __init__(self, tokens: list[_Token]) -> None:
+    def __init__(self, tokens: list[_Token], known: Mapping[str, Indicator]) -> None:
         self._tokens = tokens
+        self._known = known
 
     def expression(self) -> Expression:
         terms = [self._term()]
@@ -127,13 +129,14 @@ class _Parser:
 
     def _term(self) -> Term:
         name = self._expect("word", "an indicator")
-        known = INDICATORS.get(name.text)
+        gated = tuple(indicator for indicator, row in self._known.items() if row.gate)
+        known = self._known.get(name.text)
         if known is None:
-            close = get_close_matches(name.text, GATED, 1)
-            hint = f"did you mean {close[0]!r}?" if close else "known are " + ", ".join(GATED)
+            close = get_close_matches(name.text, gated, 1)
+            hint = f"did you mean {close[0]!r}?" if close else "known are " + ", ".join(gated)
             raise GateSyntaxError(name.at, f"unknown indicator {name.text!r}; {hint}")
         if not known.gate:
-            raise GateSyntaxError(name.at, f"{name.text} is for objectives only; a gate knows {', '.join(GATED)}")
+            raise GateSyntaxError(name.at, f"{name.text} is for objectives only; a gate knows {', '.join(gated)}")
         quantile = self._quantile(name, known.unit)
         window = None
         if self._tokens[0].text == "[":

@@ -31,6 +31,7 @@ class Of(StrEnum):
     SESSIONS = "sessions"
     ANYTHING = "anything"
     DUE = "due"  # runs that the inventory says are due
+    STAY = "stay"  # the audience that stays for the whole of a drill
 
 
 class Bound(StrEnum):
@@ -154,3 +155,7 @@ INDICATORS = _table(
     Indicator("attempts", Unit.COUNT, "attempts counted at intent", Of.SESSIONS),
 )  # fmt: skip
 GATED = tuple(name for name, row in INDICATORS.items() if row.gate)
+# What a drill may ask for besides: it has an audience that stays, and looks at it from moment to moment.
+IN_A_DRILL = INDICATORS | _table(
+    Indicator("playing", Unit.RATIO, "viewers of a drill's audience whose picture is moving now, of those that stay", Of.STAY),
+)

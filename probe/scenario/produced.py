@@ -49,7 +49,7 @@ class Produced:
                 return WHOLE_RUN if self.published or self.viewed else ()
             case Of.ANYTHING:
                 return WHOLE_RUN if self.tries else ()
-            case Of.DUE:
+            case Of.DUE | Of.STAY:
                 return ()
 
     def missing(self, indicator: str) -> str:
@@ -66,4 +66,5 @@ class Produced:
             Of.STEPS: f"needs a step with service: {indicator}",
             Of.SESSIONS: "needs a publish or a view step",
             Of.ANYTHING: "needs a step that tries something",
+            Of.STAY: "needs a drill, whose audience stays",
         }[INDICATORS[indicator].of]
