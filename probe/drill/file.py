@@ -171,7 +171,6 @@ class Comms(Model):
 class Drill(Model):
     """What is broken on purpose, and what ought to come of it."""
 
-    KEY = "drill"
     model_config = ConfigDict(json_schema_extra={"required": ["drill", *NEEDED]})
 
     drill: Name = Field(description="Its name, a metric label.", examples=["origin-restart"])

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from probe.drill.klass import Klass as Klass
 from probe.errors import ProbeError
 from probe.model.clock import Clock
 from probe.net.redact import Redactor
@@ -27,14 +28,6 @@ if TYPE_CHECKING:
     from probe.link.path import Path
 
 Record = Mapping[str, Any]  # JSON; no secret in it, only references
-
-
-class Klass(StrEnum):
-    """What becomes of a fault that nobody puts back; decides what may run where."""
-
-    REVERSIBLE = "reversible"  # it stays until it is put back
-    SELF_HEALING = "self_healing"  # the target, or the kernel, ends it by itself at its expiry
-    IRREVERSIBLE = "irreversible"  # there is no undo (a killed process); what restores it is named, and verified
 
 
 class State(StrEnum):
