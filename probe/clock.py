@@ -3,12 +3,16 @@
 SystemClock anchors wall time once, at construction, and derives every later wall time from the monotonic counter, so
 that a stepped system clock moves no measurement. The kernel's own estimate of its error (`ntp_adjtime`) is taken where
 the kernel says it is synchronised; elsewhere the error is unknown and says so.
+
+BootClock is for what must end at its time though the process that began it is dead, the system clock was set or the machine
+slept: CLOCK_BOOTTIME (clock_gettime(2)) is one count for all processes of a boot, and the boot's id (random(4)) says which.
 """
 
 from __future__ import annotations
 
 import ctypes
 import time
+from pathlib import Path
 
 from probe.model.clock import Wall
 
@@ -72,6 +76,50 @@ class SystemClock:
     def system(self) -> int:
         """Unix ns by the system's clock as it is now, steps and all: for calendars, never for measuring."""
         return time.time_ns()
+
+
+def boottime() -> int:
+    """CLOCK_BOOTTIME in ns: no clock step moves it, and it goes on while the machine sleeps."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def boot_id() -> str:
+    """Which boot it counts from; empty where the kernel does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+class BootClock:
+    """Time since this machine started, the same in every process of it."""
+
+    def now(self) -> int:
+        return boottime()
+
+    def boot(self) -> str:
+        return boot_id()
+
+
+class TestBootClock(BootClock):
+    """Moved by hand, through a restart too."""
+
+    __test__ = False
+
+    def __init__(self, now: int = 0, boot: str = "boot-1") -> None:
+        self._now, self._boot = now, boot
+
+    def now(self) -> int:
+        return self._now
+
+    def boot(self) -> str:
+        return self._boot
+
+    def advance(self, ns: int) -> None:
+        self._now += ns
+
+    def restart(self, boot: str = "boot-2") -> None:
+        self._now, self._boot = 0, boot
 
 
 class TestClock:

@@ -36,7 +36,7 @@ class Lease:
 
 def hold(connection: Connection, lease: Lease) -> None:
     """Take it, or say it again; a transaction of its own. Raises StoreRefused where another has it."""
-    now = _seconds(connection)
+    now = seconds(connection)
     row = {"agent": lease.agent, "place": lease.place, "host": lease.host, "pid": lease.pid, "at": now}
     theirs = or_(agents.c.place == lease.place, func.abs(now - agents.c.at) > LASTS)
     into = insert(connection.dialect.name)(agents).values(row)
@@ -58,7 +58,7 @@ def leave(connection: Connection, lease: Lease) -> None:
         connection.execute(delete(agents).where(agents.c.agent == lease.agent, agents.c.place == lease.place))
 
 
-def _seconds(connection: Connection) -> ColumnElement[Any]:
+def seconds(connection: Connection) -> ColumnElement[Any]:
     """Unix seconds by the database's clock."""
     if connection.dialect.name == "sqlite":
         return cast(func.strftime("%s", "now"), BigInteger)

@@ -16,7 +16,7 @@ from probe.store.errors import StoreError, StoreRefused
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0005"
+HEAD = "0006"
 _LOCK = 0x70726F6265  # "probe"
 _VERSION = table("alembic_version", column("version_num"))
 

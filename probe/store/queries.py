@@ -55,11 +55,13 @@ def select_requests(connection: Connection, run_id: str) -> list[Request]:
     return [_request(row) for row in connection.execute(query)]
 
 
-def select_events(connection: Connection, kind: str, limit: int) -> list[Event]:
-    """Events of a kind, or of all."""
+def select_events(connection: Connection, kind: str, limit: int, subject: str = "") -> list[Event]:
+    """Events of a kind, or of all; about `subject`, or about anything."""
     query = select(events).order_by(events.c.at_ns.desc()).limit(_bounded(limit))
     if kind:
         query = query.where(events.c.kind == kind)
+    if subject:
+        query = query.where(events.c.subject == subject)
     return [Event(**row._mapping) for row in connection.execute(query)]
 
 

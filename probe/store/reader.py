@@ -85,9 +85,9 @@ class Records:
         """The requests of that id, each with its run; several where an answer sent us on."""
         return await self._ask(lambda c: queries.select_trace(c, request_id, limit))
 
-    async def events(self, kind: str = "", limit: int = 100) -> list[Event]:
-        """Newest first, of one kind or of all."""
-        return await self._ask(lambda c: queries.select_events(c, kind, limit))
+    async def events(self, kind: str = "", limit: int = 100, subject: str = "") -> list[Event]:
+        """Newest first, of one kind or of all, about one subject or all."""
+        return await self._ask(lambda c: queries.select_events(c, kind, limit, subject))
 
     async def measures(self, agent: str, since: int, before: str = "") -> list[Measured]:
         """What windows need of an agent's runs that ended after Unix ns `since`: a page, newest first; `before` is the id of the

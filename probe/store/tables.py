@@ -145,6 +145,17 @@ agents = Table(
     Column("at", BigInteger, nullable=False, server_default="0"),  # Unix seconds by the database's clock
 )
 
+leases = Table(
+    "leases",
+    metadata,
+    Column("run", Id, primary_key=True),  # of a drill
+    Column("target", Id, primary_key=True),
+    _text("drill"),
+    _text("host"),
+    Column("pid", BigInteger, nullable=False, server_default="0"),
+    Column("until", BigInteger, nullable=False, server_default="0"),  # Unix seconds by the database's clock
+)
+
 
 def whole() -> MetaData:
     """The tables and all their indexes. That of the runs under way is of some rows only: to say so imports both dialects."""

@@ -1,0 +1,195 @@
+"""The one way a fault is put back: by runner, watchdog and `probe drill recover` alike.
+
+One of them at a time (a lock of the kernel's, per entry): restore within a bound, then look until the fault is seen to be gone,
+and again with growing pauses until a total bound is over. What restore says of itself counts for nothing, and a failed look is
+no look. Every try is in the ledger, which is never waited for long: a full or a hung disk delays no undo.
+
+Who holds the lock and does not move (SIGSTOP, a hung thread) is waited for as long as a try of his may take, no longer: restore
+is idempotent, so two at once are the lesser evil.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+
+from probe.drill import locks
+from probe.drill.book import Ended, Entry, LedgerRefused
+from probe.drill.faults.base import Clients, Fault, FaultIO, Klass, Observed, State
+from probe.drill.faults.table import fault as by_name
+from probe.drill.ledger import Ledger, NotKept
+from probe.model.clock import MS, NS, Clock
+from probe.net.redact import Redactor
+
+_NOTE = 1.0  # s for a line of the ledger, before the work goes on without it
+_GLANCE = 0.05  # s between two looks at the lock
+_LOOK = 0.1  # s between two looks at the target
+_MOST_WORDS = 300
+
+
+class Outcome(StrEnum):
+    RESTORED = "restored"
+    GONE = "gone"  # the target is no more, and the fault with it
+    FAILED = "failed"  # it is not seen to be gone; the entry stays open
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bound:
+    """ns. `attempt`: one restore, or one look; `look`: how long to look for its effect; `total`: from the first try to giving
+    up; `pause` before the second try, doubled for each further one up to `longest`."""
+
+    attempt: int = 10 * NS
+    look: int = 3 * NS
+    total: int = 60 * NS
+    pause: int = 200 * MS
+    longest: int = 5 * NS
+
+
+BOUND = Bound()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undone:
+    """`began` and `seen` are monotonic ns of the clock given: the first try, and the look that showed it gone. `by` is whose work
+    it was; `detail` what the last look or try came to."""
+
+    state: Outcome
+    began: int
+    seen: int | None
+    tries: int
+    detail: str
+    by: str
+
+
+async def undo(
+    entry: Entry,
+    ledger: Ledger,
+    *,
+    clock: Clock,
+    redactor: Redactor,
+    clients: Clients | None = None,
+    by: str = "runner",
+    bound: Bound = BOUND,
+    fault: Callable[[str], Fault] = by_name,
+) -> Undone:
+    """Put it back, and see that it is. Raises nothing but CancelledError. It may be said of one entry as often as one likes, by
+    as many as like: the first does it, the others learn of it."""
+    work = _Work(entry, ledger, clock, redactor, by)
+    try:
+        kind = fault(entry.kind)
+    except Exception as error:  # a row that is no more, a library that is missing: told, and never a reason to stop
+        return await work.given_up(f"this program has no fault {entry.kind!r} now ({work.words(error)})", 0)
+    io = FaultIO(clock=clock, token=entry.token, expires=entry.expires, redactor=redactor, clients=clients)
+    async with _alone(entry, ledger, bound, clock) as done:
+        if done is not None:
+            return Undone(
+                state=Outcome(done.state), began=work.began, seen=clock.now(), tries=0, detail=f"by {done.by}", by=done.by
+            )
+        return await work.undone(kind, io, bound)
+
+
+class _Work:
+    """One undo as it goes."""
+
+    def __init__(self, entry: Entry, ledger: Ledger, clock: Clock, redactor: Redactor, by: str) -> None:
+        self.began = clock.now()
+        self._entry, self._ledger, self._clock, self._redactor, self._by = entry, ledger, clock, redactor, by
+
+    async def undone(self, kind: Fault, io: FaultIO, bound: Bound) -> Undone:
+        number, pause, attempt = self._entry.number, bound.pause, 0
+        ends = self.began + bound.total
+        while True:
+            attempt += 1
+            async with asyncio.TaskGroup() as group:
+                restoring = group.create_task(self._restored(kind, io, bound))
+                group.create_task(self._note(partial(self._ledger.trying, number, self._by, attempt)))
+            seen = await self._looked(kind, io, bound)
+            if seen.state in (State.RESTORED, State.GONE):
+                return await self._well(Outcome(seen.state), attempt, seen.detail)
+            why = "; ".join(part for part in (restoring.result(), f"seen {seen.state}", seen.detail, self._awaited()) if part)
+            await self._note(partial(self._ledger.tried, number, self._by, attempt, why))
+            if self._clock.now() + pause >= ends:
+                return await self.given_up(why, attempt)
+            await asyncio.sleep(pause / NS)
+            pause = min(2 * pause, bound.longest)
+
+    async def given_up(self, why: str, tries: int) -> Undone:
+        await self._note(partial(self._ledger.not_undone, self._entry.number, why))
+        return Undone(state=Outcome.FAILED, began=self.began, seen=None, tries=tries, detail=why, by=self._by)
+
+    def words(self, error: BaseException) -> str:
+        text = " ".join(str(error).split())[:_MOST_WORDS]
+        return self._redactor.redact(text) or type(error).__name__
+
+    async def _well(self, state: Outcome, tries: int, detail: str) -> Undone:
+        seen = self._clock.now()
+        trouble = await self._note(partial(self._ledger.undone, self._entry.number, str(state), self._by))
+        if trouble:
+            detail = "; ".join(part for part in (detail, f"but the ledger could not be told: {trouble}") if part)
+        return Undone(state=state, began=self.began, seen=seen, tries=tries, detail=detail, by=self._by)
+
+    async def _restored(self, kind: Fault, io: FaultIO, bound: Bound) -> str:
+        """What went wrong; empty where nothing did."""
+        try:
+            async with asyncio.timeout(bound.attempt / NS) as limit:
+                await kind.restore(self._entry.record, io)
+        except Exception as error:  # whatever it is: it will be looked at, and tried again
+            return f"restore took longer than {bound.attempt / NS:g} s" if limit.expired() else f"restore: {self.words(error)}"
+        return ""
+
+    async def _looked(self, kind: Fault, io: FaultIO, bound: Bound) -> Observed:
+        """The first look that shows it gone, or the last one there was time for."""
+        ends = self._clock.now() + bound.look
+        while True:
+            try:
+                async with asyncio.timeout(bound.attempt / NS) as limit:
+                    seen = await kind.observe(self._entry.record, io)
+            except Exception as error:  # observe raises nothing, but by a bug or at its bound
+                seen = Observed(State.UNKNOWN, "the look took too long" if limit.expired() else self.words(error))
+            if seen.state in (State.RESTORED, State.GONE) or self._clock.now() >= ends:
+                return Observed(seen.state, self._redactor.redact(" ".join(seen.detail.split())[:_MOST_WORDS]))
+            await asyncio.sleep(_LOOK)
+
+    async def _note(self, line: Callable[[], None]) -> str:
+        """Why it could not be written; empty where it was."""
+        try:
+            async with asyncio.timeout(_NOTE):
+                await asyncio.to_thread(line)
+        except TimeoutError:
+            return "it did not answer in time"
+        except NotKept as error:
+            return self.words(error)
+        return ""
+
+    def _awaited(self) -> str:
+        """Who should have brought back what has no undo."""
+        return f"to be restored by {self._entry.restored_by}" if self._entry.klass is Klass.IRREVERSIBLE else ""
+
+
+@asynccontextmanager
+async def _alone(entry: Entry, ledger: Ledger, bound: Bound, clock: Clock) -> AsyncIterator[Ended | None]:
+    """While nobody else undoes it. Yields how it ended where another was first."""
+    byte, ends = locks.undoing(entry.number), clock.now() + 2 * bound.attempt + bound.look
+    try:
+        descriptor = locks.opened(ledger.path, os.O_RDWR)
+    except OSError:  # the file was taken away; what it told us is still true
+        yield None
+        return
+    try:
+        while not locks.take(descriptor, byte) and clock.now() < ends:  # noqa: ASYNC110  # the kernel calls nobody
+            await asyncio.sleep(_GLANCE)
+        yield _ended(ledger, entry)
+    finally:
+        locks.closed(descriptor)
+
+
+def _ended(ledger: Ledger, entry: Entry) -> Ended | None:
+    try:
+        return ledger.book().ended.get(entry.number)
+    except (LedgerRefused, OSError):
+        return None
