@@ -6,29 +6,18 @@ One that is judged by publishing region sees those of each apart. All times are 
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 
 from probe.agent.loading import Prepared
 from probe.judge.reading import Seen, longest, terms
-from probe.judge.windows import MOST, Cell, History, RunParts
+from probe.judge.track import Track
+from probe.judge.windows import Cell, RunParts
 from probe.model.clock import NS
 from probe.scenario.gates import Term
 from probe.scenario.schema import Gate, Scenario
 
 _MISSED = 3  # slots without news, after which the last run is old
 _LEAST = 3600 * NS  # that is kept whatever gates ask for
-
-
-@dataclass(slots=True)
-class _Track:
-    """Runs and slots, of all schedules or of those with one publishing region."""
-
-    history: History
-    slots: deque[int] = field(default_factory=lambda: deque(maxlen=MOST))
-    fresh: int = 0  # until then the last run is news
 
 
 class GateRuns:
@@ -39,7 +28,7 @@ class GateRuns:
         self._region = region
         self._counted: dict[str, int] = {}  # slots of each schedule when it was last asked
         self._released: int | None = None
-        self._tracks: dict[str, _Track] = {}
+        self._tracks: dict[str, Track] = {}
         self.take(schedules)
 
     def take(self, schedules: Mapping[str, Prepared]) -> bool:
@@ -49,7 +38,7 @@ class GateRuns:
         origins = {"", *(self._origin(prepared) for prepared in schedules.values())}
         if self._tracks and not (cells <= self.wanted and keep <= self.keep and origins <= self._tracks.keys()):
             return False
-        self._tracks = {origin: self._tracks.get(origin) or _Track(History(self.wanted, self.keep)) for origin in sorted(origins)}
+        self._tracks = {origin: self._tracks.get(origin) or Track(self.wanted, self.keep) for origin in sorted(origins)}
         self.schedules = schedules
         return True
 
@@ -65,7 +54,7 @@ class GateRuns:
     def _origin(self, prepared: Prepared) -> str:
         return prepared.settings.publish_region or self._region
 
-    def _of(self, schedule: str) -> list[_Track]:
+    def _of(self, schedule: str) -> list[Track]:
         prepared = self.schedules.get(schedule)
         return [] if prepared is None else [self._tracks[""], self._tracks[self._origin(prepared)]]
 
@@ -74,24 +63,23 @@ class GateRuns:
     def ran(self, schedule: str, run: RunParts, now: int, unix: int) -> None:
         """A run that was made has ended; at `now` it is Unix `unix`."""
         for track in self._of(schedule):
-            track.history.add(run)
             at, prepared = unix - (now - run.at), self.schedules[schedule]
             for _ in range(_MISSED):
                 at = prepared.entry.when.after(at, 0.0)
-            track.fresh = max(track.fresh, min(at - unix, 2**62) + now + prepared.deadline)
+            track.ran(run, min(at - unix, 2**62) + now + prepared.deadline)
 
     def due(self, schedule: str, count: int, now: int) -> None:
         """So many slots of a schedule have come in all."""
         new = count - self._counted.get(schedule, count)
         for track in self._of(schedule):
-            track.slots.extend([now] * min(max(new, 0), MOST))
+            track.due(now, max(new, 0))
         self._counted[schedule] = count
 
     def was_due(self, schedule: str, slots: Iterable[int]) -> None:
         """Slots of the time before."""
         before = list(slots)
         for track in self._of(schedule):
-            track.slots = deque(sorted([*before, *track.slots]), maxlen=MOST)
+            track.was_due(before)
 
     def released(self, at: int) -> None:
         """A release of the platform was first seen then."""
@@ -101,22 +89,16 @@ class GateRuns:
 
     def expected(self, origin: str, begin: int, now: int) -> int:
         """Slots since `begin` whose runs should have ended, if they take as long as the last few."""
-        track = self._tracks[origin]
-        longest_run = max(prepared.deadline for prepared in self.schedules.values())
-        lag = min(max(track.history.lag, 0), longest_run)
-        return bisect_right(track.slots, now - lag) - bisect_right(track.slots, begin - lag)
+        return self._tracks[origin].expected(begin, now, self._longest_run)
+
+    @property
+    def _longest_run(self) -> int:
+        return max(prepared.deadline for prepared in self.schedules.values())
 
     def seen(self, gate: Gate, origin: str, protocol: str, term: Term, window: int | None, now: int) -> Seen:
         """A term of a gate over its window."""
-        track, begin, of = self._tracks[origin], now - (window or 0), gate.since or ""
-        if window is None:
-            if now > track.fresh:
-                return Seen(None, 0, 0, 0, "no run has told yet" if track.history.last is None else "no run has told lately")
-            begin = -(2**62)
-        if of and self._released is not None:
-            begin = max(begin, self._released)
-        value, n, made = track.history.over((term.indicator, protocol), term.quantile, begin, window, of)
-        return Seen(value, n, made, made if window is None else self.expected(origin, begin, now))
+        released = self._released if gate.since is not None else None
+        return self._tracks[origin].seen(term, protocol, window, now, self._longest_run, since=released, of=gate.since or "")
 
 
 def _asked(schedules: Mapping[str, Prepared]) -> tuple[frozenset[Cell], int]:
