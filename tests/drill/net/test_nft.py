@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from probe.clock import boottime
 from probe.drill.faults import netns
 from probe.drill.faults.base import Klass, NotUndone, Refused, State
-from probe.drill.faults.nft import NftFault
+from probe.drill.faults.nft import NftFault, NftParams
 from tests.drill.net.support import FAR, NEAR, Pair, bench, elsewhere, stub
 from tests.tools import wait_until
 
@@ -271,4 +271,4 @@ async def test_a_program_that_hangs_or_fails_is_bounded_and_never_taken_for_rest
 )
 def test_parameters_that_make_no_sense_are_refused_in_words(params: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
-        NftFault.params(**params)
+        NftParams(**params)
