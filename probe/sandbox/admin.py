@@ -12,8 +12,11 @@ from aiohttp import web
 
 from probe.model.clock import NS
 from probe.sandbox.context import PLATFORM, Platform
-from probe.sandbox.faults import TABLE, BadFault
+from probe.sandbox.faults import NEVER, TABLE, BadFault, Fault
+from probe.sandbox.regions import move
 from probe.sandbox.web import Refused, fields, refused_answer, serves
+
+STRIKES = ("down", "region_moved", "tokens_revoked")
 
 
 @web.middleware
@@ -34,16 +37,21 @@ async def healthz(request: web.Request) -> web.Response:
 
 @serves("admin")
 async def plant(request: web.Request) -> web.Response:
-    """POST /admin/faults {"fault": name, …parameters} → 201 {id}."""
+    """POST /admin/faults {"fault": name, …parameters} → 201 {id}; with ?check, 200 where it could be planted."""
     platform = request.app[PLATFORM]
     data = await fields(request, fault=str)
     try:
+        if "check" in request.query:
+            platform.faults.made(data.pop("fault"), data)
+            return web.json_response({})
         fault = platform.faults.plant(data.pop("fault"), data)
     except BadFault as error:
         return web.json_response({"error": "bad_fault", "detail": str(error)}, status=400)
     if fault.name == "killed" and fault["on"] is None:
         platform.faults.heal(fault.id)
         platform.spawn(kill(platform, fault.starts, fault["down"]), "killed")
+    elif fault.name in STRIKES and fault.starts < NEVER:
+        platform.spawn(strike(platform, fault), fault.name)
     return web.json_response({"id": fault.id}, status=201)
 
 
@@ -51,6 +59,19 @@ async def kill(platform: Platform, starts: int, down: float) -> None:
     """End the server process at `starts` (Unix ns)."""
     await asyncio.sleep(max(0.05, (starts - platform.clock.wall().unix_ns) / NS))  # not before the answer is out
     platform.restart(down)
+
+
+async def strike(platform: Platform, fault: Fault) -> None:
+    """What some faults end when they begin: a planted row can only refuse what comes afterwards."""
+    await asyncio.sleep(max(0.0, (fault.starts - platform.clock.wall().unix_ns) / NS))
+    if fault.name == "tokens_revoked":
+        await platform.end_sessions()
+    elif fault.name == "region_moved":
+        await move(platform, fault["region"])
+    elif fault["service"] == "chat":
+        for room in platform.rooms.values():
+            for listener in list(room.sockets):
+                listener.drop()
 
 
 @serves("admin")
@@ -63,8 +84,9 @@ async def list_faults(request: web.Request) -> web.Response:
 
 @serves("admin")
 async def heal(request: web.Request) -> web.Response:
-    """DELETE /admin/faults[/id] → {"healed": n}."""
-    return web.json_response({"healed": request.app[PLATFORM].faults.heal(request.match_info.get("id"))})
+    """DELETE /admin/faults[/id], or ?by= for those of one who planted → {"healed": n}."""
+    healed = request.app[PLATFORM].faults.heal(request.match_info.get("id"), request.query.get("by"))
+    return web.json_response({"healed": healed})
 
 
 @serves("admin")
@@ -80,6 +102,7 @@ async def state(request: web.Request) -> web.Response:
     return web.json_response(
         {
             "server_pid": os.getpid(),
+            "supervisor_pid": os.getppid(),
             "rooms": [
                 room.plain() | {"owner": room.owner, "sockets": len(room.sockets), "segments": room.live.segments}
                 for room in rooms

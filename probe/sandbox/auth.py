@@ -7,7 +7,7 @@ import hmac
 from aiohttp import web
 
 from probe.sandbox.context import PLATFORM
-from probe.sandbox.web import Refused, caller, fields, serves
+from probe.sandbox.web import CANARY, CANARY_PATH, Refused, caller, fields, serves
 
 
 @serves("auth")
@@ -29,4 +29,21 @@ async def whoami(request: web.Request) -> web.Response:
     return web.json_response({"user": user, "balance": request.app[PLATFORM].store.balance(user)})
 
 
-ROUTES = [web.post("/auth/login", login), web.get("/auth/me", whoami)]
+@serves("auth")
+async def new_canary(request: web.Request) -> web.Response:
+    """POST /auth/canary → {token}: it opens nothing, and is as good as any token of its time: for monitors."""
+    return web.json_response({"token": request.app[PLATFORM].tokens.issue(CANARY)})
+
+
+@serves("auth")
+async def canary(request: web.Request) -> web.Response:
+    """GET /auth/canary: 200 where the token sent is good."""
+    return web.json_response({"user": caller(request)})
+
+
+ROUTES = [
+    web.post("/auth/login", login),
+    web.get("/auth/me", whoami),
+    web.post(CANARY_PATH, new_canary),
+    web.get(CANARY_PATH, canary),
+]

@@ -81,13 +81,20 @@ class Platform:
         self.telemetry = Telemetry(clock)
         self.restart = restart
         self.stopping = asyncio.Event()
+        self.began = clock.wall().unix_ns
+        self.fallen: dict[str, int] = {}  # edge → when it was down last, Unix ns
         self._tasks = tasks
         # Which edge the next viewer of each way gets. The ways begin at different edges: of two rooms, each watched once by
         # each way, no edge has just one room or just one way.
         self.next_viewer = {"hls": 0, "ll-hls": 1}
         self.rooms: dict[str, Room] = {}
         for row in store.rows("select * from rooms"):
-            self.open_room(row)
+            self.open_room(row).live.left = True
+
+    def user_of(self, token: str) -> str:
+        """Whose token this is. Raises BadToken."""
+        revoked = self.faults.acting("tokens_revoked")
+        return self.tokens.user(token, since=0 if revoked is None else revoked.starts)
 
     def open_room(self, row: Mapping[str, Any]) -> Room:
         """Bring a stored room to life."""

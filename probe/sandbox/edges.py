@@ -16,8 +16,8 @@ from aiohttp import web
 
 from probe.model.clock import NS
 from probe.sandbox.cache import KEPT, Cache, Kept, seconds_old
-from probe.sandbox.context import PLATFORM
-from probe.sandbox.faults import Faults
+from probe.sandbox.context import PLATFORM, Platform
+from probe.sandbox.faults import REGIONS, Faults
 from probe.sandbox.playlists import PLAYLIST
 from probe.sandbox.web import CORS, REQUEST_ID, SPAN, Refused, endless, front, hang, serves
 
@@ -37,6 +37,7 @@ class Edge:
         self.name = name
         self.cache = Cache()
         self._frozen: dict[str, bytes] = {}  # fault → the playlist it stands still at
+        self._had: dict[str, bytes] = {}  # what it will stand still at once it has been down
 
     @serves("hls")
     async def hls(self, request: web.Request) -> web.StreamResponse:
@@ -57,6 +58,8 @@ class Edge:
         miss = {"X-Edge": self.name, "X-Cache": "MISS"}
         if refusal := faults.hit("edge_refuses", **where):
             raise Refused(int(refusal["status"]), "planted", miss)
+        if faults.hit("region_moved", region=next(region for region, edge in REGIONS.items() if edge == self.name)):
+            raise Refused(503, "drained", miss)
         if faults.hit("endless", service=way, what=what, room=room):
             return await endless(request, PLAYLIST if what == "playlist" else "video/mp4")
         if what == "part":
@@ -80,10 +83,23 @@ class Edge:
         headers["Age"] = str(seconds_old(kept, platform.clock.now()))
         headers["Cache-Control"] = "max-age=30" if lasting else "max-age=0"
         if what == "playlist":
-            return self._playlist(kept.body, headers, faults, where, name)
+            return self._playlist(self._or_had(kept.body, platform, where, name), headers, faults, where, name)
         if "init" in name:
             return web.Response(body=kept.body, content_type=kept.content_type, headers=headers)
         return await self._segment(request, kept, headers, faults, where)
+
+    def _or_had(self, body: bytes, platform: Platform, where: Where, name: str) -> bytes:
+        """The playlist, or where it is planted so the one that was served last before this edge was down."""
+        fault = platform.faults.acting("stale_after_down", **where)
+        if fault is None:
+            return body
+        key = f"{where['room']} {where['of']} {name}"
+        if platform.fallen.get(self.name, 0) >= fault.starts:
+            return self._had.get(key, body)
+        if len(self._had) >= KEPT:
+            self._had.clear()
+        self._had[key] = body
+        return body
 
     def _playlist(self, body: bytes, headers: dict[str, str], faults: Faults, where: Where, name: str) -> web.Response:
         if fault := faults.hit("playlist_stale", **where):
@@ -151,11 +167,18 @@ def _told_wrong(body: bytes, faults: Faults, where: Where) -> bytes:
     return body
 
 
+@serves("edge")
+async def healthz(request: web.Request) -> web.Response:
+    """GET /healthz."""
+    return web.json_response({"ok": True})
+
+
 def application(name: str) -> web.Application:
     """The app of one edge."""
     edge = Edge(name)
     app = web.Application(middlewares=[front(name, faulty=True)])
     app.cleanup_ctx.append(edge.cache.connect)
+    app.router.add_get("/healthz", healthz)
     app.router.add_get("/hls/{room}/{name}", edge.hls)
     app.router.add_get("/ll/{room}/{name}", edge.low_latency)
     return app

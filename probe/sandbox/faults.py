@@ -1,9 +1,9 @@
 """What can be broken on purpose: a closed table, one line each, and the faults now planted.
 
 A fault is planted over the admin port, looked up where it acts, and ends by itself after `times` hits or `for` seconds.
-Common to all: `times`, `for`, `after` (seconds until it acts: from planting; for media, from the session's first picture)
-and `room` (only there). For media faults a hit is a session, for all others a request. Planted faults are kept in the
-store, so that a restart heals nothing.
+Common to all: `times`, `for`, `after` (seconds until it acts: from planting; for media, from the session's first picture),
+`room` (only there) and `by` (who plants it, so that each can heal its own). For media faults a hit is a session, for all
+others a request. Planted faults are kept in the store, so that a restart heals nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from probe.sandbox.store import Store
 
 SERVICES = ("auth", "room", "payment", "gift", "chat", "moderation", "whip", "whep", "hls", "ll-hls", "http-flv")
 EDGES = ("edge-a", "edge-b")
+REGIONS = {"eu": "edge-a", "us": "edge-b"}  # and their edges
+NEVER = 1 << 62
 LIMIT = 64
 
 Check = Callable[[Any], Any]
@@ -82,8 +84,12 @@ _AT_ALL = {"at": _one_of("handshake", "connect", "publish")}
 _FLV = {"at": _one_of("header", "tag")}
 _MEDIA = {"of": _one_of("whep", "hls", "ll-hls", "http-flv")}  # absent: all
 _EDGE = {"edge": _one_of(*EDGES), "of": _one_of("hls", "ll-hls")}  # absent: both
-_LL_EDGE = {"edge": _one_of(*EDGES)}
-_COMMON: dict[str, Check] = {"times": _number(1, 1e6), "for": _number(0, 3600), "after": _number(0, 3600), "room": _text}
+_ONE_EDGE = {"edge": _one_of(*EDGES)}
+_REGION = {"region": _one_of(*REGIONS)}
+_COMMON: dict[str, Check] = {
+    **{"times": _number(1, 1e6), "for": _number(0, 3600), "after": _number(0, 3600)},
+    **{"room": _text, "by": _text},
+}
 
 TABLE: dict[str, Row] = {
     # any service
@@ -97,8 +103,22 @@ TABLE: dict[str, Row] = {
                    _SERVICE | {"what": _one_of("playlist", "segment", "part")}),
     "killed": Row("the server process dies, at once or at the next request of `on`, and is back after `down` seconds",
                   {"down": _number(0, 60), "on": _one_of(*SERVICES)}, {"down": 1.0}),
+    "down": Row("the service's connections are closed without an answer, and its sockets with them", _SERVICE),
+    # regions and edges
+    "edge_down": Row("an edge's connections are closed without an answer; its viewers are soon sent to the other", _ONE_EDGE),
+    "region_isolated": Row("viewers of a region reach nothing: neither their edge nor the platform, and no media comes", _REGION),
+    "region_moved": Row("a region's edge is drained: sessions end, its viewers are sent to the other edge", _REGION),
+    # weaknesses, which show once something else has broken
+    "not_back": Row("since the server's next restart the service answers `status`",
+                    _SERVICE | {"status": _status}, {"status": 503}),
+    "stale_after_down": Row("an edge that was down goes on with the playlists it had", _ONE_EDGE),
+    "rejoin_refused": Row("whoever returns to a room in which a session has ended is answered 403"),
+    "steering_stuck": Row("viewers are sent to an edge although it is down"),
+    "sham": Row("faults planted from now on are accepted and listed, and never act"),
+    "brief": Row("faults planted from now on end after `seconds`", {"seconds": _number(0, 120)}),
     # product services
     "expired_token": Row("login gives out tokens that have already expired"),
+    "tokens_revoked": Row("tokens given out before are refused as expired; all sessions and sockets end"),
     "payment_twice": Row("a payment stands in the ledger twice"),
     "payment_lost": Row("a payment is accepted and not booked"),
     "gift_twice": Row("a gift stands in the ledger twice"),
@@ -147,10 +167,10 @@ TABLE: dict[str, Row] = {
     "segment_garbage": Row("noise instead of a segment", _EDGE),
     "segment_missing": Row("404 for every segment", _EDGE),
     # low-latency HLS
-    "part_missing": Row("404 for every part", _LL_EDGE),
-    "part_hangs": Row("a request for a part is never answered", _LL_EDGE),
-    "hint_never_comes": Row("the preload hint names a part that never comes", _LL_EDGE),
-    "delta_lies": Row("a delta update says it left out three segments more than it did", _LL_EDGE),
+    "part_missing": Row("404 for every part", _ONE_EDGE),
+    "part_hangs": Row("a request for a part is never answered", _ONE_EDGE),
+    "hint_never_comes": Row("the preload hint names a part that never comes", _ONE_EDGE),
+    "delta_lies": Row("a delta update says it left out three segments more than it did", _ONE_EDGE),
     # the second rendition
     "rendition_missing": Row("404 for the small rendition's playlist and all of its files", _EDGE),
     "rendition_half_rate": Row("the small rendition has half the pictures that the master playlist tells of"),
@@ -187,6 +207,13 @@ class Faults:
 
     def plant(self, name: Any, params: Mapping[str, Any]) -> Fault:
         """Raises BadFault."""
+        fault = self.made(name, params)
+        self._planted.append(fault)
+        self._save()
+        return fault
+
+    def made(self, name: Any, params: Mapping[str, Any]) -> Fault:
+        """What would be planted. Raises BadFault."""
         row = TABLE.get(name) if isinstance(name, str) else None
         if row is None:
             raise BadFault(f"no fault {name!r}; there are {', '.join(TABLE)}")
@@ -203,21 +230,24 @@ class Faults:
         times = values.pop("times", None)
         lasts = values.pop("for", None)
         starts = now + (0 if row.media else int(values.pop("after", 0) * NS))
-        fault = Fault(
+        ends = [starts + int(seconds * NS) for seconds in (lasts, self._brief()) if seconds is not None]
+        return Fault(
             id=secrets.token_hex(4),
             name=name,
             params=values,
-            starts=starts,
-            ends=None if lasts is None else starts + int(lasts * NS),
+            starts=NEVER if self.acting("sham") else starts,
+            ends=min(ends, default=None),
             left=None if times is None else int(times),
         )
-        self._planted.append(fault)
-        self._save()
-        return fault
 
-    def heal(self, fault_id: str | None = None) -> int:
-        """Take one away, or all; returns how many."""
-        kept = [] if fault_id is None else [f for f in self._planted if f.id != fault_id]
+    def _brief(self) -> float | None:
+        brief = self.acting("brief")
+        return None if brief is None else float(brief["seconds"])
+
+    def heal(self, fault_id: str | None = None, by: str | None = None) -> int:
+        """Take one away, or those of one who planted, or all; returns how many."""
+        healed = [f for f in self._planted if fault_id in (None, f.id) and by in (None, f["by"])]
+        kept = [f for f in self._planted if f not in healed]
         gone = len(self._planted) - len(kept)
         self._planted = kept
         self._save()

@@ -16,8 +16,9 @@ from aiohttp import WSMsgType, web
 
 from probe.sandbox.context import MAX_SESSIONS, PLATFORM, Platform, Room
 from probe.sandbox.outlet import Outlet
+from probe.sandbox.regions import region_of
 from probe.sandbox.unit import RATES, Unit
-from probe.sandbox.web import CORS, REQUEST_ID, Refused, caller, room_of, serves
+from probe.sandbox.web import CORS, REQUEST_ID, Refused, caller, rejoins, room_of, serves
 from probe.wire.flv import flv_header, flv_tag
 from probe.wire.flv_tags import Tag, TagMaker, metadata_tag
 
@@ -32,13 +33,14 @@ class Viewer:
     protocol = "http-flv"
     sound = "aac"
 
-    def __init__(self, platform: Platform, room: Room) -> None:
+    def __init__(self, platform: Platform, room: Room, region: str = "") -> None:
+        self.region = region
         self.id = secrets.token_urlsafe(9)
         self.state = "up"
         self._platform = platform
         self._room = room
         self._sound = room.live.audio is not None
-        self._outlet = Outlet(platform, room.live, self.id, self.protocol, self._deliver, self._end)
+        self._outlet = Outlet(platform, room.live, self.id, self.protocol, self._deliver, self._end, region=region)
         self._maker = TagMaker()
         self._waiting: deque[bytes] = deque()
         self._bytes = 0
@@ -120,7 +122,8 @@ async def watch(request: web.Request) -> web.StreamResponse:
         raise Refused(429, "too_many_sessions")
     if not room.live.on_air:
         raise Refused(404, "no_stream")
-    viewer = Viewer(platform, room)
+    rejoins(request, room)
+    viewer = Viewer(platform, room, region_of(request))
     try:
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return await _socket(request, viewer)

@@ -11,11 +11,11 @@ from __future__ import annotations
 from aiohttp import web
 
 from probe.sandbox.context import PLATFORM
-from probe.sandbox.faults import EDGES
 from probe.sandbox.playlists import PLAYLIST, master
+from probe.sandbox.regions import edge_for, region_of
 from probe.sandbox.rendition import variant
 from probe.sandbox.segments import Window
-from probe.sandbox.web import Refused, caller, room_of, serves
+from probe.sandbox.web import Refused, caller, rejoins, room_of, serves
 
 FOLDERS = {"hls": "hls", "ll-hls": "ll"}  # way → folder in addresses
 WAYS = {folder: way for way, folder in FOLDERS.items()}
@@ -34,8 +34,8 @@ def _master(request: web.Request, way: str) -> web.Response:
     platform = request.app[PLATFORM]
     caller(request)
     window = _window(request, way)
-    edge = EDGES[platform.next_viewer[way] % len(EDGES)]
-    platform.next_viewer[way] += 1
+    rejoins(request, room_of(request))
+    edge = edge_for(platform, way, region_of(request))
     folder = f"{platform.config.url(edge)}/{FOLDERS[way]}/{request.match_info['room']}"
     source = window.variant(f"{folder}/media.m3u8")
     small = variant(source, f"{folder}/small.m3u8")

@@ -50,6 +50,7 @@ class Publisher(Session, Protocol):
 
 class Viewer(Session, Protocol):
     sound: str  # opus | aac
+    region: str  # empty: nowhere
 
     def put(self, unit: Unit) -> None: ...
 
@@ -68,6 +69,7 @@ class Live:
         self._publisher: Publisher | None = None
         self._viewers: dict[str, Viewer] = {}
         self._asked = 0
+        self.left = False  # a viewer's session has ended here
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     @property
@@ -106,6 +108,9 @@ class Live:
     def sessions(self) -> list[Session]:
         publisher: list[Session] = [self._publisher] if self._publisher else []
         return publisher + list(self._viewers.values())
+
+    def viewers(self) -> list[Viewer]:
+        return list(self._viewers.values())
 
     def find(self, session_id: str) -> Session | None:
         return next((s for s in self.sessions() if s.id == session_id), None)
@@ -151,7 +156,8 @@ class Live:
 
     def leave(self, session: Session) -> None:
         """A session has ended, however it did."""
-        self._viewers.pop(session.id, None)
+        if self._viewers.pop(session.id, None) is not None:
+            self.left = True
         if session is self._publisher:
             self._publisher = None
             self._start_timer("grace", GRACE, self._forsake)

@@ -42,6 +42,7 @@ class Outlet:
         *,
         sound: str = "aac",
         timeline: Timeline | None = None,
+        region: str = "",
     ) -> None:
         self._sound = sound
         self._timeline = timeline or Timeline()
@@ -51,6 +52,8 @@ class Outlet:
         self._match = {"of": protocol, "room": live.room}
         self._deliver = deliver
         self._end = end
+        self._region = region
+        self._isolated = False
         self._shown: int | None = None  # when its first picture came
         self._source = ""
         self._waiting = True
@@ -62,6 +65,8 @@ class Outlet:
     def put(self, unit: Unit) -> None:
         """One unit of the room's stream."""
         if unit.kind == "audio" and unit.codec != self._sound:
+            return
+        if self._out_of_reach():
             return
         age = 0.0 if self._shown is None else max(0, unit.arrived - self._shown) / NS  # sound may be older than the picture
         fault = self._faults.media(self._session, age, **self._match)
@@ -107,6 +112,8 @@ class Outlet:
 
     def wants_keyframe(self) -> None:
         """The session asks for one."""
+        if self._isolated:
+            return
         fault = self._faults.media(self._session, 0.0, **self._match)
         if fault is None or fault.name in GOES_ON:
             self._live.request_keyframe()
@@ -117,6 +124,15 @@ class Outlet:
         self._live.stranger.leave(self._session)
         self._stop_breaking()
         self._forget_late()
+
+    def _out_of_reach(self) -> bool:
+        """Whether nothing comes through to the region it is in. What comes afterwards begins at a keyframe."""
+        isolated = bool(self._region) and self._faults.acting("region_isolated", region=self._region) is not None
+        if self._isolated and not isolated:
+            self._waiting = True
+            self._live.request_keyframe()
+        self._isolated = isolated
+        return isolated
 
     def _break(self, unit: Unit, how: str) -> None:
         if unit.kind == "audio":

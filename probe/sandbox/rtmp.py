@@ -260,7 +260,7 @@ class _Connection:
         name, _, query = asked.name.partition("?")
         token = (parse_qs(query).get("token") or parse_qs(asked.app.partition("?")[2]).get("token") or [""])[0]
         try:
-            user = self._platform.tokens.user(token)
+            user = self._platform.user_of(token)
         except BadToken as error:
             raise Denied("NetStream.Publish.Denied", f"Authentication failed: token {error.reason}.") from None
         room = self._platform.rooms.get(name)

@@ -20,7 +20,7 @@ from aiohttp import web
 
 from probe.clock import SystemClock
 from probe.rtc import warm
-from probe.sandbox import admin, auth, chat, edges, flv, gifts, hls, moderation, payments, rooms, rtmp, whep, whip
+from probe.sandbox import admin, auth, chat, edges, flv, gifts, hls, moderation, payments, regions, rooms, rtmp, whep, whip
 from probe.sandbox.context import MAX_BODY, PLATFORM, Config, Platform
 from probe.sandbox.faults import EDGES
 from probe.sandbox.store import Store
@@ -28,7 +28,7 @@ from probe.sandbox.telemetry import log_to_stderr
 from probe.sandbox.web import front
 
 STOPPED_WITHIN = 1.8  # seconds from SIGTERM; then the alarm clock ends it
-SERVICES = (auth, rooms, payments, gifts, chat, moderation, whip, whep, hls, flv)
+SERVICES = (auth, regions, rooms, payments, gifts, chat, moderation, whip, whep, hls, flv)
 
 
 def applications(platform: Platform) -> dict[str, web.Application]:

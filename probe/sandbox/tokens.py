@@ -39,20 +39,21 @@ class Tokens:
 
     def issue(self, user: str, lifetime: int | None = None) -> str:
         """A token good for `lifetime` seconds (default: the usual; not above 0: born expired)."""
-        ends = self._clock.wall().unix_ns // NS + (self.lifetime if lifetime is None else lifetime)
-        claims = json.dumps([user, ends, self._generation, secrets.token_hex(4)]).encode()
+        now = self._clock.wall().unix_ns
+        ends = now // NS + (self.lifetime if lifetime is None else lifetime)
+        claims = json.dumps([user, ends, self._generation, now, secrets.token_hex(4)]).encode()
         return f"{_encode(claims)}.{_encode(self._sign(claims))}"
 
-    def user(self, token: str) -> str:
-        """Whose token this is. Raises BadToken."""
+    def user(self, token: str, since: int = 0) -> str:
+        """Whose token this is, good if issued at `since` (Unix ns) or later. Raises BadToken."""
         try:
             claims, signature = (base64.urlsafe_b64decode(part + "==") for part in token.split("."))
         except (ValueError, binascii.Error):
             raise BadToken("invalid") from None
         if not hmac.compare_digest(signature, self._sign(claims)):
             raise BadToken("invalid")
-        user, ends, generation, _ = json.loads(claims)
-        if generation != self._generation or ends <= self._clock.wall().unix_ns // NS:
+        user, ends, generation, issued, _ = json.loads(claims)
+        if issued < since or generation != self._generation or ends <= self._clock.wall().unix_ns // NS:
             raise BadToken("expired")
         return str(user)
 

@@ -16,7 +16,7 @@ from aiohttp import web
 from yarl import URL
 
 from probe.sandbox.context import PLATFORM, Platform, Room
-from probe.sandbox.faults import Fault
+from probe.sandbox.faults import REGIONS, Fault
 from probe.sandbox.telemetry import Span, log, log_exception
 from probe.sandbox.tokens import BadToken
 
@@ -34,6 +34,8 @@ CORS = {
     "Access-Control-Max-Age": "600",
 }
 ENDLESS = 10 * 1024**3
+CANARY = "canary"  # whose token opens nothing
+CANARY_PATH = "/auth/canary"
 
 
 class Refused(Exception):
@@ -77,6 +79,8 @@ def front(default_service: str, faulty: bool) -> Any:
         status = 499  # the caller left
         try:
             try:
+                if faulty and (_cut_off(platform, request, default_service) or platform.faults.hit("down", service=service)):
+                    return _closed(request)
                 spoiled = await _service_faults(platform, request, service) if faulty and request.method != "OPTIONS" else None
                 response = spoiled or (web.Response(status=204) if request.method == "OPTIONS" else await handler(request))
             except Refused as refused:
@@ -99,6 +103,23 @@ def front(default_service: str, faulty: bool) -> Any:
     return middleware
 
 
+def _cut_off(platform: Platform, request: web.Request, port: str) -> Fault | None:
+    """The fault that lets nobody from there reach us here, if one does."""
+    faults = platform.faults
+    region = next((name for name, edge in REGIONS.items() if edge == port), "")
+    if region and (fault := faults.hit("edge_down", edge=port) or faults.hit("region_isolated", region=region)):
+        platform.fallen[port] = platform.clock.wall().unix_ns
+        return fault
+    return faults.hit("region_isolated", region=request.query.get("region", ""))
+
+
+def _closed(request: web.Request) -> web.Response:
+    """No answer: the connection is closed, and what is returned goes nowhere."""
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response(status=503)
+
+
 async def _service_faults(platform: Platform, request: web.Request, service: str) -> web.StreamResponse | None:
     """What a planted fault answers in the service's place, if it does."""
     faults = platform.faults
@@ -114,6 +135,8 @@ async def _service_faults(platform: Platform, request: web.Request, service: str
         faults.hit("redirect", **where)
         return web.Response(status=307, headers={"Location": location})
     if fault := faults.hit("refuse", **where):
+        return _refusal(fault)
+    if (fault := faults.acting("not_back", **where)) and fault.starts < platform.began:
         return _refusal(fault)
     if service not in ("hls", "ll-hls") and faults.hit("endless", **where):
         return await endless(request, "application/json")
@@ -160,10 +183,13 @@ def caller(request: web.Request, query: bool = False) -> str:
     if not token:
         raise Refused(401, "no_token", {"WWW-Authenticate": "Bearer"})
     try:
-        return platform.tokens.user(token)
+        user = platform.user_of(token)
     except BadToken as error:
         challenge = f'Bearer error="invalid_token", error_description="{error.reason}"'
         raise Refused(401, f"token_{error.reason}", {"WWW-Authenticate": challenge}) from None
+    if user == CANARY and request.path != CANARY_PATH:
+        raise Refused(403, "canary")
+    return user
 
 
 def room_of(request: web.Request) -> Room:
@@ -172,6 +198,12 @@ def room_of(request: web.Request) -> Room:
     if room is None:
         raise Refused(404, "no_room")
     return room
+
+
+def rejoins(request: web.Request, room: Room) -> None:
+    """Whoever wants to watch passes here. Raises Refused(403) where it is planted that nobody may come back."""
+    if room.live.left and request.app[PLATFORM].faults.hit("rejoin_refused", room=room.id):
+        raise Refused(403, "not_again")
 
 
 async def fields(request: web.Request, **kinds: type) -> dict[str, Any]:

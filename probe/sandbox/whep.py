@@ -14,9 +14,10 @@ from probe.rtc import UnitTrack, on_keyframe_request, prefer
 from probe.sandbox.context import PLATFORM, Platform, Room
 from probe.sandbox.outlet import Outlet
 from probe.sandbox.peers import PeerSession, accept, leave, offered
+from probe.sandbox.regions import region_of
 from probe.sandbox.telemetry import Span
 from probe.sandbox.unit import RATES, Unit
-from probe.sandbox.web import SPAN, Refused, caller, room_of, serves
+from probe.sandbox.web import SPAN, Refused, caller, rejoins, room_of, serves
 
 
 class Viewer(PeerSession):
@@ -27,10 +28,13 @@ class Viewer(PeerSession):
     sound = "opus"
     _seen = False
 
-    def __init__(self, platform: Platform, room: Room, user: str, span: Span) -> None:
+    def __init__(self, platform: Platform, room: Room, user: str, span: Span, region: str = "") -> None:
         super().__init__(platform, room, user, span)
+        self.region = region
         self._tracks: dict[str, UnitTrack] = {}
-        self._outlet = Outlet(platform, room.live, self.id, self.protocol, self._deliver, self.end, sound=self.sound)
+        self._outlet = Outlet(
+            platform, room.live, self.id, self.protocol, self._deliver, self.end, sound=self.sound, region=region
+        )
 
     def prepare(self, offer: str) -> None:
         for kind, codec in (("video", "h264"), ("audio", "opus")):
@@ -74,7 +78,8 @@ async def watch(request: web.Request) -> web.Response:
     offer = await offered(request)
     if not room.live.on_air:
         raise Refused(404, "no_stream")
-    session = Viewer(request.app[PLATFORM], room, user, request[SPAN])
+    rejoins(request, room)
+    session = Viewer(request.app[PLATFORM], room, user, request[SPAN], region_of(request))
     return await accept(request, session, offer)
 
 

@@ -155,7 +155,7 @@ async def offer(peer: Peer, on_unit: Callable[[str, AccessUnit], None]) -> str:
 
 
 @contextlib.asynccontextmanager
-async def watching(viewer: User, room: str) -> AsyncIterator[Watching]:
+async def watching(viewer: User, room: str, query: str = "") -> AsyncIterator[Watching]:
     """A WHEP viewer, up, until the end of the block; says goodbye then."""
     peer = new_peer(loopback=True)
     feed = Feed(CLOCK)
@@ -178,7 +178,7 @@ async def watching(viewer: User, room: str) -> AsyncIterator[Watching]:
 
     try:
         sdp = await offer(peer, take)
-        reply = await viewer.call("POST", f"/rooms/{room}/whep", data=sdp, headers=SDP)
+        reply = await viewer.call("POST", f"/rooms/{room}/whep{query}", data=sdp, headers=SDP)
         assert reply.status == 201, reply
         seen = Watching(reply, peer)
         peer.on_link = seen.links.append

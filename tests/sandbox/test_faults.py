@@ -20,7 +20,7 @@ from probe.model.frames import Reading
 from probe.rtc.peer import Link, new_peer
 from probe.sandbox.faults import TABLE
 from probe.sandbox.launch import Sandbox, SandboxError
-from tests.sandbox import fault_checks
+from tests.sandbox import fault_checks, outage_checks
 from tests.sandbox.clients import RUN, SDP, Reply, User, offer, on_air, user, watching
 from tests.tools import wait_until
 
@@ -447,7 +447,9 @@ CHECKS: dict[str, Callable[[Stage], Awaitable[None]]] = {
         *(playlist_huge, playlist_private, edge_refuses, segment_slow, segment_truncated, segment_garbage),
         segment_missing,
         *fault_checks.CHECKS,
+        *outage_checks.EARLY,
         wrong_fingerprint,  # last: to the server that session is up until consent runs out
+        *outage_checks.LATE,
     )
 }
 
@@ -474,6 +476,41 @@ async def test_the_killed_process_comes_back() -> None:
 
         await wait_until(another, 10)
         assert (await probe.call("GET", "/rooms")).status == 200
+
+
+async def test_a_service_that_does_not_come_back_from_a_restart_refuses_ever_after() -> None:
+    async with Sandbox.start() as sandbox, user(sandbox) as probe:
+        await sandbox.plant("not_back", service="payment")
+        await sandbox.plant("rejoin_refused")
+        room = await probe.room()
+        old = (await sandbox.state())["server_pid"]
+        await sandbox.restart(0)
+
+        async def another() -> bool:
+            try:
+                return bool((await sandbox.state())["server_pid"] != old)
+            except SandboxError:
+                return False
+
+        await wait_until(another, 10)
+        assert [(await probe.call("GET", path)).status for path in ("/payments", "/rooms")] == [503, 200]
+        assert (await probe.call("GET", f"/rooms/{room}/live.flv")).status == 404  # first of all, nothing is on air there
+
+
+async def test_who_planted_a_fault_heals_its_own_and_no_others(stage: Stage) -> None:
+    await stage.plant("refuse", service="room", by="sp-1")
+    await stage.plant("refuse", service="payment", by="sp-2")
+    assert (await stage.sandbox.admin("DELETE", "/admin/faults?by=sp-1"))["healed"] == 1
+    assert (await stage.sandbox.admin("DELETE", "/admin/faults?by=sp-1"))["healed"] == 0
+    assert (await stage.probe.call("GET", "/rooms")).status == 200
+    assert (await stage.probe.call("GET", "/payments")).status == 503
+
+
+async def test_what_could_be_planted_is_told_without_planting_it(stage: Stage) -> None:
+    assert await stage.sandbox.admin("POST", "/admin/faults?check", {"fault": "edge_down", "edge": "edge-a"}) == {}
+    with pytest.raises(SandboxError, match="edge-c"):
+        await stage.sandbox.admin("POST", "/admin/faults?check", {"fault": "edge_down", "edge": "edge-c"})
+    assert (await stage.sandbox.state())["faults"] == []
 
 
 async def test_a_fault_ends_by_itself(stage: Stage) -> None:
