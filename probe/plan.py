@@ -196,6 +196,13 @@ class WaitStep(StepBase):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HoldStep(StepBase):
+    """The journey waits here, its sessions staying, until whoever holds the run from outside releases it."""
+
+    kind: str = "hold"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FakeStep(StepBase):
     """A scripted outcome, for tests, examples and --dry-run."""
 
@@ -206,7 +213,7 @@ class FakeStep(StepBase):
     took: int = 0
 
 
-Step = HttpStep | WebsocketStep | PublishStep | ViewStep | CutStep | WaitStep | FakeStep
+Step = HttpStep | WebsocketStep | PublishStep | ViewStep | CutStep | WaitStep | HoldStep | FakeStep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ from probe.drill.facts import Phase, Verdict
 
 NS = 1_000_000_000
 _UNTOLD = Told(None, "nothing has been seen yet")
+_PATIENCE = NS  # a goal's last look may come so late; without one by then it is what it was told last
 _EARLY = NS  # a fault that is gone by so much before its time, or by a tenth of it, went without our doing
 
 
@@ -209,12 +210,14 @@ class _Goal:
     told: Told = _UNTOLD
     decided: bool = False
 
-    def hear(self, told: Told, at: int, now: int) -> None:
-        """Met at any time before its end is met; what it is at its end decides the rest."""
+    def hear(self, told: Told, late: int) -> None:
+        """Met at any time before its end is met; what it is at its end decides the rest. `late`: ns since that end."""
         if self.decided:
             return
+        if told.met is True and late > _PATIENCE:
+            told = Told(False, f"only later: {told.reason}")
         self.told = told
-        self.decided = told.met is True or now >= at + self.goal.within
+        self.decided = told.met is True or late >= 0
 
 
 @dataclass(slots=True)
@@ -343,7 +346,7 @@ class Machine:
                 promise.hear(told)
         if self.phase is Phase.RECOVERY:
             for goal, told in zip(self._goals, event.goals, strict=False):
-                goal.hear(told, self._restored, now)
+                goal.hear(told, now - self._restored - goal.goal.within)
 
     # -- what follows
 
@@ -406,7 +409,7 @@ class Machine:
             self._end(now)
             return
         for goal in self._goals:
-            goal.decided = goal.decided or now >= self._restored + goal.goal.within
+            goal.decided = goal.decided or now > self._restored + goal.goal.within + _PATIENCE
         assert self._began is not None
         if all(goal.decided for goal in self._goals) and now >= self._began + self.script.hold:
             self._end(now)

@@ -18,13 +18,15 @@ from probe.scenario.schema import Gate
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What a term was seen to be over its window: a value in base units (None: not measured), the samples it stands on, runs
-    `made` of those `due`. `why`: what kept an answer away, where somebody else knows (Prometheus)."""
+    `made` of those `due`. `why`: what kept an answer away, where somebody else knows (Prometheus). `whole`: everybody there is
+    was asked, so that few are enough."""
 
     value: float | None
     n: int
     made: int
     due: float
     why: str = ""
+    whole: bool = False
 
     @property
     def coverage(self) -> float:
@@ -72,7 +74,7 @@ def answer(expression: Expression, seen: Sequence[Seen], min_n: int, min_coverag
 def _told(term: Term, seen: Seen, min_n: int, min_coverage: float) -> Answer:
     reason = seen.why
     value = seen.value
-    needed = 1 if term.unit is Unit.COUNT else min_n
+    needed = 1 if seen.whole or term.unit is Unit.COUNT else min_n
     if not reason and seen.made == 0 and not seen.n:
         reason = "no run in its window" if seen.due >= 1 else "no run was due in its window"
     elif not reason and seen.made < min_coverage * (seen.due - 1):

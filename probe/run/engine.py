@@ -28,12 +28,25 @@ from probe.net.addresses import AddressPolicy
 from probe.net.client import Client, Credential
 from probe.net.link_header import ice_server
 from probe.net.redact import Redactor
-from probe.plan import CutStep, FakeStep, HttpCall, HttpStep, Plan, PublishStep, Step, ViewStep, WaitStep, WebsocketStep
+from probe.plan import (
+    CutStep,
+    FakeStep,
+    HoldStep,
+    HttpCall,
+    HttpStep,
+    Plan,
+    PublishStep,
+    Step,
+    ViewStep,
+    WaitStep,
+    WebsocketStep,
+)
 from probe.run.context import Context, Put, began
 from probe.run.cuts import run_cut
 from probe.run.health import Bounds, Health, Sources, on_this_machine
 from probe.run.ledger import Ledger
 from probe.run.leftovers import Leftovers
+from probe.run.outside import Outside
 from probe.run.sessions import Sessions
 from probe.run.step_io import RunStepIO
 from probe.run.vars import Vars
@@ -49,7 +62,7 @@ _SERVICE_PHASE = {
 
 
 class Engine:
-    """One run. `put` receives every observation; `state` is the directory of the ledger."""
+    """One run. `put` receives every observation; `state` is the directory of the ledger; `outside` is who holds it open."""
 
     def __init__(
         self,
@@ -61,12 +74,14 @@ class Engine:
         state: Path,
         redactor: Redactor,
         bounds: Bounds | None = None,
+        outside: Outside | None = None,
     ) -> None:
         self._plan = plan
         self._clock = clock
         self._table = table
         self._state = state / "ledger"
         self._bounds = bounds
+        self._outside = outside or Outside()
         self._ctx = Context(plan, clock, put, random.Random(plan.seed))
         self._redact = redactor.redact
         self.vars = Vars(plan, redactor)
@@ -112,7 +127,7 @@ class Engine:
     async def _execute(self, client: Client, ledger: Ledger) -> Outcome:
         outcome: Outcome = Done()
         async with asyncio.TaskGroup() as group:
-            sessions = Sessions(self._ctx, self.vars, client, self._table, group, self._renew)
+            sessions = Sessions(self._ctx, self.vars, client, self._table, group, self._renew, self._outside)
             self._client, self._sessions = client, sessions
             self._leftovers = Leftovers(self._ctx, self.vars, client, ledger, self._state)
             sources = Sources(sessions.backlog, sessions.late, shared=on_this_machine(self._plan.platform_url))
@@ -277,6 +292,8 @@ class Engine:
                 return await run_cut(step, self._sessions, io)
             case HttpStep():
                 return await self._http(step, io)
+            case HoldStep():
+                return await self._outside.hold(self._sessions)
             case WaitStep() | FakeStep():
                 return await self._driver(step.kind).run(step, io)
             case WebsocketStep():

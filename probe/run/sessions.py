@@ -25,6 +25,7 @@ from probe.run.broadcasts import Broadcasts, Ordinals
 from probe.run.context import Context
 from probe.run.edges import ANY, Pin, each
 from probe.run.health import on_this_machine
+from probe.run.outside import Outside
 from probe.run.scouts import Scouts
 from probe.run.stay import Stay
 from probe.run.vars import Vars
@@ -44,6 +45,7 @@ class Sessions:
     table: Table
     group: asyncio.TaskGroup
     refresh: Callable[[str | None, Credential | None], Awaitable[None]]  # renews the credential an account has, if still this one
+    outside: Outside = field(default_factory=Outside)
     stays: list[Stay] = field(default_factory=list)
     _on_air: Broadcasts = field(default_factory=Broadcasts)
     _scouts: Scouts = field(init=False)
@@ -96,7 +98,7 @@ class Sessions:
                 publish=ordinal,
             )
 
-        path = self._path(step.device)
+        path = self._path(row, step.device)
         stay = self._stay(row, began, spec, PublisherWatch(), step.account, step.deadline, path)
         self.group.create_task(stay.run(), name=f"publisher {stay.session}")
         await stay.started.wait()
@@ -209,16 +211,18 @@ class Sessions:
         def spec() -> Spec:
             return replace(self._spec(row, view, began.session, own), pin=pin.ip, pinned=pin.host)
 
-        path = self._path(view.device, cut=bool(view.impaired & {"flap", "rebind"}))
+        path = self._path(row, view.device, cut=bool(view.impaired & {"flap", "rebind"}))
         return self._stay(row, began, spec, watch, view.account, view.start, path)
 
-    def _path(self, device: Device, *, cut: bool = False) -> Path | None:
-        """A path of the session's own, where its device has a network or cuts will be made on it. Its chance follows from the
-        plan's seed and the session's number in the run."""
-        if device.network is None and not cut:
+    def _path(self, row: SessionRow, device: Device, *, cut: bool = False) -> Path | None:
+        """A path of the session's own, where its device has a network, cuts will be made on it, or who holds the run from outside
+        wants one. Its chance follows from the plan's seed and the session's number in the run."""
+        if device.network is None and not cut and not self.outside.links:
             return None
         path = Path(self.ctx.clock, device.network, self.ctx.plan.seed << 16 | len(self.stays))
         self._paths.append(path)
+        if self.outside.on_path is not None:
+            self.outside.on_path(path, row.role, row.protocol)
         return path
 
     async def _look(self, view: ViewSpec) -> bool:

@@ -151,6 +151,13 @@ class Stay:
         )
         self.settled.clear()
 
+    def cut_again(self) -> bool:
+        """Something else is broken before this session came back from its last cut: that cut goes on. False: none is open."""
+        if self._cut is None:
+            return False
+        self._cut.restored = None
+        return True
+
     def restored(self, *, at: int, observable: bool = True) -> None:
         """The path is back (`observable`), or at least nobody holds it any more."""
         if self._cut is None:
