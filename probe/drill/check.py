@@ -43,7 +43,7 @@ def findings(data: Mapping[str, Any], uses: Uses) -> Iterator[Finding]:
             yield Finding((field,), REMEDY[field])
     yield from _method(uses)
     broken = max((use.until for _, use in uses.values() if use is not None), default=0)
-    yield from _spans(data, max(broken, _duration(data.get("hold"), 0)))
+    yield from _spans(data, broken)
 
 
 def scenario_findings(data: Mapping[str, Any], traffic: Traffic, scenario: Scenario) -> Iterator[Finding]:
@@ -186,7 +186,7 @@ def _spans(data: Mapping[str, Any], broken: int) -> Iterator[Finding]:
     steady = data.get("steady") if isinstance(data.get("steady"), dict) else {}
     proving = _duration(steady.get("within"), 60 * 10**9) if isinstance(steady, dict) else 0
     within = [_duration(one.get("within"), 0) if isinstance(one, dict) else 0 for one in _items(data.get("recovery"))]
-    length = proving + broken + max(within, default=0)
+    length = proving + max(_duration(data.get("hold"), 0), broken + max(within, default=0))
     for path, expression in _conditions(data):
         if (need := _needs(expression)) == 0:
             continue

@@ -207,9 +207,10 @@ class Drill(Model):
     @property
     def broken(self) -> int:
         """ns from the first injection to the last restore."""
-        return max((self.hold, *(use.until for use in self.method)))
+        return max((use.until for use in self.method), default=0)
 
     @property
     def length(self) -> int:
         """ns that it takes at most: proving steady, broken, recovering."""
-        return self.steady.within + self.broken + max((one.within for one in self.recovery), default=0)
+        recovery = max((one.within for one in self.recovery), default=0)
+        return self.steady.within + max(self.hold, self.broken + recovery)

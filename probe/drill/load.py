@@ -1,5 +1,5 @@
-"""A drill file → a Drill, or every mistake in it at once, each with its place; those of its scenario and of its faults'
-parameters among them.
+"""A drill file, or a Chaos Toolkit experiment, → a Drill, or every mistake in it at once, each with its place; those of its
+scenario and of its faults' parameters among them.
 
 Nothing is opened but the drill and its scenario. What a fault asks for under `with:` is its own to say (`faults/base.Params`);
 its mistakes stand where they were written. The scenario is looked for beside the drill, in the folder above it, and among those
@@ -18,6 +18,7 @@ from probe.drill.check import Uses, findings, gate_condition, objective_conditio
 from probe.drill.faults.base import Params
 from probe.drill.faults.table import ROWS, fault
 from probe.drill.file import NEEDED, Drill, FaultUse, Steady, Traffic
+from probe.drill.toolkit.experiment import NAME, drill_data, is_experiment
 from probe.drivers.vocabulary import vocabulary
 from probe.errors import ConfigError, Located
 from probe.scenario.gates import Expression
@@ -96,6 +97,8 @@ class _Loader:
         loaded = None
         if isinstance(document.data, dict):
             document.data = with_env(document, document.data, self._env, _where)
+            if is_experiment(document.data):
+                _as_drill(document)
             loaded = self._whole(document.data, sets, others)
         elif not document.mistakes:
             what = "is empty" if document.data is None else f"is {describe(document.data)}, not a mapping that begins with drill:"
@@ -191,6 +194,16 @@ class _Loader:
                 self._document.mistake(
                     finding.path, finding.message, _where(finding.path), key=finding.key, offset=finding.offset
                 )
+
+
+def _as_drill(document: Document) -> None:
+    """A Chaos Toolkit experiment as what a drill file would say; what stands in its extension of ours keeps its place."""
+    for index, extension in enumerate(document.data.get("extensions") or ()):
+        own: Path = ("extensions", index, "drill")
+        if isinstance(extension, dict) and extension.get("name") == NAME:
+            for places in (document.values, document.keys):
+                places |= {path[len(own) :]: place for path, place in places.items() if path[: len(own)] == own}
+    document.data = drill_data(document.data)
 
 
 _STEADY = Steady(objectives=("placeholder",))  # stands where none was written
