@@ -86,6 +86,11 @@ class Outside:
         self._departed += leaving
         return len(leaving)
 
+    def away(self, who: str) -> int:
+        """How many of them departed and have not been let back."""
+        known = self._of(who)
+        return sum(any(stay is one for one in known) for stay in self._departed)
+
     def come_back(self, who: str) -> int:
         """Those of them who departed return at the same instant."""
         known = self._of(who)

@@ -103,6 +103,10 @@ class Clients(Protocol):
         """All of them leave at once, without a word, and stay away; how many."""
         ...
 
+    def away(self, who: str) -> int:
+        """How many departed and have not been let back: what is done to them, whether or not the platform takes them."""
+        ...
+
     async def come_back(self, who: str) -> int:
         """Those who departed return at the same instant; how many."""
         ...
