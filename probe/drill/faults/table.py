@@ -9,6 +9,7 @@ from typing import cast
 from probe.drill.faults.base import Fault
 
 ROWS: dict[str, str] = {
+    "fake": "probe.drill.faults.fake:FakeFault",  # scripted: to rehearse the drill itself
     "sandbox": "probe.drill.faults.sandbox:SandboxFault",
     "process": "probe.drill.faults.process:ProcessFault",
     "load": "probe.drill.faults.load:LoadFault",  # CPU, memory, descriptors
@@ -30,7 +31,17 @@ ROWS: dict[str, str] = {
 }
 
 
+GROUP = "stream_probe.faults"
+
+
 def fault(name: str) -> Fault:
     """The fault of this name. KeyError where there is none."""
-    module, _, kind = ROWS[name].partition(":")
+    where = ROWS[name] if name in ROWS else _third_parties()[name]
+    module, _, kind = where.partition(":")
     return cast(Fault, getattr(import_module(module), kind)())
+
+
+def _third_parties() -> dict[str, str]:
+    from importlib.metadata import entry_points  # slow, and seldom needed
+
+    return {point.name: point.value for point in entry_points(group=GROUP)}
