@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from probe.export.verdict_model import without_null
+
 Seconds = Annotated[float, Field(description="seconds")]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(description="share of 1")]
@@ -303,8 +305,6 @@ class Score(Part):
 
 def json_schema() -> dict[str, Any]:
     """The published JSON Schema of scorecard.json."""
-    from probe.export.verdict_model import without_null
-
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     plain: dict[str, Any] = without_null(Score.model_json_schema(mode="serialization"))
     return {**head, **plain, "title": "scorecard.json"}

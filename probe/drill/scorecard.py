@@ -1,4 +1,5 @@
-"""The files of a drill: scorecard.html and .json, verdict.json, junit.xml, drill.jsonl, observations.jsonl; and the index of several."""
+"""The files of a drill (scorecard.html and .json, verdict.json, junit.xml, drill.jsonl, observations.jsonl), and the index of
+several."""
 
 from __future__ import annotations
 

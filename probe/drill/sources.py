@@ -1,4 +1,4 @@
-"""Where a drill asks for alerts that fire. Models only; named by whoever runs it, never by the drill file alone: a drill is handed
+"""Where a drill asks for alerts that fire. Models only; named by whoever runs it, never by the drill file: a drill is handed
 round, and must not come with an address to call."""
 
 from __future__ import annotations
