@@ -115,9 +115,7 @@ class Campaigns(Model):
         description="Where drills and rehearsals are: folders or files, beside this one.",
         examples=[["drills"]],
     )
-    policy: tuple[Rule, ...] = Field(
-        MONTHLY, description="What is due how often, campaigns apart."
-    )
+    policy: tuple[Rule, ...] = Field(MONTHLY, description="What is due how often, campaigns apart.")
     before: Before = Field(Before(), description="When, before each campaign, its drills are done.")
     top: int = Field(TOP, ge=1, le=50, description="How many failures a campaign is rehearsed for at least.")
     campaigns: dict[Name, Campaign] = Field({}, description="By name.")
