@@ -24,7 +24,7 @@ from probe.clock import BootClock, SystemClock
 from probe.drill import lines
 from probe.drill.book import Book, Entry, LedgerRefused, contents, parse, read
 from probe.drill.faults.base import Prepared
-from probe.drill.locks import ALIVE, APPEND, closed, locked, opened, take
+from probe.drill.locks import ALIVE, APPEND, closed, locked, opened, take, taken
 from probe.errors import ConfigError, Located, ProbeError
 from probe.model.clock import Clock
 from probe.net.redact import Redactor
@@ -53,6 +53,7 @@ class Ledger:
         self._clock, self._boot = clock, boot
         self._mutex = threading.Lock()
         self._entries: dict[int, Entry] = {}
+        self._ours = False
 
     @classmethod
     def opened(
@@ -78,7 +79,7 @@ class Ledger:
                 descriptor = opened(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL)
                 ledger = cls(path, descriptor, redactor or Redactor(), clock, boot)
                 try:
-                    take(descriptor, ALIVE)
+                    ledger._ours = take(descriptor, ALIVE)
                     _set_room_aside(descriptor)
                     ledger._append("opened", {"drill": drill, "run": run, "pid": os.getpid(), **ledger._when()}, synced=True)
                 except BaseException:
@@ -104,17 +105,19 @@ class Ledger:
         return ledger
 
     def close(self) -> None:
-        """The lock is free. What is open stays so, for `probe drill recover`."""
+        """The drill is over, where it is ours or its runner is dead. What is open stays so, for `probe drill recover`."""
         if self._descriptor >= 0:
             try:
-                if not self.book().open:
+                book = self.book()
+                if not (book.open or book.closed) and (self._ours or not book.alive):
                     self._append("closed", self._when())
+                    os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size)  # gives the room back that was set aside
             except (LedgerRefused, NotKept, OSError):  # it is told by whoever reads it next
                 pass
             self.leave()
 
     def leave(self) -> None:
-        """As `close`, without a word: the drill is not over."""
+        """As `close`, without a word."""
         with self._mutex:
             closed(self._descriptor)
             self._descriptor = -1
@@ -168,6 +171,10 @@ class Ledger:
     def book(self) -> Book:
         """What it says now, others' lines too. Raises LedgerRefused, FileNotFoundError."""
         return read(self.path)
+
+    def runner_lives(self) -> bool:
+        """Of a ledger that was joined."""
+        return taken(self._descriptor, ALIVE)
 
     def _when(self) -> dict[str, Any]:
         return {"boottime": self._boot.now(), "boot": self._boot.boot(), "wall_unix_ns": self._clock.wall().unix_ns}

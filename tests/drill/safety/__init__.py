@@ -1,0 +1,1 @@
+"""What a drill leaves behind when it is killed, cut off, lied to or run twice: nothing."""
