@@ -1,4 +1,4 @@
-"""A rate by tbf in namespaces that the test made, counted by what comes through; netem where the kernel has it, else its refusal."""
+"""A rate by tbf in namespaces that the test made, counted by what comes through; netem where there is one, else its refusal."""
 
 from __future__ import annotations
 
