@@ -30,8 +30,10 @@ from probe.wire.packet import EncodedPacket
 from probe.wire.player import Player
 from probe.wire.playlist_values import LONGEST
 
-AHEAD = 200 * MS  # how much before its instant a packet is decoded at least: longer than a busy machine makes us wait
-TOGETHER = 1000 * MS  # what is due so soon after it goes along: decoding one picture at a time costs half as much again
+AHEAD = 500 * MS  # how much before its instant a packet is decoded at least: longer than a busy machine makes us wait
+# What is due so soon after it goes along, and then nothing until the next is due: decoding a few pictures at a time costs a
+# third more than a second of them.
+TOGETHER = 1000 * MS
 # What was shown meanwhile is told, each with its own instant: a timer for each picture costs more than telling it. For all who
 # watch at the same instants: they wake the loop once.
 EVERY = 100 * MS
@@ -157,7 +159,8 @@ class Screen:
         while True:
             while self.player.started and (at := self._next_at()) is not None:
                 await self._until(at)
-                self._hand_over()
+                if self._low(at + EVERY):
+                    self._hand_over()
                 self._tell()
             if self.ending is not None:
                 if self.player.started:
@@ -210,6 +213,10 @@ class Screen:
             instants.append(self._told + EVERY)
         return (min(instants) + _EARLY) // EVERY * EVERY if instants else None
 
+    def _low(self, by: int) -> bool:
+        """Whether the next packet has to be with its decoder by then."""
+        return any(self.player.due(queue[0].at) - AHEAD <= by for queue in (self._units, self._sounds) if queue)
+
     def _tell(self) -> None:
         """Of what is on screen by now."""
         self._told = now = self._io.clock.now()
@@ -221,7 +228,7 @@ class Screen:
     def _queue(self, queue: deque[_Unit], units: Sequence[_Unit]) -> None:
         queue.extend(units)
         self._bytes += sum(len(unit.packet.data) for unit in units)
-        if self.player.started and queue and self.player.due(queue[0].at) - AHEAD <= self._io.clock.now():
+        if self.player.started and self._low(self._io.clock.now()):
             self._hand_over()
         self._more.set()
 

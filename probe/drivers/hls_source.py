@@ -8,6 +8,7 @@ where it has one.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
@@ -157,9 +158,15 @@ class Source:
         return headers
 
 
+@functools.lru_cache(maxsize=8)
+def _parsed(body: bytes, url: str) -> Master | Media:
+    """Viewers of one broadcast are given the same list, and one viewer the same again until a segment is added."""
+    return playlist.parse(body, url)
+
+
 async def _parse(answer: Answer) -> Master | Media:
     if len(answer.body) <= _PARSED_HERE:
-        return playlist.parse(answer.body, answer.url)
+        return _parsed(answer.body, answer.url)
     return await asyncio.to_thread(playlist.parse, answer.body, answer.url)
 
 

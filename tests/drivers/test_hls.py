@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from statistics import median
@@ -16,6 +16,7 @@ from probe.drivers.base import Spec
 from probe.drivers.hls import HlsViewer, scout
 from probe.errors import Failure, Unsupported
 from probe.link.path import Path
+from probe.media.decoder import DecoderThread, Unit
 from probe.model.clock import MS, NS
 from probe.model.frames import Chirp, FrameRecord, Reading, Record, Refill
 from probe.model.observation import RequestDone, Role
@@ -104,6 +105,20 @@ async def test_it_starts_at_the_live_position_and_shows_every_picture_when_it_is
     assert io.facts["codec"] == "h264"
     assert io.facts["size"] == "320x180"
     assert io.facts["rebuffers"] == "0"
+
+
+async def test_pictures_go_to_their_decoder_about_a_second_at_a_time(io: FakeIO, monkeypatch: pytest.MonkeyPatch):
+    handed: list[int] = []
+    hand_over = DecoderThread.submit_all
+
+    def counted(decoder: DecoderThread, units: Iterable[Unit]) -> None:
+        handed.append(len(together := list(units)))
+        hand_over(decoder, together)
+
+    monkeypatch.setattr(DecoderThread, "submit_all", counted)
+    async with Origin().running() as origin, viewing(origin, io):
+        await io.pictures(2 * FPS)  # 2 s
+    assert len(handed) <= 6, handed  # as the first segments come, and then once a second
 
 
 async def test_its_stages_are_those_of_hls_and_add_up(io: FakeIO):
