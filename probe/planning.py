@@ -103,6 +103,20 @@ def platform_in(platform: Platform, region: str) -> Platform:
     return platform.model_copy(update=changed)
 
 
+def network_of(between: devices.Network) -> Network:
+    """What a file says of a network, as a path takes it."""
+    return Network(
+        delay=between.delay,
+        jitter=between.jitter,
+        loss=between.loss,
+        burst=between.burst,
+        rate_up=between.up,
+        rate_down=between.down,
+        reorder=between.reorder,
+        duplicate=between.duplicate,
+    )
+
+
 class _Making:
     """One plan in the making: what every step needs to know of the whole."""
 
@@ -224,16 +238,7 @@ class _Making:
     def _device(self, who: Publish | Viewers) -> Device:
         known = self._scenario.devices.get(who.device, devices.Device())
         between = known.network if who.network is None else devices.network_over(known.network, who.network)
-        network = Network(
-            delay=between.delay,
-            jitter=between.jitter,
-            loss=between.loss,
-            burst=between.burst,
-            rate_up=between.up,
-            rate_down=between.down,
-            reorder=between.reorder,
-            duplicate=between.duplicate,
-        )
+        network = network_of(between)
         return Device(
             name=who.device,
             codecs=known.codecs,

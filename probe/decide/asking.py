@@ -20,7 +20,11 @@ _LINE, _FIELD, _FIELDS = 8 * 1024, 16 * 1024, 100
 
 
 class Away(Exception):
-    """No answer that can be used; says why."""
+    """No answer that can be used; says why. `late`: it took too long; `nobody`: no one listens there."""
+
+    def __init__(self, why: str, *, late: bool = False, nobody: bool = False) -> None:
+        self.late, self.nobody = late, nobody
+        super().__init__(why)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +72,9 @@ async def ask(
                     raise Away(f"it answered {response.status} and would send us elsewhere; give the address itself")
                 return Reply(response.status, bytes(read), _seconds(response.headers.get("Retry-After", "")))
     except TimeoutError:
-        raise Away(f"no answer within {seconds:g} s") from None
+        raise Away(f"no answer within {seconds:g} s", late=True) from None
     except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: an address or a header that is none
-        raise Away(_words(error)) from None
+        raise Away(_words(error), nobody=isinstance(error, aiohttp.ClientConnectorError)) from None
 
 
 def _seconds(text: str) -> float:

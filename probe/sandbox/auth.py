@@ -9,6 +9,8 @@ from aiohttp import web
 from probe.sandbox.context import PLATFORM
 from probe.sandbox.web import CANARY, CANARY_PATH, Refused, caller, fields, serves
 
+CANARY_SECONDS = 86_400
+
 
 @serves("auth")
 async def login(request: web.Request) -> web.Response:
@@ -32,7 +34,7 @@ async def whoami(request: web.Request) -> web.Response:
 @serves("auth")
 async def new_canary(request: web.Request) -> web.Response:
     """POST /auth/canary → {token}: it opens nothing, and is as good as any token of its time: for monitors."""
-    return web.json_response({"token": request.app[PLATFORM].tokens.issue(CANARY)})
+    return web.json_response({"token": request.app[PLATFORM].tokens.issue(CANARY, CANARY_SECONDS)})
 
 
 @serves("auth")
