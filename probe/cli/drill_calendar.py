@@ -1,0 +1,88 @@
+"""The commands about which drills there are and when each is due. As in `app`: each parses and hands over, no more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from probe.cli.console import on_console
+from probe.cli.options import Options
+
+Records = Annotated[str | None, Parameter(help="Where the records are: a file or a URL; env:NAME, file:PATH hold one.")]
+AgentFile = Annotated[Path | None, Parameter(help="The agent.yaml that says so.")]
+Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")]
+
+
+def drill_list(
+    *files: Path,
+    due: Annotated[
+        bool, Parameter(negative=(), help="Only what is due; exit 1 where something is overdue, 3 if unknown.")
+    ] = False,
+    campaigns: Annotated[
+        Path | None, Parameter(help="campaigns.yaml: policy, campaigns. Default: the one in this directory, else monthly.")
+    ] = None,
+    since: Annotated[str | None, Parameter(help="Lines for a review: overdue, done and learned, such as since 7d.")] = None,
+    store: Records = None,
+    agent: AgentFile = None,
+    as_json: Json = False,
+) -> int:
+    """Drills and rehearsals: what each does, who owns it, how it ended last, when it is due next.
+
+    Done is what ran to pass or weakness. An invalid, inconclusive or aborted drill showed nothing, and stays due.
+
+    Examples
+    --------
+    `probe drill list`                                       those of campaigns.yaml here, else those that come along
+
+    `probe drill list drills/ --store records.sqlite`        yours, with what became of them
+
+    `probe drill list --due --campaigns campaigns.yaml`      for CI: exit 1 where one is overdue
+
+    `probe drill list --since 7d`                            lines for the weekly review
+
+    Parameters
+    ----------
+    files
+        Folders or files of drills and rehearsals.
+    """
+    from probe.cli import drill_list as command
+
+    asked = command.Asked(
+        files=files, due=due, campaigns=campaigns, since=since, store=store, agent=agent, as_json=as_json
+    )  # fmt: skip
+    return on_console(lambda console: command.drill_list(asked, console), Options(json=as_json))
+
+
+def drill_people(
+    file: Path,
+    *,
+    took_part: Annotated[
+        tuple[str, ...], Parameter(negative=(), help="Who was there: anna, or anna=on-call with a role; repeatable.")
+    ] = (),
+    learned: Annotated[tuple[str, ...], Parameter(negative=(), help="What was learned; repeatable.")] = (),
+    on: Annotated[str | None, Parameter(help="When it was held, such as 2026-11-20T14:00 (UTC). Default: now.")] = None,
+    store: Records = None,
+    agent: AgentFile = None,
+    as_json: Json = False,
+) -> int:
+    """A drill of people, without a fault: print the sheet to lead it by; held, record who took part and what was learned.
+
+    Examples
+    --------
+    `probe drill people war-room.yaml`                       the scene, the parts, what is told when, what good looks like
+
+    `probe drill people war-room.yaml --took-part anna=on-call --took-part ben --learned "nobody could find the runbook"`
+
+    Parameters
+    ----------
+    file
+        The rehearsal: a file that begins with `rehearsal:`.
+    """
+    from probe.cli import drill_people as command
+
+    asked = command.Asked(
+        file=file, took_part=took_part, learned=learned, on=on, store=store, agent=agent, as_json=as_json
+    )  # fmt: skip
+    return on_console(lambda console: command.drill_people(asked, console), Options(json=as_json))
