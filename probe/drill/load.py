@@ -9,14 +9,14 @@ that come along.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
 
 from probe.drill.check import Uses, findings, gate_condition, objective_condition, scenario_findings, unknown_kind
 from probe.drill.faults.base import Params
-from probe.drill.faults.table import ROWS, fault
+from probe.drill.faults.table import fault, known
 from probe.drill.file import NEEDED, Drill, FaultUse, Steady, Traffic
 from probe.drill.toolkit.experiment import NAME, drill_data, is_experiment
 from probe.drivers.vocabulary import vocabulary
@@ -64,12 +64,13 @@ def load_whole(
     *,
     env: Mapping[str, str] | None = None,
     sets: Mapping[str, str] | None = None,
-    kinds: Mapping[str, Any] = ROWS,
+    kinds: Sequence[str] = (),
     kind: Callable[[str], Any] = fault,
 ) -> Loaded:
     """`load_drill` with all that was read. `env`: the process's environment unless given; `sets`: `--set a.b=c` of the scenario;
-    `kinds`: faults there are, and `kind` from a name to one. Raises ConfigError with all mistakes, the scenario's own last."""
-    return _Loader(FilePath(path), os.environ if env is None else env, kinds, kind).load(sets or {})
+    `kinds`: faults there are, all unless given; `kind`: from a name to one. Raises ConfigError with all mistakes, those of the
+    scenario last."""
+    return _Loader(FilePath(path), os.environ if env is None else env, kinds or known(), kind).load(sets or {})
 
 
 def find_scenario(drill: FilePath, name: str) -> FilePath | None:
@@ -83,7 +84,7 @@ def find_scenario(drill: FilePath, name: str) -> FilePath | None:
 
 
 class _Loader:
-    def __init__(self, file: FilePath, env: Mapping[str, str], kinds: Mapping[str, Any], kind: Callable[[str], Any]) -> None:
+    def __init__(self, file: FilePath, env: Mapping[str, str], kinds: Sequence[str], kind: Callable[[str], Any]) -> None:
         self._file = file
         self._env = env
         self._kinds = kinds
@@ -215,8 +216,8 @@ def completed(drill: Drill, scenario: Scenario) -> Drill:
     gates = {one.name: one for one in scenario.gates}
     asked = [objective_condition(objectives[name]) for name in drill.steady.objectives]
     asked += [gate_condition(gates[name]) for name in drill.steady.gates]
-    known: list[Expression] = [one for one in asked if one is not None]
-    steady = drill.steady.model_copy(update={"of": (*drill.steady.of, *known)})
+    said: list[Expression] = [one for one in asked if one is not None]
+    steady = drill.steady.model_copy(update={"of": (*drill.steady.of, *said)})
     return drill.model_copy(update={"steady": steady, "regions": drill.regions or scenario.regions})
 
 

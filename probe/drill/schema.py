@@ -6,22 +6,22 @@ word. A kind whose library is not installed here is left without hints.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from probe.drill.faults.table import ROWS, fault
+from probe.drill.faults.table import fault, known
 from probe.drill.file import Drill
 from probe.scenario.jsonschema import Schema, schema_of
 
 
-def json_schema(kinds: Mapping[str, Any] = ROWS, kind: Callable[[str], Any] = fault) -> Schema:
+def json_schema(kinds: Sequence[str] = (), kind: Callable[[str], Any] = fault) -> Schema:
     """A JSON Schema (2020-12) of drill files."""
     schema = schema_of(Drill, "stream-probe drill")
     use = schema["$defs"].pop("FaultUse")
     del use["properties"]["name"]
     use["required"] = [name for name in use["required"] if name != "name"]
     bodies: list[Schema] = []
-    for name in kinds:
+    for name in kinds or known():
         body: Schema = {**use, "properties": dict(use["properties"])}
         body["properties"]["fault"] = {**use["properties"]["fault"], "const": name}
         try:

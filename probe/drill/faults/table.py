@@ -41,6 +41,11 @@ def fault(name: str) -> Fault:
     return cast(Fault, getattr(import_module(module), kind)())
 
 
+def known() -> tuple[str, ...]:
+    """Every name, third parties' last."""
+    return (*ROWS, *(name for name in _third_parties() if name not in ROWS))
+
+
 def _third_parties() -> dict[str, str]:
     from importlib.metadata import entry_points  # slow, and seldom needed
 
