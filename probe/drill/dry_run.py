@@ -20,7 +20,7 @@ from probe.drill.policy import PolicyFile
 from probe.drill.prepare import Ready, targets
 from probe.model.clock import NS
 from probe.net.redact import Redactor
-from probe.scenario.indicators import INDICATORS
+from probe.scenario.indicators import IN_A_DRILL
 from probe.scenario.units import format_duration, format_ratio
 
 _NOBODY = {
@@ -99,7 +99,7 @@ def _conditions(loaded: Loaded) -> Iterator[str]:
     drill = loaded.drill
     asked = [*drill.steady.of, *drill.meanwhile, *(one.when for one in drill.recovery if one.when is not None)]
     for name in dict.fromkeys(term.indicator for one in asked for term in one.terms):
-        yield f"{name}: {INDICATORS[name].meaning}"
+        yield f"{name}: {IN_A_DRILL[name].meaning}"
     for one in drill.recovery:
         if one.reconnect is not None:
             yield f"reconnect: of the viewers that played, whether {format_ratio(one.reconnect)} play again in time"

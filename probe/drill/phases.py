@@ -105,7 +105,8 @@ class Undone:
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """Conditions as they were read just now; `promises` and `goals` in the script's order. `abort`: why to stop, empty: go on."""
+    """Conditions as they were read just now; `promises` and `goals` in the script's order, where they are to be read now.
+    `abort`: why to stop, empty: go on."""
 
     steady: Told
     promises: tuple[Told, ...] = ()
@@ -341,7 +342,7 @@ class Machine:
         self._steady = event.steady
         if event.abort:
             self._stop(Verdict.ABORTED, event.abort)
-        if self.broken:
+        if self._began is not None:
             for promise, told in zip(self._promises, event.promises, strict=False):
                 promise.hear(told)
         if self.phase is Phase.RECOVERY:

@@ -51,6 +51,20 @@ _STARTING = frozenset({"start", "first_frame", "attempts", "failures", "taint_ra
 _HIGH_RATE = (Window, Freeze, RequestDone, HealthSample)
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """When runs began that are asked of; monotonic ns."""
+
+    since: int = 0
+    until: int | None = None
+
+    def has(self, at: int) -> bool:
+        return at >= self.since and (self.until is None or at <= self.until)
+
+
+ANYTIME = Begun()
+
+
 @dataclass(slots=True)
 class _Viewer:
     """One of the audience, as it is told of."""
@@ -108,11 +122,13 @@ class Readings:
 
     # -- what is asked
 
-    def read(self, key: str, expression: Expression, region: str, now: int, *, since: int = 0, fresh: bool = False) -> Answer:
-        """What a condition comes to in a region at `now`, from what was seen after `since`; `fresh`: from runs that began after
-        it. `key` names who asks: what is asked `for` a while must have been met at each of their looks."""
-        looks = zip(expression.terms, windows(expression), strict=True)
-        seen = [self._seen(term, region, now, max(since, now - (window or now)), since if fresh else 0) for term, window in looks]
+    def read(self, key: str, expression: Expression, region: str, now: int, *, since: int = 0, begun: Begun = ANYTIME) -> Answer:
+        """What a condition comes to in a region at `now`, from what was seen after `since`, of runs that began within `begun`
+        (whatever their windows, where that has an end). `key` names who asks: what is asked `for` a while must have been met
+        at each of their looks."""
+        back = windows(expression) if begun.until is None else (None,) * len(expression.terms)
+        looks = zip(expression.terms, back, strict=True)
+        seen = [self._seen(term, region, now, max(since, now - (window or now)), begun) for term, window in looks]
         told = answer(expression, seen, self._min_n, 0.0)
         if expression.hold is None:
             return told
@@ -165,13 +181,13 @@ class Readings:
     def _of(self, region: str) -> Iterator[_Run]:
         return (run for run in self._runs.values() if run.stays and run.began is not None and run.began.region == region)
 
-    def _seen(self, term: Term, region: str, now: int, begin: int, began_after: int) -> Seen:
+    def _seen(self, term: Term, region: str, now: int, begin: int, begun: Begun) -> Seen:
         if term.indicator == "playing":
             return self._playing(region, now, begin, windowed=term.window is not None)
-        runs = [run for run in self._ended.get(region, ()) if run.at > begin and run.due >= began_after]
+        runs = [run for run in self._ended.get(region, ()) if run.at > begin and begun.has(run.due)]
         whole = sum((run.parts.get((term.indicator, ""), NOTHING) for run in runs), NOTHING)
         for stay in self._of(region):
-            whole += _stay_part(stay, term.indicator, max(begin, began_after))
+            whole += _stay_part(stay, term.indicator, max(begin, begun.since))
         return Seen(whole.value(term.unit, term.quantile), whole.n, max(len(runs), bool(whole.n)), 0.0)
 
     def _playing(self, region: str, now: int, begin: int, *, windowed: bool) -> Seen:

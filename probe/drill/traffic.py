@@ -1,4 +1,4 @@
-"""Who plays while a drill lasts: one audience per region that came before the fault and stays, and whole runs that begin meanwhile.
+"""Who plays while a drill lasts: one audience per region that came before the fault and stays, and whole runs that begin then.
 
 Both are runs of the scenario by the ordinary engine, in this process, of mode `drill`; so every rule of measuring is the one that
 always holds, and what they create on the platform is undone as always. The staying run is the journey up to its last view step,
@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from types import TracebackType
 
+from probe.drill.conclude import Told
 from probe.drill.file import Traffic as Wanted
 from probe.drivers.table import Table
 from probe.errors import ConfigError
@@ -133,6 +134,15 @@ class Traffic:
             task.cancel()
 
     # -- what it has seen
+
+    @property
+    def arrived(self) -> Told:
+        """Whether everybody who is to stay is there."""
+        if gone := [region for region, outside in self._outsides.items() if outside.over]:
+            return Told(False, f"the audience of {', '.join(gone)} could not begin, or has gone")
+        if missing := [region for region, outside in self._outsides.items() if not outside.held.is_set()]:
+            return Told(None, f"the audience of {', '.join(missing)} is not there yet")
+        return Told(True)
 
     def results(self) -> list[RunResult]:
         """Of every run so far, those under way too."""

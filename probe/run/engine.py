@@ -112,6 +112,7 @@ class Engine:
         finally:
             ledger.close()
             await client.close()
+            self._outside.over = True
             self._ctx.emit(RunEnded(outcome=outcome))
         return outcome
 

@@ -34,11 +34,12 @@ OnPath = Callable[[Path, Role, str], object]
 @dataclass(slots=True)
 class Outside:
     """`links`: every session has a path of its own, whatever is to befall it; `on_path` is told of each, with the role and the
-    protocol, before its first connection. `held`: the run has come to its hold."""
+    protocol, before its first connection. `held`: the run has come to its hold; `over`: it has ended."""
 
     links: bool = False
     on_path: OnPath | None = None
     held: asyncio.Event = field(default_factory=asyncio.Event)
+    over: bool = False
     _released: asyncio.Event = field(default_factory=asyncio.Event)
     _sessions: Sessions | None = None
     _faults: set[str] = field(default_factory=set)  # that stand

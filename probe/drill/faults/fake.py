@@ -41,7 +41,6 @@ from probe.drill.faults.base import (
     State,
 )
 from probe.errors import ProbeError
-from probe.model.clock import NS
 from probe.scenario.fields import Name
 from probe.scenario.units import Duration
 
@@ -71,9 +70,7 @@ class FakeFault:
     params: ClassVar[type[Params]] = FakeParams
 
     async def prepare(self, params: FakeParams, given: Preparing) -> Prepared:
-        file = Path(params.file).absolute()
-        if not file.parent.is_dir():
-            raise Refused(f"{file.parent} is no directory", where="file")
+        file = _absolute(params.file)
         return Prepared(
             klass=Klass.REVERSIBLE,
             targets=(f"fake:{params.name}",),
@@ -120,6 +117,13 @@ class FakeFault:
             _change(record, lambda there: {token: at for token, at in there.items() if token != io.token})
         except (OSError, ValueError) as error:
             raise NotUndone(f"{record['file']}: {error}") from error
+
+
+def _absolute(file: str) -> Path:
+    path = Path(file).absolute()
+    if not path.parent.is_dir():
+        raise Refused(f"{path.parent} is no directory", where="file")
+    return path
 
 
 def _read(file: Path) -> dict[str, int]:
