@@ -15,6 +15,7 @@ from probe.cli import exits
 from probe.cli.compare import Comparing
 from probe.cli.console import on_console
 from probe.cli.deciding import backtest, gate, oncall, rules
+from probe.cli.drilling import drill
 from probe.cli.files import find, vocabulary
 from probe.cli.invoke import invoke
 from probe.cli.options import PORT, Options
@@ -32,7 +33,7 @@ app = App(
 
 A newcomer needs nothing: `probe smoke` starts an embedded live platform, broadcasts, watches, chats, gifts, cuts the
 viewers off, and judges. Exit codes: 0 go, 1 no-go, 2 bad configuration, 3 inconclusive, 4 internal error,
-130/143 interrupted.""",
+5 a drill's fault was not restored, 130/143 interrupted.""",
 )
 
 
@@ -252,6 +253,7 @@ def trace(
 
 for decision in (oncall, rules, backtest, gate):
     app.command(decision)
+app.command(drill)
 
 
 @app.command

@@ -1,4 +1,5 @@
-"""Exit codes, stable from the first day: 0 go, 1 no-go, 2 bad configuration, 3 inconclusive, 4 internal error, 128 + signal."""
+"""Exit codes, stable from the first day: 0 go, 1 no-go, 2 bad configuration, 3 inconclusive, 4 internal error, 5 a fault was
+not restored, 128 + signal."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from probe.model.verdict import Verdict
 
 BAD_CONFIGURATION = 2
 INTERNAL_ERROR = 4
+NOT_RESTORED = 5
 
 _BY_VERDICT = {Verdict.PASS: 0, Verdict.WARN: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 3}
 

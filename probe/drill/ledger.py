@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +30,7 @@ from probe.errors import ConfigError, Located, ProbeError
 from probe.model.clock import Clock
 from probe.net.redact import Redactor
 
+_log = logging.getLogger(__name__)
 FOLDER = "drills"
 SUFFIX = ".jsonl"
 RECOVER = "probe drill recover"
@@ -247,6 +249,8 @@ def _require_free(directory: Path) -> None:
             mistakes.append(Located(str(path), 0, 0, "", words))
         elif book.open:
             mistakes.append(Located(str(path), 0, 0, "", f"{_left(book.open)}: {RECOVER} --state {directory.parent}"))
+        elif book.torn:
+            _log.warning("%s: its last line was not written to its end: what it was to announce had not begun", path)
     if mistakes:
         raise ConfigError(mistakes)
 

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
+from typing import Any
 
 from probe.drill import locks
 from probe.drill.book import Ended, Entry, LedgerRefused
@@ -26,6 +28,7 @@ from probe.drill.ledger import Ledger, NotKept
 from probe.model.clock import MS, NS, Clock
 from probe.net.redact import Redactor
 
+UNDO = "undo-"  # names of its threads begin so
 _NOTE = 1.0  # s for a line of the ledger, before the work goes on without it
 _GLANCE = 0.05  # s between two looks at the lock
 _LOOK = 0.1  # s between two looks at the target
@@ -48,6 +51,11 @@ class Bound:
     total: int = 60 * NS
     pause: int = 200 * MS
     longest: int = 5 * NS
+
+    @property
+    def waiting(self) -> int:
+        """For somebody else's try to end."""
+        return 2 * self.attempt + self.look
 
 
 BOUND = Bound()
@@ -91,6 +99,40 @@ async def undo(
                 state=Outcome(done.state), began=work.began, seen=clock.now(), tries=0, detail=f"by {done.by}", by=done.by
             )
         return await work.undone(kind, io, bound)
+
+
+async def undo_apart(entry: Entry, ledger: Ledger, *, clock: Clock, bound: Bound = BOUND, **others: Any) -> Undone:
+    """As `undo`, in a thread and on a loop of its own: one that blocks holds up nobody. Where not even its bound is kept, the
+    thread is left behind."""
+    loop, began = asyncio.get_running_loop(), clock.now()
+    done: asyncio.Future[Undone] = loop.create_future()
+
+    def tell(undone: Undone | None, error: BaseException | None) -> None:
+        if not done.done() and undone is not None:
+            done.set_result(undone)
+        elif not done.done():
+            done.set_exception(error or RuntimeError("an undo without an end"))
+
+    def work() -> None:
+        undone, failed = None, None
+        try:
+            undone = asyncio.run(undo(entry, ledger, clock=clock, bound=bound, **others))
+        except BaseException as error:  # a thread has nobody else to tell
+            failed = error
+        with suppress(RuntimeError):  # nobody waits any more
+            loop.call_soon_threadsafe(tell, undone, failed)
+
+    threading.Thread(target=work, daemon=True, name=f"{UNDO}{entry.number}").start()
+    try:
+        async with asyncio.timeout((bound.waiting + bound.total + bound.attempt + 2 * bound.look) / NS):
+            return await done
+    except TimeoutError:
+        why = "it blocks, and does not heed its bound"
+    except Exception as error:  # a bug of a fault's, or of ours: the others are still to be undone
+        why = f"{type(error).__name__}: {error}"
+    with suppress(NotKept):
+        await asyncio.to_thread(ledger.not_undone, entry.number, why)
+    return Undone(state=Outcome.FAILED, began=began, seen=None, tries=1, detail=why, by=others.get("by", "runner"))
 
 
 class _Work:
@@ -174,7 +216,7 @@ class _Work:
 @asynccontextmanager
 async def _alone(entry: Entry, ledger: Ledger, bound: Bound, clock: Clock) -> AsyncIterator[Ended | None]:
     """While nobody else undoes it. Yields how it ended where another was first."""
-    byte, ends = locks.undoing(entry.number), clock.now() + 2 * bound.attempt + bound.look
+    byte, ends = locks.undoing(entry.number), clock.now() + bound.waiting
     try:
         descriptor = locks.opened(ledger.path, os.O_RDWR)
     except OSError:  # the file was taken away; what it told us is still true

@@ -23,8 +23,6 @@ import os
 import signal
 import socket
 import sys
-import threading
-import traceback
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -33,7 +31,7 @@ from probe.clock import BootClock, SystemClock
 from probe.drill.book import Book, Entry, LedgerRefused
 from probe.drill.faults.table import fault
 from probe.drill.ledger import Ledger, log_of
-from probe.drill.undoing import Bound, Outcome, Undone, undo
+from probe.drill.undoing import Bound, Outcome, Undone, undo_apart
 from probe.model.clock import NS
 from probe.net.redact import Redactor
 
@@ -80,12 +78,22 @@ class Watchdog:
             loop.add_reader(self._channel.fileno(), self._hung_up)
         self.say("ready", pid=os.getpid(), parent=os.getppid(), session=os.getsid(0))
         self._send(f"ready {os.getpid()}\n")
+        async with asyncio.TaskGroup() as group:
+            await self._guard(group)
+        self._ledger.close()
+        left = [entry.fault for entry in self._book.open]
+        self.say("ends", runner=self._gone or "lives", told=self._told, left=left)
+        return NOT_RESTORED if left else 0
+
+    async def _guard(self, group: asyncio.TaskGroup) -> None:
         ticks = 0
         while not self._over():
             self._look()
             for entry in self._book.open:
                 if self._due(entry):
-                    self._begin(entry)
+                    self._working.add(entry.number)
+                    self._since.setdefault(entry.number, self._clock.now())
+                    group.create_task(self._undo(entry))
             ticks += 1
             if ticks % _BEAT == 0:
                 self._send(".")
@@ -93,10 +101,6 @@ class Watchdog:
                 async with asyncio.timeout(_TICK):
                     await self._news.wait()
             self._news.clear()
-        self._ledger.close()
-        left = [entry.fault for entry in self._book.open]
-        self.say("ends", runner=self._gone or "lives", told=self._told, left=left)
-        return NOT_RESTORED if left else 0
 
     def say(self, event: str, **about: Any) -> None:
         """A line of the log, for people. A disk that is full costs the line."""
@@ -174,42 +178,22 @@ class Watchdog:
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         return False
 
-    def _begin(self, entry: Entry) -> None:
-        self._working.add(entry.number)
-        self._since.setdefault(entry.number, self._clock.now())
+    async def _undo(self, entry: Entry) -> None:
         late = self._boot.now() - entry.expires
         self.say("undoing", fault=entry.fault, number=entry.number, past_expiry_ns=late, runner=self._gone or "lives")
-        loop = asyncio.get_running_loop()
+        bound = _LAST_BOUND if self._told else _BOUND
+        undone = await undo_apart(entry, self._ledger, clock=self._clock, redactor=self._redactor, by="watchdog", bound=bound)
+        self._done(entry, undone)
 
-        def work() -> None:
-            try:
-                undone = asyncio.run(
-                    undo(
-                        entry,
-                        self._ledger,
-                        clock=self._clock,
-                        redactor=self._redactor,
-                        by="watchdog",
-                        bound=_LAST_BOUND if self._told else _BOUND,
-                    )
-                )
-            except BaseException as error:  # a thread's errors are nobody's else
-                undone = None
-                self.say("error", fault=entry.fault, error="".join(traceback.format_exception(error))[-2000:])
-            with suppress(RuntimeError):  # the loop is closed: we were told to end, and have
-                loop.call_soon_threadsafe(self._done, entry, undone)
-
-        threading.Thread(target=work, daemon=True, name=f"undo-{entry.number}").start()
-
-    def _done(self, entry: Entry, undone: Undone | None) -> None:
+    def _done(self, entry: Entry, undone: Undone) -> None:
         number, now = entry.number, self._clock.now()
         self._working.discard(number)
         self._news.set()
-        if undone is not None and undone.state is not Outcome.FAILED:
+        if undone.state is not Outcome.FAILED:
             self.say("undone", fault=entry.fault, number=number, state=str(undone.state), by=undone.by, detail=undone.detail)
             self._left.add(number)
             return
-        self.say("not undone", fault=entry.fault, number=number, detail="" if undone is None else undone.detail)
+        self.say("not undone", fault=entry.fault, number=number, detail=undone.detail)
         self._next[number] = now + _AGAIN
         if self._told or now - self._since[number] >= _PERSIST:
             self._left.add(number)

@@ -1,0 +1,49 @@
+"""The commands about drills. As in `app`: each parses and hands over, no more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from probe.cli.console import on_console
+from probe.cli.drill_calendar import drill_list, drill_people
+from probe.cli.options import Options
+
+drill = App(name="drill", help="Break something on purpose, see whether the platform recovers, and put everything back.")
+
+
+@drill.command
+def recover(
+    *,
+    state: Annotated[Path | None, Parameter(help="As given to the drill. Default: $XDG_STATE_HOME/stream-probe.")] = None,
+    look: Annotated[bool, Parameter(name="--list", negative=(), help="Say what is left in place; touch nothing.")] = False,
+    force_expired: Annotated[
+        bool, Parameter(negative=(), help="Also undo what a drill that still runs should have undone by now.")
+    ] = False,
+    as_json: Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")] = False,
+) -> int:
+    """Put back what drills that were killed left in place, and see that it is gone. Exit 0 all is well, 5 something is not.
+
+    Each drill writes what it is about to break, and its undo, into a ledger before it breaks it. Its watchdog undoes that when
+    the drill is killed; this does where the watchdog was killed too, the machine lost its power, or the target could not be
+    reached. It may be run at any time, by several at once: what a living drill guards is left to it.
+
+    Examples
+    --------
+    `probe drill recover`                   as the user who ran the drill
+
+    `probe drill recover --list`            what is left, and how it would be put back; 5 where there is any
+
+    `probe drill recover --state /var/lib/stream-probe-drills --json`   at boot, and by a timer: deploy/systemd
+    """
+    from probe.cli import drill_recover as command
+
+    return on_console(
+        lambda _: command.run(state, look_only=look, force_expired=force_expired, as_json=as_json), Options(json=as_json)
+    )
+
+
+drill.command(drill_list, name="list")
+drill.command(drill_people, name="people")
