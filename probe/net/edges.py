@@ -178,12 +178,16 @@ WORDS = {
 _LONGEST = 8192  # characters of a header that are read; those of CDNs have some hundreds
 _MEMBER = re.compile(r'(?:"[^"]*"?|\[[^\]]*\]?|[^,"\[])+')  # a comma within quotes or brackets parts nothing
 _LABEL = re.compile(r"[^A-Za-z0-9._-]+")
+_NAMED_BY = {name: frozenset(row.header.lower() for row in cdn.edges) for name, cdn in CDNS.items()}
 _COMPILED = {row.pattern: re.compile(row.pattern, re.IGNORECASE) for cdn in CDNS.values() for row in (*cdn.edges, *cdn.caches)}
 
 
 def attribute(headers: Mapping[str, str]) -> tuple[str, str]:
     """(edge, cache): cache is hit, miss, stale, bypass or empty; edge at most 64 letters, digits, `._-` and a cut's mark."""
+    present = {name.lower() for name in headers}
     for name, cdn in CDNS.items():
+        if name and present.isdisjoint(_NAMED_BY[name]):
+            continue
         edge = next(filter(None, map(_label, _read(cdn.edges, headers))), "")
         if edge or not name:
             rows = (*cdn.caches, *_CACHE_STATUS) if name else cdn.caches
