@@ -11,7 +11,7 @@ import pytest
 from probe.clock import SystemClock
 from probe.drill.faults import activities
 from probe.drill.faults.activities import Activities, ActivitiesFault
-from probe.drill.faults.base import FaultIO, Klass, NotUndone, Preparing, Refused, State
+from probe.drill.faults.base import FaultIO, Klass, NotUndone, Observed, Preparing, Refused, State
 from probe.errors import ProbeError
 from probe.model.clock import NS
 from probe.net.redact import Redactor
@@ -81,7 +81,7 @@ async def test_probes_that_disagree_or_fail_tell_nothing(tmp_path):
     fault = ActivitiesFault()
     yes, no = (process(name, name, kind="probe", tolerance=0) for name in ("true", "false"))
     record = (await fault.prepare(switch(tmp_path, probes=(yes, no)), GIVEN)).record
-    assert await fault.observe(record, IO) == activities.Observed(State.UNKNOWN, "1 of 2 probes are met")
+    assert await fault.observe(record, IO) == Observed(State.UNKNOWN, "1 of 2 probes are met")
     away = {"type": "probe", "name": "ask", "tolerance": 200, "provider": {"type": "http", "url": "http://127.0.0.1:1/"}}
     record = (await fault.prepare(switch(tmp_path, probes=(away,)), GIVEN)).record
     assert (await fault.observe(record, IO)).state is State.UNKNOWN
