@@ -12,17 +12,16 @@ from cyclopts import App, Parameter
 from rich.console import Console
 
 from probe.cli import exits
+from probe.cli.checking import checked
 from probe.cli.compare import Comparing
 from probe.cli.console import on_console
 from probe.cli.deciding import backtest, gate, oncall, rules
 from probe.cli.drilling import drill
-from probe.cli.files import find, vocabulary
 from probe.cli.invoke import invoke
 from probe.cli.options import PORT, Options
 from probe.cli.serve import serve_sandbox
 from probe.errors import ConfigError
 from probe.scenario.jsonschema import json_schema
-from probe.scenario.load import load
 from probe.version import VERSION
 
 app = App(
@@ -95,33 +94,40 @@ def run(file: Path, options: Options = Options()) -> int:  # noqa: B008  # cyclo
 def check(
     *files: Path, secrets: Annotated[bool, Parameter(negative=(), help="Also ask that every secret is there.")] = False
 ) -> int:
-    """Find every mistake in scenario files, each with file:line:column; open no socket.
+    """Find every mistake in scenarios, drills, rehearsals, policies and campaigns, each with file:line:column; open no socket.
 
     Examples
     --------
     `probe check room-start.yaml`           exit 0, or 2 with one line a mistake
 
+    `probe check drills/*.yaml`             what a drill's scenario and its faults' parameters lack, too
+
     Parameters
     ----------
     files
-        Scenario files.
+        Files; what each is stands in it.
     """
     mistakes = 0
     for file in files:
         try:
-            scenario = load(find(file), words=vocabulary(), secrets=secrets)
-            print(f"{file}: {scenario.name}: {len(scenario.journey)} steps, {len(scenario.regions)} regions: valid")
+            print(f"{file}: {checked(file, secrets=secrets)}")
         except ConfigError as error:
             mistakes += len(error.mistakes)
             print(error)
     if not files:
-        print("name at least one scenario file", file=sys.stderr)
+        print("name at least one file", file=sys.stderr)
     return exits.BAD_CONFIGURATION if mistakes or not files else 0
 
 
 @app.command
 def schema(
-    what: Annotated[str, Parameter(help="scenario, objectives, agent, fleet, oncall, runbooks, verdict or metrics")] = "scenario",
+    what: Annotated[
+        str,
+        Parameter(
+            help="scenario, objectives, agent, fleet, oncall, runbooks, drill, drill-policy, rehearsal, campaigns, verdict or "
+            "metrics"
+        ),
+    ] = "scenario",
 ) -> int:
     """Print the JSON Schema of a kind of file (for editors) or of verdict.json, or the page about the metrics.
 
@@ -136,6 +142,8 @@ def schema(
     `probe schema metrics > deploy/metrics.md`
     """
     from probe.agent import config, fleet_file
+    from probe.drill import campaigns, people, policy
+    from probe.drill import schema as drills
     from probe.export.reference import reference
     from probe.export.verdict_json import schema as verdict_schema
     from probe.scenario import objectives_file
@@ -150,6 +158,10 @@ def schema(
         "oncall": on_call.json_schema,
         "runbooks": runbook_notes.json_schema,
         "verdict": verdict_schema,
+        "drill": drills.json_schema,
+        "drill-policy": policy.json_schema,
+        "rehearsal": people.json_schema,
+        "campaigns": campaigns.json_schema,
     }
     if what == "metrics":
         print(reference(), end="")
