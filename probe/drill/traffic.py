@@ -183,6 +183,9 @@ class Traffic:
     async def depart(self, who: str) -> int:
         return sum(outside.depart(who) for outside in self._outsides.values())
 
+    def away(self, who: str) -> int:
+        return sum(outside.away(who) for outside in self._outsides.values())
+
     async def come_back(self, who: str) -> int:
         return sum(outside.come_back(who) for outside in self._outsides.values())
 

@@ -43,7 +43,7 @@ class Outside:
     _released: asyncio.Event = field(default_factory=asyncio.Event)
     _sessions: Sessions | None = None
     _faults: set[str] = field(default_factory=set)  # that stand
-    _departed: list[Stay] = field(default_factory=list)
+    _departed: set[str] = field(default_factory=set)
 
     async def hold(self, sessions: Sessions) -> Outcome:
         """The run's hold step: until it is released."""
@@ -84,7 +84,7 @@ class Outside:
         leaving = [stay for stay in self._of(who) if stay.playing]
         for stay in leaving:
             stay.leave()
-        self._departed += leaving
+        self._departed |= {stay.session for stay in leaving}
         return len(leaving)
 
     def away(self, who: str) -> int:
@@ -92,11 +92,14 @@ class Outside:
         known = self._of(who)
         return sum(any(stay is one for one in known) for stay in self._departed)
 
+    def away(self, who: str) -> int:
+        """How many of them departed and were not let back."""
+        return sum(stay.session in self._departed for stay in self._of(who))
+
     def come_back(self, who: str) -> int:
         """Those of them who departed return at the same instant."""
-        known = self._of(who)
-        returning = [stay for stay in self._departed if any(stay is one for one in known)]
-        self._departed = [stay for stay in self._departed if not any(stay is one for one in returning)]
+        returning = [stay for stay in self._of(who) if stay.session in self._departed]
+        self._departed -= {stay.session for stay in returning}
         for stay in returning:
             stay.come_back()
         return len(returning)
