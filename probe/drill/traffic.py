@@ -35,7 +35,7 @@ from probe.plan import CutStep, HoldStep, Plan, PublishStep, ViewStep
 from probe.planning import make_plan
 from probe.run.engine import Engine
 from probe.run.health import Bounds
-from probe.run.outside import OnPath, Outside, meant
+from probe.run.outside import Outside, meant
 from probe.scenario.schema import Scenario
 
 _log = logging.getLogger(__name__)
@@ -69,7 +69,8 @@ class _Arriving:
 
 class Traffic:
     """An async context: begun when entered, ended and cleaned up when left, however. Implements `faults.base.Clients` for the
-    audience that stays. `put` is given every observation; `links`: every session has a path that a fault may impair."""
+    audience that stays, in the drill's own `regions` (default: all): whoever plays elsewhere is not a fault's to touch. `put` is
+    given every observation; `links`: every session has a path that a fault may impair."""
 
     def __init__(
         self,
@@ -80,6 +81,7 @@ class Traffic:
         given: Surroundings,
         put: Callable[[Observation], None],
         links: bool = False,
+        regions: Sequence[str] = (),
         seed: int | None = None,
     ) -> None:
         self._scenario = scenario
@@ -87,6 +89,7 @@ class Traffic:
         self._given = given
         self._put = put
         self._links = links
+        self._regions = frozenset(regions or scenario.regions)
         self._rng = random.Random(seed) if seed is not None else random.SystemRandom()
         self._arriving = _Arriving()
         self._stack = AsyncExitStack()
@@ -103,7 +106,7 @@ class Traffic:
             plan = staying(self._plan(region), lasts + _SPARE)
             if plan is not None:
                 self.stays[region] = plan.run_id
-                self._outsides[region] = Outside(links=links, on_path=self._on_path)
+                self._outsides[region] = self._outside(region)
                 self._engines.append((region, self._engine(plan, self._outsides[region])))
 
     async def __aenter__(self) -> Traffic:
@@ -169,7 +172,7 @@ class Traffic:
     # -- faults.base.Clients
 
     def paths(self, who: str) -> Sequence[Path]:
-        return [path for outside in self._outsides.values() for path in outside.paths(who)]
+        return [path for outside in self._there for path in outside.paths(who)]
 
     def arriving(self, token: str, who: str, act: Callable[[Path], object] | None) -> None:
         if act is None:
@@ -178,29 +181,37 @@ class Traffic:
             self._arriving.acts[token] = who, act
 
     def playing(self, who: str) -> int:
-        return sum(outside.playing(who) for outside in self._outsides.values())
+        return sum(outside.playing(who) for outside in self._there)
 
     async def depart(self, who: str) -> int:
-        return sum(outside.depart(who) for outside in self._outsides.values())
+        return sum(outside.depart(who) for outside in self._there)
+
+    def away(self, who: str) -> int:
+        return sum(outside.away(who) for outside in self._there)
 
     def away(self, who: str) -> int:
         return sum(outside.away(who) for outside in self._outsides.values())
 
     async def come_back(self, who: str) -> int:
-        return sum(outside.come_back(who) for outside in self._outsides.values())
+        return sum(outside.come_back(who) for outside in self._there)
 
     async def join(self, count: int, within: int) -> int:
         """Spread over the regions."""
-        there = list(self._outsides.values())
+        there = self._there
         shares = [count * (i + 1) // len(there) - count * i // len(there) for i in range(len(there))]
         return sum(outside.join(share, within) for outside, share in zip(there, shares, strict=True))
 
     def joined(self) -> int:
-        return sum(outside.joined() for outside in self._outsides.values())
+        return sum(outside.joined() for outside in self._there)
 
     async def leave(self) -> None:
-        for outside in self._outsides.values():
+        for outside in self._there:
             await outside.leave()
+
+    @property
+    def _there(self) -> list[Outside]:
+        """Those whom a fault may touch."""
+        return [outside for region, outside in self._outsides.items() if region in self._regions]
 
     # -- runs
 
@@ -208,9 +219,8 @@ class Traffic:
         ids = new_run_ids(self._given.clock.wall().unix_ns // 1_000_000, random.SystemRandom())
         return make_plan(self._scenario, region, self._rng.getrandbits(32), ids, mode=MODE)
 
-    @property
-    def _on_path(self) -> OnPath:
-        return self._arriving.on_path
+    def _outside(self, region: str) -> Outside:
+        return Outside(links=self._links, on_path=self._arriving.on_path if region in self._regions else None)
 
     def _engine(self, plan: Plan, outside: Outside) -> Engine:
         facts: list[Observation] = []
@@ -254,7 +264,7 @@ class Traffic:
     async def _start(self, region: str) -> None:
         self._under_way[region] += 1
         try:
-            await self._run(self._engine(whole(self._plan(region)), Outside(links=self._links, on_path=self._on_path)))
+            await self._run(self._engine(whole(self._plan(region)), self._outside(region)))
         finally:
             self._under_way[region] -= 1
 
