@@ -150,7 +150,9 @@ async def _played(
 
     given = Surroundings(clock=asked.clock, table=table(), state=asked.state, redactor=asked.redactor, bounds=asked.bounds)
     links = any(one.use.fault in _LINKS for one in ready)
-    traffic = Traffic(scenario, drill.traffic, lasts=lasts, given=given, put=put, links=links, seed=asked.seed)
+    traffic = Traffic(
+        scenario, drill.traffic, lasts=lasts, given=given, put=put, links=links, regions=drill.regions, seed=asked.seed
+    )
     readings = Readings(stays=traffic.stays.values(), min_n=drill.min_n)
     watching = Watching(
         drill, traffic.plans, clock=asked.clock, put=log.put, redactor=asked.redactor, sources=asked.sources,

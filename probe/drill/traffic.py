@@ -189,9 +189,6 @@ class Traffic:
     def away(self, who: str) -> int:
         return sum(outside.away(who) for outside in self._there)
 
-    def away(self, who: str) -> int:
-        return sum(outside.away(who) for outside in self._outsides.values())
-
     async def come_back(self, who: str) -> int:
         return sum(outside.come_back(who) for outside in self._there)
 
