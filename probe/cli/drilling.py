@@ -47,3 +47,48 @@ def recover(
 
 drill.command(drill_list, name="list")
 drill.command(drill_people, name="people")
+
+
+@drill.command
+def export(file: Path) -> int:
+    """Print a drill as a Chaos Toolkit experiment, for `chaos run`; it runs as safely there.
+
+    Its one action is the whole drill, under our ledger and watchdog; every verdict but pass makes `chaos run` end with 1.
+    `probe drill run` reads such a file too, and anybody else's experiment that says in its `extensions` what a drill must.
+
+    Examples
+    --------
+    `probe drill export origin-restart > experiment.json && chaos run experiment.json`
+
+    Parameters
+    ----------
+    file
+        A drill file, or the name of one that comes along.
+    """
+    from probe.cli import drill_toolkit as command
+
+    return on_console(lambda _: command.export(file), Options(json=True))
+
+
+@drill.command
+def journal(path: Path, *, as_json: Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")] = False) -> int:
+    """Of a drill's --out: print it as a Chaos Toolkit journal. Of a journal: what it comes to by our rules, as exit code too.
+
+    A journal says completed where the fault's action failed; here that is invalid (3). One whose rollback failed, or was never
+    run after an action, is not restored (5).
+
+    Examples
+    --------
+    `probe drill journal out > journal.json`
+
+    `probe drill journal journal.json`      0 pass, 1 weakness, 3 invalid, inconclusive or aborted, 5 not restored
+
+    Parameters
+    ----------
+    path
+        The directory that a drill was written to, or a Chaos Toolkit journal.
+    """
+    from probe.cli import drill_toolkit as command
+
+    folder = path.is_dir()
+    return on_console(lambda _: command.tell(path, folder, as_json), Options(json=True))

@@ -6,9 +6,10 @@ alerts and actions stand on one axis. What a viewer lived through is not here: t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, get_args
 
 
 class Phase(StrEnum):
@@ -135,3 +136,21 @@ DrillFact = DrillBegan | Entered | FaultDid | AlertChanged | ActionSeen | Checke
 def to_json(fact: DrillFact) -> dict[str, Any]:
     """A JSON object; `fact` names its kind."""
     return {"fact": type(fact).__name__, **asdict(fact)}
+
+
+_KINDS = {kind.__name__: kind for kind in get_args(DrillFact)}
+_ENUMS: dict[str, type[StrEnum]] = {"phase": Phase, "verdict": Verdict, "did": Did}
+
+
+def from_json(data: Mapping[str, Any]) -> DrillFact:
+    """The inverse of `to_json`. Raises ValueError on an unknown kind or fields that are not its own."""
+    try:
+        values = {
+            name: _ENUMS[name](value) if name in _ENUMS else tuple(value) if isinstance(value, list) else value
+            for name, value in data.items()
+            if name != "fact"
+        }
+        fact: DrillFact = _KINDS[data["fact"]](**values)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"is no fact of a drill: {error}") from error
+    return fact
