@@ -50,7 +50,7 @@ from probe.version import VERSION
 
 _log = logging.getLogger(__name__)
 _MARGIN = 60 * NS  # beyond what a drill says it takes: cleaning up, and undoing what does not go at once
-_LINKS = frozenset({"link"})  # kinds of faults that impair the paths of our own clients
+_LINKS = frozenset({"link", "publisher-storm"})  # kinds of faults that impair the paths of our own clients
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
