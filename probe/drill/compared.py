@@ -2,8 +2,8 @@
 
 Where there are samples (outages, reconnects, first frames; shares of starts, of viewers back, of gifts) they are held against
 each other by judge/compare: exact ranks, Fisher's test, a smallest difference that matters, and all questions together wrong in
-2.5 % of cases. Here a sample is a viewer or a start, so what is shown is that these two drills differ: viewers of one drill stand and
-fall together, and whether the platform has changed is for another run to say. The page says so.
+2.5 % of cases. Here a sample is a viewer or a start, so what is shown is that these two drills differ: viewers of one drill stand
+and fall together, and whether the platform has changed is for another run to say. The page says so.
 
 What there is one of in each drill (time to detect, time to mitigate) has no noise that could be known: both values stand
 there, and it cannot be told. What is a fact and no figure (the verdict, whether anybody noticed, who was hit outside) is compared

@@ -26,6 +26,7 @@ from probe.drill.score import (
 )
 from probe.drill.spending import ASSUMES, days, spending
 from probe.drill.starting import again, losses, rooms, spread_of, starts
+from probe.drill.timeline import strip_of
 from probe.export.figures import rfc3339
 from probe.judge.fold import fold
 from probe.model.clock import NS
@@ -110,6 +111,7 @@ def measure(
         first_frame_again=again(whole, at),
         losses=losses(whole, at),
         blast=blast(everybody, begun, meant),
+        strip=strip_of(results, stays, at),
         budget=_budget(whole, plans, regions, at),
         budget_assumes=ASSUMES,
         resolution=_resolution(drill),

@@ -215,6 +215,14 @@ class BudgetScore(Part):
     spent: Share | None = Field(default=None, description="of the budget of the whole window; absent: nothing could be told")
 
 
+class StripScore(Part):
+    """One slice of time of everybody who stayed."""
+
+    at: Seconds
+    took: Seconds
+    share: Share = Field(description="verified frames a viewer, of the usual; may be above 1")
+
+
 class HealthScore(Part):
     """The probe's own."""
 
@@ -294,6 +302,7 @@ class Score(Part):
     first_frame_again: list[AgainScore]
     losses: list[LossScore]
     blast: BlastScore
+    strip: list[StripScore] = Field(description="slices that anybody watched; one that is missing was not watched")
     budget: list[BudgetScore]
     budget_assumes: str
     resolution: list[str] = Field(description="how finely things were measured")

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from probe.drill.cohorts import Cohort, played
 from probe.drill.facts import ActionSeen, DrillFact, Entered, Phase
 from probe.drill.marks import FaultMarks, Marks
 from probe.drill.readings import CROWD
-from probe.drill.score import AlarmScore
+from probe.drill.score import AlarmScore, StripScore
 from probe.export.charts import Bar, Row, Tick, ticks
 from probe.export.figures import quantile
 from probe.export.words import duration, tick, what_happened
@@ -85,7 +85,7 @@ def timeline(
     facts: Sequence[DrillFact],
     at: Marks,
     results: Sequence[RunResult],
-    stays: frozenset[str],
+    stays: Collection[str],
     alarms: Sequence[AlarmScore],
 ) -> Picture:
     """Everything from the drill's beginning to its end."""
@@ -193,7 +193,7 @@ def _strips(results: Iterable[RunResult], at: Marks, axis: _Axis) -> Iterable[Ro
     since = at.injecting if at.injecting is not None else axis.end
     for result in results:
         for session in result.sessions:
-            if session.role is Role.VIEWER and session.step != CROWD and session.started is not None:
+            if _stayed(session):
                 by[Cohort.of(session)].append(session)
     for cohort in sorted(by):
         sessions = by[cohort]
@@ -204,6 +204,29 @@ def _strips(results: Iterable[RunResult], at: Marks, axis: _Axis) -> Iterable[Ro
 
 def _strip(sessions: Sequence[SessionResult], axis: _Axis) -> Iterable[Bar]:
     """A bar of each slice: as high as its frames are of the usual; a thin line at the ground where nobody saw any."""
+    for low, high, rate, share in _slices(sessions, axis):
+        kind = "away" if rate == 0 else "frames" if share >= _THIN else "frames thin"
+        said = f"{rate:.1f} verified frames a second and viewer" if rate else "no verified frame"
+        height = 10.0 if rate == 0 else 100.0 if share >= _THIN else max(12.0, 100 * share)
+        yield axis.bar(low, high, kind, said, round(height, 1))
+
+
+def strip_of(results: Iterable[RunResult], stays: Collection[str], at: Marks) -> list[StripScore]:
+    """Verified frames of all viewers who stayed together, slice by slice, as shares of the usual."""
+    axis = _Axis(at.began, max(at.ended, at.began + NS))
+    sessions = [s for r in results if r.began.run in stays for s in r.sessions if _stayed(s)]
+    return [
+        StripScore(at=round((low - axis.begin) / NS, 3), took=round((high - low) / NS, 3), share=round(share, 3))
+        for low, high, _, share in _slices(sessions, axis)
+    ]
+
+
+def _stayed(session: SessionResult) -> bool:
+    return session.role is Role.VIEWER and session.step != CROWD and session.started is not None
+
+
+def _slices(sessions: Sequence[SessionResult], axis: _Axis) -> Iterable[tuple[int, int, float, float]]:
+    """Begin, end, verified frames a second and viewer, and that as a share of the usual; of slices that anybody watched."""
     count = math.ceil((axis.end - axis.begin) / axis.slice)
     frames, watched = [0.0] * count, [0.0] * count  # of all viewers: verified frames, ns in which there could have been some
     for session in sessions:
@@ -217,15 +240,12 @@ def _strip(sessions: Sequence[SessionResult], axis: _Axis) -> Iterable[Bar]:
                 frames[number] += window.verified * spent / max(window.at - low, 1)
     rates = [f / (w / NS) if w >= axis.slice / 4 else None for f, w in zip(frames, watched, strict=True)]
     usual = quantile([rate for rate in rates if rate], 0.5)
+    if usual is None:
+        return
     for number, rate in enumerate(rates):
-        if rate is None or usual is None:
-            continue
-        low = axis.begin + number * axis.slice
-        share = rate / usual
-        kind = "away" if rate == 0 else "frames" if share >= _THIN else "frames thin"
-        said = f"{rate:.1f} verified frames a second and viewer" if rate else "no verified frame"
-        height = 10.0 if rate == 0 else 100.0 if share >= _THIN else max(12.0, 100 * share)
-        yield axis.bar(low, min(low + axis.slice, axis.end), kind, said, round(height, 1))
+        if rate is not None:
+            low = axis.begin + number * axis.slice
+            yield low, min(low + axis.slice, axis.end), rate, rate / usual
 
 
 def _over(low: int, high: int, axis: _Axis) -> Iterable[tuple[int, int]]:

@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 
 from probe.export.compared_words import headline, title_of, words_of
 from probe.export.figures import Redact, rfc3339
-from probe.export.results import Compared, Evaluation, JudgedRun
+from probe.export.results import Compared, Drilled, Evaluation, JudgedRun
 from probe.model.clock import NS
 from probe.model.comparison import Change
 from probe.model.observation import CutOutcome
@@ -26,8 +26,11 @@ _UNSPEAKABLE = re.compile("[^\t\n\r\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\
 def junit_xml(evaluation: Evaluation, redact: Redact) -> str:
     """The file's text. Counts stand on every suite and on the whole."""
     root = ET.Element("testsuites", name=f"stream-probe {evaluation.kind}")
-    for run in evaluation.runs:
-        root.append(_suite(run, _Text(redact)))
+    if evaluation.drill is not None:
+        root.append(_drilled(evaluation.drill, evaluation, _Text(redact)))
+    else:
+        for run in evaluation.runs:
+            root.append(_suite(run, _Text(redact)))
     if evaluation.comparison is not None:
         root.append(_compared(evaluation.comparison, evaluation.evaluated, _Text(redact)))
     for count in ("tests", "failures", "errors", "skipped"):
@@ -69,6 +72,19 @@ def _suite(run: JudgedRun, text: _Text) -> ET.Element:
         _outcome(case, _whole(session), text, session.optional)
     for check in run.checks:
         _check(_case(suite, f"{scope}.checks", text(" ".join(filter(None, (check.name, check.subject)))), None), check, text)
+    return _counted(suite)
+
+
+def _drilled(drilled: Drilled, evaluation: Evaluation, text: _Text) -> ET.Element:
+    """A case a fault and a condition. The runs under it were to suffer: a broken one of theirs is no failure of a build."""
+    of = drilled.document
+    took = (evaluation.evaluated - evaluation.started) / NS
+    suite = ET.Element("testsuite", name=text(of.drill), timestamp=rfc3339(evaluation.started), time=f"{took:.3f}")
+    properties = ET.SubElement(suite, "properties")
+    for key, value in (("run_id", of.run), ("verdict", of.verdict), ("owner", of.owner), ("target", evaluation.target)):
+        ET.SubElement(properties, "property", name=key, value=text(value))
+    for check in drilled.checks:
+        _check(_case(suite, f"{text(of.drill)}.drill", text(check.name), None), check, text)
     return _counted(suite)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from probe.export.drill_model import DrillDoc
 from probe.model.comparison import Comparison
 from probe.model.verdict import Check, MatrixCell, RunResult, Verdict, worst
 
@@ -52,6 +53,15 @@ class Compared:
     check: Check
 
 
+@dataclass(frozen=True, slots=True)
+class Drilled:
+    """What runs were part of that something was broken under: its verdict is that of its conditions, not of the runs, which were
+    to suffer."""
+
+    document: DrillDoc
+    checks: tuple[Check, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
     """One invocation: one or more runs and one verdict on them all. `kind`: run, smoke or drill. Times are Unix ns;
@@ -68,9 +78,12 @@ class Evaluation:
     probe_version: str = ""
     quorum: int = 1
     comparison: Compared | None = None
+    drill: Drilled | None = None
 
     @property
     def checks(self) -> tuple[Check, ...]:
+        if self.drill is not None:
+            return self.drill.checks
         whole = () if self.comparison is None else (self.comparison.check,)
         return (*(check for run in self.runs for check in run.checks), *whole)
 

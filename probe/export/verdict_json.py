@@ -66,10 +66,11 @@ def verdict_document(evaluation: Evaluation, redact: Redact) -> dict[str, Any]:
         probe=_probe(evaluation),
         target=evaluation.target,
         release=evaluation.release or None,
-        regions=[_region(name, runs, evaluation.quorum) for name, runs in evaluation.regions().items()],
+        regions=[_region(name, runs, evaluation) for name, runs in evaluation.regions().items()],
         runs=[_run(run) for run in evaluation.runs],
         checks=[_check(check) for check in evaluation.checks],
         comparison=None if evaluation.comparison is None else comparison_document(evaluation.comparison.found),
+        drill=None if evaluation.drill is None else evaluation.drill.document,
     )
     plain = redacted(document.model_dump(mode="json", exclude_none=True), redact)
     assert isinstance(plain, dict)
@@ -111,9 +112,12 @@ def _most(values: Iterable[float | None]) -> float | None:
     return max((value for value in values if value is not None), default=None)
 
 
-def _region(name: str, runs: list[JudgedRun], quorum: int) -> RegionDoc:
+def _region(name: str, runs: list[JudgedRun], evaluation: Evaluation) -> RegionDoc:
+    """Under a drill a region is as the drill is: its runs were to suffer."""
+    quorum = evaluation.quorum
     conclusive = sum(run.verdict is not Verdict.INCONCLUSIVE for run in runs)
-    return RegionDoc(region=name, result=regional(runs, quorum).value, quorum=QuorumDoc(have=conclusive, need=quorum))
+    verdict = evaluation.verdict if evaluation.drill is not None else regional(runs, quorum)
+    return RegionDoc(region=name, result=verdict.value, quorum=QuorumDoc(have=conclusive, need=quorum))
 
 
 def _run(run: JudgedRun) -> RunDoc:

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from probe.export.drill_model import DrillDoc
+
 Result = Literal["pass", "warn", "inconclusive", "fail"]
 OutcomeName = Literal["done", "failed", "skipped", "cancelled", "aborted", "in_flight"]
 Change = Literal["better", "same", "worse", "cannot_tell"]
@@ -395,6 +397,7 @@ class VerdictDoc(_Part):
     runs: list[RunDoc]
     checks: list[CheckDoc]
     comparison: ComparisonDoc | None = Field(default=None, description="where a former build was given to compare with")
+    drill: DrillDoc | None = Field(default=None, description="of kind drill")
 
 
 def json_schema() -> dict[str, Any]:
