@@ -258,8 +258,9 @@ class Machine:
         if self.phase is Phase.STEADY:
             times.append(self._entered + self.script.steady_within)
         elif self.phase is Phase.RECOVERY:
-            times += [self._restored + goal.goal.within for goal in self._goals if not goal.decided]
-            times.append(None if self._began is None else self._began + self.script.hold)
+            waited = [self._restored + goal.goal.within for goal in self._goals if not goal.decided]
+            # The hold is waited for last: as long as a goal is open it may long be over, and is no reason to be asked again.
+            times += waited or [None if self._began is None else self._began + self.script.hold]
         elif self._began is not None:
             times += [self._began + f.course.at for f in self._faults if f.fate is Fate.PLANNED and self._cause is None]
         return min((time for time in times if time is not None), default=None)
