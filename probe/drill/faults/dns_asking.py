@@ -34,7 +34,7 @@ def main() -> None:
             sock.send(query.to_wire())
             answer = dns.message.from_wire(sock.recv(65535))
             if not query.is_response(answer):
-                raise dns.exception.FormError("an answer to something else")
+                raise OSError(0, "an answer to something else")
             found = [str(record) for rrset in answer.answer if rrset.rdtype == wanted for record in rrset]
             told = {"rcode": dns.rcode.to_text(answer.rcode()), "addresses": sorted(found)[:64]}
         except TimeoutError:
