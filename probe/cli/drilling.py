@@ -5,13 +5,79 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import App, Group, Parameter
 
 from probe.cli.console import on_console
 from probe.cli.drill_calendar import drill_list, drill_people
 from probe.cli.options import Options
 
 drill = App(name="drill", help="Break something on purpose, see whether the platform recovers, and put everything back.")
+_RUN, _OUT = Group("Running", sort_key=1), Group("Output", sort_key=2)
+
+
+@drill.command
+def run(
+    *files: Path,
+    dry_run: Annotated[bool, Parameter(group=_RUN, negative=(), help="Tell every command and its undo; touch nothing.")] = False,
+    sandbox: Annotated[bool, Parameter(group=_RUN, negative=(), help="Start the embedded platform, and break that.")] = False,
+    set: Annotated[
+        tuple[str, ...],
+        Parameter(group=_RUN, negative=(), show_default=False, help="Change a field of the scenario; repeatable."),
+    ] = (),
+    region: Annotated[
+        tuple[str, ...],
+        Parameter(
+            group=_RUN, negative=(), show_default=False, help="Where it breaks things, instead of the drill's; repeatable."
+        ),
+    ] = (),
+    policy: Annotated[
+        Path | None, Parameter(group=_RUN, help="What may be touched. Default: $PROBE_DRILL_POLICY, or the machine's own.")
+    ] = None,
+    state: Annotated[
+        Path | None, Parameter(group=_RUN, help="Where the ledger is kept. Default: $XDG_STATE_HOME/stream-probe.")
+    ] = None,
+    store: Annotated[
+        str | None,
+        Parameter(group=_RUN, help="Records and leases, shared by all who drill: a URL, env:NAME. Default: in --state."),
+    ] = None,
+    alertmanager: Annotated[str | None, Parameter(group=_RUN, help="Its address: who was paged, and for what else.")] = None,
+    prometheus: Annotated[str | None, Parameter(group=_RUN, help="Its address: which alert fired first.")] = None,
+    seed: Annotated[int | None, Parameter(group=_RUN, help="Repeats the traffic's random choices.")] = None,
+    out: Annotated[Path, Parameter(group=_OUT, help="Directory for scorecard.html, verdict.json and what they stand on.")] = Path(
+        "out"
+    ),
+    as_json: Annotated[bool, Parameter(group=_OUT, name="--json", negative=(), help="Print the scorecard as JSON.")] = False,
+    quiet: Annotated[bool, Parameter(group=_OUT, name=("--quiet", "-q"), negative=(), help="Print the verdict only.")] = False,
+    verbose: Annotated[bool, Parameter(group=_OUT, name=("--verbose", "-v"), negative=(), help="Log more.")] = False,
+) -> int:
+    """Break it, see what becomes of it, put it back. Exit 0 pass, 1 weakness, 3 inconclusive, invalid or aborted, 5 NOT RESTORED.
+
+    Nothing is touched before every target is found and allowed, the undo of everything is on disk, a watchdog is awake that
+    undoes it whatever becomes of this process, and the platform was seen to be well. A fault that is not seen to be there makes
+    the drill invalid, never a pass. Ctrl-C puts everything back first.
+
+    Examples
+    --------
+    `probe drill run origin-restart`                 one that comes along, on the embedded platform
+
+    `probe drill run origin-restart --dry-run`       every command and its undo
+
+    `probe drill run scenarios/drills/*.yaml --out results/drills`     all of them, and one page over them
+
+    `probe drill run our.yaml --policy drill-policy.yaml --store env:DATABASE_URL --alertmanager http://alerts:9093`
+
+    Parameters
+    ----------
+    files
+        Drill files, or names of the ones that come along (`probe drill list`).
+    """
+    from probe.cli import drill_run as command
+
+    asked = command.Options(
+        files=files, dry=dry_run, sandbox=sandbox, sets=set, regions=region, policy=policy, state=state, store=store,
+        alertmanager=alertmanager, prometheus=prometheus, out=out, json=as_json, quiet=quiet, verbose=verbose, seed=seed,
+    )  # fmt: skip
+    return on_console(lambda console: command.run(asked, console), Options(json=as_json))
 
 
 @drill.command

@@ -81,7 +81,7 @@ async def invoke(
     with cancelling() as signals:
         async with AsyncExitStack() as stack:
             sandbox = None
-            if options.sandbox or not files or asks_for_sandbox(files, options, _provided()):
+            if options.sandbox or not files or asks_for_sandbox(files, options, provided()):
                 load_all(files or _EMBEDDED, options, _placeholder_environment())
                 sandbox = await stack.enter_async_context(Sandbox.start())
                 os.environ.update(environment(sandbox))
@@ -91,10 +91,10 @@ async def invoke(
             todo = plans(scenarios, options, mode, clock, comparing.repeat)
             if against is not None:
                 against = await complete(against, comparing, todo, options.release, clock)
-            state = _state(options)
+            state = state_directory(options.state)
             await asyncio.to_thread(warm_up, clock)
             await warm()
-            _settle_memory()
+            settle_memory()
             outputs = await stack.enter_async_context(Outputs.opened(options, redactor, todo))
             progress = Progress(console, redactor.redact, quiet=options.quiet or options.json, runs=len(todo))
             work = _Work(options, console, clock, redactor, outputs, progress, state, about, sandbox)
@@ -130,7 +130,7 @@ async def _compared(work: _Work, done: Evaluation, against: Wanted) -> Evaluatio
         return done
 
 
-def _settle_memory() -> None:
+def settle_memory() -> None:
     """What is loaded by now stays: leave it out of garbage collection, whose full pass would else stop the loop for 40 ms in
     the middle of a viewer's start."""
     gc.collect()
@@ -139,10 +139,11 @@ def _settle_memory() -> None:
 
 def _placeholder_environment() -> dict[str, str]:
     """What the sandbox will provide, so that a bad scenario is told before the sandbox is started for it."""
-    return {**os.environ, **_provided()}
+    return {**os.environ, **provided()}
 
 
-def _provided() -> dict[str, str]:
+def provided() -> dict[str, str]:
+    """Placeholders for what the sandbox will say."""
     return {
         **dict.fromkeys(("PLATFORM_URL", "SANDBOX_ADMIN_URL"), "http://127.0.0.1"),
         "RTMP_URL": "rtmp://127.0.0.1/live",
@@ -198,10 +199,10 @@ async def _platform_spans(work: _Work, run: JudgedRun) -> list[dict[str, object]
         return []
 
 
-def _state(options: Options) -> Path:
-    """Where the ledger is kept, made. Raises ConfigError where nothing can be written there."""
+def state_directory(given: Path | None) -> Path:
+    """Where ledgers are kept, made. Raises ConfigError where nothing can be written there."""
     base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    state = options.state or Path(base) / "stream-probe"
+    state = given or Path(base) / "stream-probe"
     try:
         state = state.expanduser()
         state.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -23,15 +23,17 @@ class Interrupted(Exception):
 
 
 class Signals:
-    """`number` is the first signal that came, 0 before."""
+    """`number` is the first signal that came, 0 before. `parting` is called when the second ends the process, for last words and
+    another exit code than the signal's."""
 
     def __init__(self, task: asyncio.Task[Any]) -> None:
         self.number = 0
+        self.parting: Callable[[int], int] = exits.of_signal
         self._task: asyncio.Task[Any] | None = task
 
     def came(self, number: int) -> None:
         if self.number:
-            os._exit(exits.of_signal(number))
+            os._exit(self.parting(number))
         self.number = number
         if self._task is not None:
             self._task.cancel()

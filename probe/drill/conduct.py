@@ -78,6 +78,7 @@ class Asked:
 class Conducted:
     """What came of it. `score` None: it could not be measured, by a bug of ours; `broken`: bugs of ours on the way."""
 
+    drill: str
     run: str
     ended: Ended
     facts: Sequence[DrillFact]
@@ -123,6 +124,7 @@ async def conduct(asked: Asked) -> Conducted:
         _log.warning("how the drill ended could not be told: %s", failed)
     score, broken = await _measured(asked, ready, traffic, log.facts, cost)
     return Conducted(
+        drill=drill.drill,
         run=run, ended=ended, facts=tuple(log.facts), traffic=traffic, ready=ready, score=score, cost=cost,
         broken=(*traffic.broken, *broken),
     )  # fmt: skip

@@ -145,6 +145,12 @@ class Readings:
         there = [v for run in self._of(region) for v in run.viewers.values() if v.counts and protocol in ("", v.began.protocol)]
         return sum(viewer.moves(now) for viewer in there), len(there)
 
+    def rooms(self) -> tuple[int, int]:
+        """Rooms that started and that failed, of the runs that have ended."""
+        parts = [run.parts.get(("room_start", ""), NOTHING) for runs in self._ended.values() for run in runs]
+        good = sum(one.good for one in parts)
+        return good, sum(one.total for one in parts) - good
+
     def audience(self, regions: Collection[str], now: int) -> frozenset[str]:
         """Sessions whose picture moves now."""
         return frozenset(
