@@ -13,7 +13,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
-from probe.drill.file import NEEDED, FaultUse, Traffic
+from probe.drill.file import NEEDED, Drill, FaultUse, Steady, Traffic
 from probe.scenario.check import Finding
 from probe.scenario.gates import Expression, GateSyntaxError, Term, parse_gate
 from probe.scenario.indicators import IN_A_DRILL, INDICATORS, Bound, Of
@@ -32,7 +32,7 @@ REMEDY = {
     "recovery": "a drill without a recovery objective finds nothing; write recovery: [{reconnect: 95%, within: 10s}]",
 }
 _STARTS = frozenset({Of.ROOM, Of.PUBLISHERS, Of.STEPS, Of.ANYTHING})  # what only a run that begins has
-_STARTING = frozenset({"start", "first_frame", "attempts", "failures"})
+_STARTING = frozenset({"start", "first_frame", "attempts", "failures", "taint_ratio"})
 Uses = Mapping[int, tuple[str, FaultUse | None]]  # by place in the method: its name, and the fault where it is one
 
 
@@ -72,7 +72,26 @@ def scenario_findings(data: Mapping[str, Any], traffic: Traffic, scenario: Scena
         if isinstance(item, dict) and "reconnect" in item and not (traffic.stay and produced.viewed):
             lacks = "the scenario has no view step" if traffic.stay else "nobody stays (traffic.stay)"
             yield Finding(("recovery", i, "reconnect"), f"who is to reconnect? {lacks}")
+    yield from _few(data, traffic)
     yield from _asked(data, scenario)
+
+
+def _few(data: Mapping[str, Any], traffic: Traffic) -> Iterator[Finding]:
+    """A condition on whole runs wants `min_n` of them, and so many must be able to begin in time."""
+    steady, least = data.get("steady"), data.get("min_n", Drill.model_fields["min_n"].default)
+    if traffic.starts is None or not isinstance(least, int):
+        return
+    for path, expression in _conditions(data):
+        within: Any = None
+        if path[0] == "steady" and isinstance(steady, dict):
+            within = steady.get("within", format_duration(Steady.model_fields["within"].default))
+        elif path[0] == "recovery":
+            within = _items(data["recovery"])[int(path[1])].get("within")
+        begin = _duration(within, 0) // traffic.starts.every + 1
+        of_runs = [term.indicator for term in expression.terms if IN_A_DRILL[term.indicator].of is Of.ROOM]
+        if of_runs and within is not None and _duration(within, 0) and begin < least:
+            message = f"{of_runs[0]} is one of each run, at most {begin} begin within {within}, and min_n asks for {least}"
+            yield Finding(path, f"{message}: give it longer, or start more often (traffic.starts.every)")
 
 
 def unseen(indicator: str, path: Path, traffic: Traffic, produced: Produced) -> str:
@@ -196,9 +215,9 @@ def _spans(data: Mapping[str, Any], broken: int) -> Iterator[Finding]:
             case "recovery":
                 limit, what = within[int(path[1])] if len(path) > 2 else within[0], "`within`"
             case "meanwhile":
-                limit, what = broken, "the time that anything is broken,"
+                limit, what = broken, "the time that anything is broken"
             case _:
-                limit, what = length, "the whole drill,"
+                limit, what = length, "the whole drill"
         if limit and need > limit:
             looks = f"looks over {format_duration(need)}, window and `for` together"
             yield Finding(path, f"{looks}, and {what} is {format_duration(limit)}: it would never be known in time")

@@ -76,7 +76,8 @@ def load_whole(
 def find_scenario(drill: FilePath, name: str) -> FilePath | None:
     """The scenario that a drill names; None where it is nowhere."""
     written = FilePath(name)
-    beside = (drill.parent, drill.parent.parent)
+    above = drill.parent.parent if drill.parent.name not in ("", "..") else drill.parent / ".."
+    beside = (drill.parent, above)
     places = [folder / (name + end) for folder in beside for end in ("", ".yaml")]
     if len(written.parts) == 1:
         places += [PACKAGED / (name + end) for end in ("", ".yaml")]

@@ -21,7 +21,7 @@ from fnmatch import fnmatchcase
 from typing import Annotated, Any, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from probe.drill.campaigns import unix_ns
 from probe.drill.file import Drill
@@ -49,16 +49,23 @@ class Allowed(Model):
     """Some targets, and what may be done to them."""
 
     targets: Annotated[tuple[Pattern, ...], OneOrMany()] = Field(
-        min_length=1, description="Patterns of targets.", examples=[["process:origin-*", "kubernetes:live/*"]]
+        description="Patterns of targets.", examples=[["process:origin-*", "kubernetes:live/*"]]
     )
     klass: Annotated[tuple[Klass, ...], OneOrMany()] = Field(
-        (Klass.REVERSIBLE, Klass.SELF_HEALING), min_length=1, alias="class",
+        (Klass.REVERSIBLE, Klass.SELF_HEALING), alias="class",
         description="Classes of faults; what nobody can put back must be said.", examples=[["self_healing"]],
     )  # fmt: skip
     share: Ratio = Field(1.0, description="Of those there are, so many at once at most.", examples=["50%"])
     lasts: PositiveDuration | None = Field(
         None, alias="for", description="A fault at most; default: as for all.", examples=["2m"]
     )
+
+    @field_validator("targets", "klass")
+    @classmethod
+    def _some(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not value:
+            raise ValueError("is empty: nothing is what is allowed where no rule is")
+        return value
 
     def matches(self, target: str) -> bool:
         return any(fnmatchcase(target, pattern) for pattern in self.targets)

@@ -62,7 +62,7 @@ async def prepared(
     for refusal in refusals(policy, loaded.drill, hits(ready), own, clock.wall().unix_ns):
         mistakes.append(_located(loaded, refusal))
     if mistakes:
-        raise ConfigError(list(dict.fromkeys(mistakes)))
+        raise ConfigError(sorted(dict.fromkeys(mistakes), key=lambda mistake: (mistake.line, mistake.column)))
     return tuple(ready)
 
 
