@@ -4,6 +4,10 @@ Outage and reconnect are of section 2 of the design and were measured by run/cut
 while the probe was unwell is apart: a figure is tainted where the probe was unwell in the gap that it is the length of, an
 outcome where it was in any part of the cut. So a second of trouble in ten quiet minutes costs nobody his reconnect.
 
+A Resumed fact says how long the picture was away, not when: a cut is over with the first picture after the restore, and the
+picture may have been back long before. Where the seconds before its end show pictures, the gap is laid where the seconds show
+none; its length stays exact, its place is then known to a second.
+
 Time without a picture is the union of four things, since the injection: outages (exact), freezes by the rule that counts for the
 player (W3C; rebuffering where it buffers; exact), seconds in which no verified frame was shown (a second's resolution), and what
 follows the end of a session that did not end as planned. The time in which the probe was unwell is counted apart.
@@ -17,10 +21,12 @@ from dataclasses import dataclass
 from probe.drill.marks import Marks
 from probe.drill.readings import CROWD, CUT
 from probe.judge.fold import taints_between
-from probe.model.observation import CutOutcome, HealthSample, Role
+from probe.model.clock import NS
+from probe.model.observation import CutOutcome, HealthSample, Role, Window
 from probe.model.verdict import CutResult, RunResult, SessionResult
 
 UNPLANNED = "unplanned"
+_STRAY = 3  # pictures that a second may have too many: where its edge happened to fall
 Span = tuple[int, int]
 _WORST = (CutOutcome.UNAFFECTED, CutOutcome.RESUMED, CutOutcome.RESTARTED, CutOutcome.OPEN, CutOutcome.FAILED)
 
@@ -88,7 +94,7 @@ def _lived(result: RunResult, session: SessionResult, marks: Marks, since: int) 
     told = [cut.outcome for cut in (*own, *later) if cut.outcome is not None]
     untold = any(cut.outcome is None for cut in own) or not own
     outcome = max(told, key=_WORST.index, default=None)
-    gaps = [gap for cut in (*own, *later) if (gap := _gap(cut)) is not None and gap[1] > since]
+    gaps = [gap for cut in (*own, *later) if (gap := _gap(session, cut)) is not None and gap[1] > since]
     well = [gap for gap in gaps if not taints_between(result.health, *gap)]
     end = marks.ended if session.ending == "crashed" or session.ended is None else min(marks.ended, session.ended)
     dark = dark_spans(session, since, end)
@@ -116,12 +122,32 @@ def _proven(outcome: CutOutcome | None, well: Sequence[Span], gaps: Sequence[Spa
     return len(well) == len(gaps)
 
 
-def _gap(cut: CutResult) -> Span | None:
+def _gap(session: SessionResult, cut: CutResult) -> Span | None:
     """From the last picture to the next, where that is known."""
     if cut.ended is None:
         return None
     away = cut.outage if cut.outage is not None else cut.so_far
-    return None if away is None else (cut.ended - away, cut.ended)
+    if away is None:
+        return None
+    last = (cut.ended - away, cut.ended)
+    windows = [w for w in session.windows if w.at > cut.began and w.at - w.took < cut.ended]
+    rate = max((w.verified / w.took for w in session.windows if w.took >= NS // 2), default=0.0)
+    if not any(w.verified > rate * (w.took - _common(last, (w.at - w.took, w.at))) + _STRAY for w in windows):
+        return last
+    blank = _union((w.at - w.took, w.at) for w in windows if not w.verified)
+    low, high = max(blank, key=lambda span: span[1] - span[0], default=_thinnest(windows))
+    began = low - max(0, away - (high - low)) // 2
+    return began, began + away
+
+
+def _thinnest(windows: Sequence[Window]) -> Span:
+    """The second with the fewest pictures."""
+    window = min(windows, key=lambda w: w.verified / w.took)
+    return window.at - window.took, window.at
+
+
+def _common(one: Span, other: Span) -> int:
+    return max(0, min(one[1], other[1]) - max(one[0], other[0]))
 
 
 def _reconnect(cuts: Sequence[CutResult], dark: Sequence[Span], health: Sequence[HealthSample]) -> int | None:
@@ -147,7 +173,7 @@ def _early(dark: Sequence[Span], marks: Marks) -> bool:
 def dark_spans(session: SessionResult, since: int, end: int) -> list[Span]:
     """When no new verified picture was shown, within [since, end]."""
     rule = "rebuffer" if session.buffered else "w3c"
-    spans = [gap for cut in session.cuts if (gap := _gap(cut)) is not None]
+    spans = [gap for cut in session.cuts if (gap := _gap(session, cut)) is not None]
     spans += [(f.began, f.began + f.took) for f in session.freezes if f.rule == rule]
     spans += [(w.at - w.took, w.at) for w in session.windows if not w.verified]
     if session.ended is not None and session.ended < end:

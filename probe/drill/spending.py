@@ -77,7 +77,7 @@ class Spending:
 
     def _spent(self, objective: Objective, cells: Mapping[Cell, _Cell], time: int) -> Spent:
         told = [cell.bad / (cell.good + cell.bad) for cell in cells.values() if cell.good + cell.bad]
-        seen = len({region for region, _ in cells})
+        seen = len({region for (region, _), cell in cells.items() if cell.good + cell.bad + cell.inconclusive})
         everywhere = len(objective.regions) or max(self.regions, seen)
         share = None
         if told:
