@@ -8,6 +8,7 @@ another version, another's file) refuses the file as a whole: to act on half of 
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from probe.drill.locks import ALIVE, APPEND, closed, locked, opened, taken
 from probe.errors import ConfigError, Located
 
 MOST_BYTES = 8 * 2**20
+_SECTOR = 512  # bytes a disk writes as one, at least
 
 
 class LedgerRefused(ConfigError):
@@ -89,7 +91,7 @@ class Entry:
     def read(cls, said: Mapping[str, Any]) -> Entry:
         """Raises KeyError, TypeError or ValueError where it is none."""
         return cls(
-            number=_whole(said["number"]),
+            number=_number(said["number"]),
             fault=_text(said["fault"]),
             kind=_text(said["kind"]),
             klass=Klass(said["klass"]),
@@ -97,9 +99,9 @@ class Entry:
             record=dict(said["record"]),
             commands=tuple(Command(do=_text(do), undo=_text(undo)) for do, undo in said["commands"]),
             token=_text(said["token"]),
-            expires=_whole(said["expires"]),
+            expires=_number(said["expires"]),
             boot=_text(said["boot"]),
-            wall_unix_ns=_whole(said["wall_unix_ns"]),
+            wall_unix_ns=_number(said["wall_unix_ns"]),
             restored_by=_text(said["restored_by"]),
             limit=_text(said["limit"]),
         )
@@ -169,22 +171,38 @@ def parse(path: Path, data: bytes) -> Book:
     if len(data) > MOST_BYTES:
         raise LedgerRefused(path, 0, f"is longer than {MOST_BYTES >> 20} MiB, which none of ours is: {_remedy(path)}")
     book = Book(path=path)
-    *lines, tail = data.split(b"\n")
-    for number, line in enumerate([*lines, tail] if tail else lines, 1):
-        whole = number <= len(lines)
+    for number, line in enumerate(re.findall(rb"[^\n]*\n|[^\n]+", data), 1):
         try:
-            _note(book, decode(line))
+            _note(book, decode(line.removesuffix(b"\n")))
         except OtherVersion as other:
             words = f"was written by another version of this program (ledger version {other})"
             raise LedgerRefused(path, number, f"{words}: recover with that one: probe drill recover", _touched(book)) from None
         except (Damaged, KeyError, TypeError, ValueError) as error:
-            last = number == len(lines) + bool(tail)
-            if isinstance(error, Damaged) and last and (not whole or b"\0" in line):
+            if isinstance(error, Damaged) and _torn(data, book.sound):
                 book.torn = len(data) - book.sound
                 return book
             raise LedgerRefused(path, number, f"is damaged: {_remedy(path)}", _touched(book)) from None
-        book.sound += len(line) + whole
+        book.sound += len(line)
     return book
+
+
+def _torn(data: bytes, begin: int) -> bool:
+    """Whether what begins there is the last line, never written to its end: its newline is missing, or sectors of it are."""
+    line = data[begin:]
+    if b"\n" not in line:
+        return not _whole_line(line[:-1])  # else all was written, and its newline was made something else
+    if line.index(b"\n") != len(line) - 1 or b"\0" not in line:
+        return False
+    runs = [(begin + run.start(), begin + run.end()) for run in re.finditer(rb"\0+", line)]
+    return all((first == begin or first % _SECTOR == 0) and last % _SECTOR == 0 for first, last in runs)
+
+
+def _whole_line(line: bytes) -> bool:
+    try:
+        decode(line)
+    except (Damaged, OtherVersion):
+        return False
+    return True
 
 
 def _note(book: Book, said: Mapping[str, Any]) -> None:
@@ -194,7 +212,7 @@ def _note(book: Book, said: Mapping[str, Any]) -> None:
         if book.sound:
             raise ValueError
         book.drill, book.run, book.boot = _text(said["drill"]), _text(said["run"]), _text(said["boot"])
-        book.pid, book.opened_unix_ns = _whole(said["pid"]), _whole(said["wall_unix_ns"])
+        book.pid, book.opened_unix_ns = _number(said["pid"]), _number(said["wall_unix_ns"])
         return
     if not book.sound:
         raise ValueError
@@ -258,7 +276,7 @@ def _text(value: Any) -> str:
     return value
 
 
-def _whole(value: Any) -> int:
+def _number(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError
     return value

@@ -4,6 +4,9 @@ One of them at a time (a lock of the kernel's, per entry): restore within a boun
 and again with growing pauses until a total bound is over. What restore says of itself counts for nothing, and a failed look is
 no look. Every try is in the ledger, which is never waited for long: a full or a hung disk delays no undo.
 
+A fault that nobody has seen injected may be on its way yet, though who sent it is dead: a command that was started, a request
+that was sent. Such a one is looked at for a while longer, and put back when it comes.
+
 Who holds the lock and does not move (SIGSTOP, a hung thread) is waited for as long as a try of his may take, no longer: restore
 is idempotent, so two at once are the lesser evil.
 """
@@ -33,6 +36,7 @@ _NOTE = 1.0  # s for a line of the ledger, before the work goes on without it
 _GLANCE = 0.05  # s between two looks at the lock
 _LOOK = 0.1  # s between two looks at the target
 _MOST_WORDS = 300
+_WELL = (State.RESTORED, State.GONE)
 
 
 class Outcome(StrEnum):
@@ -43,11 +47,12 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bound:
-    """ns. `attempt`: one restore, or one look; `look`: how long to look for its effect; `total`: from the first try to giving
-    up; `pause` before the second try, doubled for each further one up to `longest`."""
+    """ns. `attempt`: one restore, or one look; `look`: how long to look for its effect; `settle`: how long an injection may still
+    be under way; `total`: from the first try to giving up; `pause` before the second, then doubled up to `longest`."""
 
     attempt: int = 10 * NS
     look: int = 3 * NS
+    settle: int = 3 * NS
     total: int = 60 * NS
     pause: int = 200 * MS
     longest: int = 5 * NS
@@ -55,7 +60,7 @@ class Bound:
     @property
     def waiting(self) -> int:
         """For somebody else's try to end."""
-        return 2 * self.attempt + self.look
+        return 2 * self.attempt + self.look + self.settle
 
 
 BOUND = Bound()
@@ -124,7 +129,7 @@ async def undo_apart(entry: Entry, ledger: Ledger, *, clock: Clock, bound: Bound
 
     threading.Thread(target=work, daemon=True, name=f"{UNDO}{entry.number}").start()
     try:
-        async with asyncio.timeout((bound.waiting + bound.total + bound.attempt + 2 * bound.look) / NS):
+        async with asyncio.timeout((bound.waiting + bound.total + bound.settle + bound.attempt + 2 * bound.look) / NS):
             return await done
     except TimeoutError:
         why = "it blocks, and does not heed its bound"
@@ -145,13 +150,17 @@ class _Work:
     async def undone(self, kind: Fault, io: FaultIO, bound: Bound) -> Undone:
         number, pause, attempt = self._entry.number, bound.pause, 0
         ends = self.began + bound.total
+        settled = self._clock.now() + (0 if await asyncio.to_thread(self._was_injected) else bound.settle)
         while True:
             attempt += 1
             async with asyncio.TaskGroup() as group:
                 restoring = group.create_task(self._restored(kind, io, bound))
                 group.create_task(self._note(partial(self._ledger.trying, number, self._by, attempt)))
             seen = await self._looked(kind, io, bound)
-            if seen.state in (State.RESTORED, State.GONE):
+            while seen.state in _WELL and self._clock.now() < settled:
+                await asyncio.sleep(_LOOK)
+                seen = await self._look(kind, io, bound)
+            if seen.state in _WELL:
                 return await self._well(Outcome(seen.state), attempt, seen.detail)
             why = "; ".join(part for part in (restoring.result(), f"seen {seen.state}", seen.detail, self._awaited()) if part)
             await self._note(partial(self._ledger.tried, number, self._by, attempt, why))
@@ -188,14 +197,25 @@ class _Work:
         """The first look that shows it gone, or the last one there was time for."""
         ends = self._clock.now() + bound.look
         while True:
-            try:
-                async with asyncio.timeout(bound.attempt / NS) as limit:
-                    seen = await kind.observe(self._entry.record, io)
-            except Exception as error:  # observe raises nothing, but by a bug or at its bound
-                seen = Observed(State.UNKNOWN, "the look took too long" if limit.expired() else self.words(error))
-            if seen.state in (State.RESTORED, State.GONE) or self._clock.now() >= ends:
-                return Observed(seen.state, self._redactor.redact(" ".join(seen.detail.split())[:_MOST_WORDS]))
+            seen = await self._look(kind, io, bound)
+            if seen.state in _WELL or self._clock.now() >= ends:
+                return seen
             await asyncio.sleep(_LOOK)
+
+    async def _look(self, kind: Fault, io: FaultIO, bound: Bound) -> Observed:
+        try:
+            async with asyncio.timeout(bound.attempt / NS) as limit:
+                seen = await kind.observe(self._entry.record, io)
+        except Exception as error:  # observe raises nothing, but by a bug or at its bound
+            return Observed(State.UNKNOWN, "the look took too long" if limit.expired() else self.words(error))
+        return Observed(seen.state, self._redactor.redact(" ".join(seen.detail.split())[:_MOST_WORDS]))
+
+    def _was_injected(self) -> bool:
+        """By what the ledger says; as far as it can be read."""
+        try:
+            return self._entry.number in self._ledger.book().injected
+        except (LedgerRefused, OSError):
+            return False
 
     async def _note(self, line: Callable[[], None]) -> str:
         """Why it could not be written; empty where it was."""

@@ -42,7 +42,7 @@ _BOUND = Bound()
 _LAST_BOUND = Bound(total=20 * NS)  # of who was told to end
 _AGAIN = 20 * NS  # after a bound was used up in vain
 _PERSIST = 900 * NS  # and altogether
-_MERCY = 5 * NS  # for a runner that lives to end what is in its own process
+_MERCY = 3 * NS  # for a runner that lives to end what is in its own process
 _OWN = "clients:"  # targets that are
 _LOG_BYTES = 1 << 20
 _OOM_SCORE = "-500"
@@ -87,13 +87,16 @@ class Watchdog:
 
     async def _guard(self, group: asyncio.TaskGroup) -> None:
         ticks = 0
-        while not self._over():
+        while True:
+            alone = bool(self._gone or self._told)  # before the look: what a runner wrote last, it wrote before it died
             self._look()
             for entry in self._book.open:
                 if self._due(entry):
                     self._working.add(entry.number)
                     self._since.setdefault(entry.number, self._clock.now())
                     group.create_task(self._undo(entry))
+            if alone and not self._working and all(entry.number in self._left for entry in self._book.open):
+                return
             ticks += 1
             if ticks % _BEAT == 0:
                 self._send(".")
@@ -153,12 +156,6 @@ class Watchdog:
             if self._size is not None:
                 self.say("the ledger cannot be read", why=str(error))
             self._size = None
-
-    def _over(self) -> bool:
-        """Nothing is left to guard, or to try."""
-        if self._working or not (self._gone or self._told):
-            return False
-        return all(entry.number in self._left for entry in self._book.open)
 
     # -- undoing
 

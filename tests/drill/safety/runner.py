@@ -41,7 +41,8 @@ async def main() -> None:
             numbers = []
             for n in range(given.faults):
                 token, expires = secrets.token_hex(4), boot.now() + int(given.lasts * NS)
-                ready = prepared(given.folder / f"fault-{n}", given.restore, own=given.own)
+                how = given.restore.split(",")
+                ready = prepared(given.folder / f"fault-{n}", how[n % len(how)], own=given.own)
                 numbers.append(ledger.will(f"fault-{n}", KIND, ready, token, expires))
                 say("will", n)
                 io = FaultIO(clock=clock, token=token, expires=expires, redactor=redactor)
