@@ -8,10 +8,12 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from probe.cli.console import on_console
+from probe.cli.drill_records import Kept
 from probe.cli.options import Options
 
-Records = Annotated[str | None, Parameter(help="Where the records are: a file or a URL; env:NAME, file:PATH hold one.")]
+Store = Annotated[str | None, Parameter(help="Where the records are: a file or a URL; env:NAME, file:PATH hold one.")]
 AgentFile = Annotated[Path | None, Parameter(help="The agent.yaml that says so.")]
+State = Annotated[Path | None, Parameter(help="As given to the drill; records are there unless elsewhere is said.")]
 Json = Annotated[bool, Parameter(name="--json", negative=(), help="Print JSON.")]
 
 
@@ -24,8 +26,9 @@ def drill_list(
         Path | None, Parameter(help="campaigns.yaml: policy, campaigns. Default: the one in this directory, else monthly.")
     ] = None,
     since: Annotated[str | None, Parameter(help="Lines for a review: overdue, done and learned, such as since 7d.")] = None,
-    store: Records = None,
+    store: Store = None,
     agent: AgentFile = None,
+    state: State = None,
     as_json: Json = False,
 ) -> int:
     """Drills and rehearsals: what each does, who owns it, how it ended last, when it is due next.
@@ -49,9 +52,8 @@ def drill_list(
     """
     from probe.cli import drill_list as command
 
-    asked = command.Asked(
-        files=files, due=due, campaigns=campaigns, since=since, store=store, agent=agent, as_json=as_json
-    )  # fmt: skip
+    kept = Kept(store, agent, state)
+    asked = command.Asked(files=files, due=due, campaigns=campaigns, since=since, kept=kept, as_json=as_json)
     return on_console(lambda console: command.drill_list(asked, console), Options(json=as_json))
 
 
@@ -63,8 +65,9 @@ def drill_people(
     ] = (),
     learned: Annotated[tuple[str, ...], Parameter(negative=(), help="What was learned; repeatable.")] = (),
     on: Annotated[str | None, Parameter(help="When it was held, such as 2026-11-20T14:00 (UTC). Default: now.")] = None,
-    store: Records = None,
+    store: Store = None,
     agent: AgentFile = None,
+    state: State = None,
     as_json: Json = False,
 ) -> int:
     """A drill of people, without a fault: print the sheet to lead it by; held, record who took part and what was learned.
@@ -82,7 +85,6 @@ def drill_people(
     """
     from probe.cli import drill_people as command
 
-    asked = command.Asked(
-        file=file, took_part=took_part, learned=learned, on=on, store=store, agent=agent, as_json=as_json
-    )  # fmt: skip
+    kept = Kept(store, agent, state)
+    asked = command.Asked(file=file, took_part=took_part, learned=learned, on=on, kept=kept, as_json=as_json)
     return on_console(lambda console: command.drill_people(asked, console), Options(json=as_json))

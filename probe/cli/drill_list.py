@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from probe.cli.trace import records_url
+from probe.cli.drill_records import Kept
 from probe.clock import SystemClock
 from probe.drill.calendar import Done, Due, Known, State, day, dues, review_lines
 from probe.drill.campaigns import Campaigns
@@ -47,8 +47,7 @@ class Asked:
     due: bool = False
     campaigns: Path | None = None
     since: str | None = None
-    store: str | None = None
-    agent: Path | None = None
+    kept: Kept = field(default_factory=Kept)
     as_json: bool = False
 
 
@@ -124,14 +123,14 @@ def _known(files: Sequence[Path], already: tuple[Known, ...]) -> tuple[Known, ..
 
 
 async def _history(asked: Asked) -> tuple[tuple[Done, ...] | None, str]:
+    url = asked.kept.url()
     try:
-        url = records_url(asked.store, asked.agent, os.environ)
         if (file := Database(url).file) is not None and not file.exists():
             return (), ""
         async with Records.reading(url, SystemClock()) as records:
             return await history(records), ""
     except StoreRefused as error:
-        raise ConfigError([Located("--store" if asked.agent is None else str(asked.agent), 0, 0, "", str(error))]) from error
+        raise asked.kept.refused(error) from error
     except StoreError as error:
         return None, str(error)
 
@@ -147,17 +146,22 @@ def _print_all(found: Shelf, console: Console) -> None:
     if not found.known:
         console.print("there is no drill here", markup=False)
         return
-    table = Table(box=None, padding=(0, 2, 0, 0), show_edge=False)
-    for name in ("drill", "owner", "what", "takes", "last", "next due"):
-        table.add_column(name, overflow="fold")
-    for one in sorted(found.known, key=lambda one: (one.kind, one.name)):
-        what = one.problem or "; ".join(one.faults) or "people, without a fault"
+    shown = sorted(found.known, key=lambda one: (one.kind, one.name))
+    wide = max(len(one.name) for one in shown)
+    for one in shown:
+        due, last = found.next(one), found.last(one)
+        head = Text(printable(one.name).ljust(wide + 2), style="bold")
+        head.append(f"{'last: ' + _last(found, last):<28}", style="none")
+        if due is not None:
+            head.append(f"next: {_when(due)}", style=_STYLES.get(due.state, "none"))
+        console.print(head, soft_wrap=True)
         length = "" if one.length is None else format_duration(one.length // NS * NS)
-        last, due = found.last(one), found.next(one)
-        when = Text("" if due is None else _when(due), style="" if due is None else _STYLES.get(due.state, ""))
-        cells = (one.name, one.owner, what, length, _last(found, last))
-        table.add_row(*(Text(printable(cell)) for cell in cells), when)
-    console.print(table)
+        what = "; ".join(one.faults) or "people, without a fault"
+        console.print(
+            Text(printable("  " + ", ".join(filter(None, (one.owner, length, what))), 400), style="dim"), soft_wrap=True
+        )
+        if one.problem:
+            console.print(Text(printable(f"  {one.problem}: probe check {one.file}", 400), style="red"), soft_wrap=True)
 
 
 def _print_due(found: Shelf, console: Console) -> None:
@@ -175,10 +179,11 @@ def _print_due(found: Shelf, console: Console) -> None:
 
 
 def _when(due: Due) -> str:
-    words = "never done" if not due.due else day(due.due)
-    if due.campaign and due.state is State.DONE:
+    if due.state is State.DONE and due.campaign:
         return f"done for {due.campaign}"
-    return f"{words}, overdue" if due.state is State.OVERDUE else words
+    if due.state is State.OVERDUE:
+        return f"overdue since {day(due.due)}" if due.due else "overdue, never done"
+    return day(due.due)
 
 
 def _last(found: Shelf, last: Done | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from probe.agent.loading import state_directory
-from probe.cli.trace import records_url
+from probe.cli.drill_records import Kept
 from probe.clock import SystemClock
 from probe.drill.history import rehearsed
 from probe.drill.people import Rehearsal
@@ -40,8 +39,7 @@ class Asked:
     took_part: tuple[str, ...] = ()
     learned: tuple[str, ...] = ()
     on: str | None = None
-    store: str | None = None
-    agent: Path | None = None
+    kept: Kept = field(default_factory=Kept)
     as_json: bool = False
 
 
@@ -98,13 +96,11 @@ def _moment(text: str, mistakes: list[Located]) -> int:
 async def _put(event: Event, asked: Asked) -> bool:
     """Whether it is in the records; else it waits on disk."""
     try:
-        url = records_url(asked.store, asked.agent, os.environ)
-        outbox = state_directory(None, os.environ) / _OUTBOX
-        async with Store.opened(url, SystemClock(), outbox) as store:
+        async with Store.opened(asked.kept.url(), SystemClock(), asked.kept.directory / _OUTBOX) as store:
             store.put(event)
         return store.behind == 0
     except StoreRefused as error:
-        raise ConfigError([Located("--store" if asked.agent is None else str(asked.agent), 0, 0, "", str(error))]) from error
+        raise asked.kept.refused(error) from error
     except SpoolInUse as error:
         raise ConfigError(
             [Located(str(asked.file), 0, 0, "", f"somebody records a rehearsal just now, try again: {error}")]

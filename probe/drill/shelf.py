@@ -101,6 +101,8 @@ def _words(body: Mapping[str, Any]) -> str:
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        value = "{" + ", ".join(f"{key}: {_value(one)}" for key, one in value.items()) + "}"
     return value if isinstance(value, str) and len(value) <= 60 else describe(value)
 
 
