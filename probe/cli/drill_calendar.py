@@ -74,14 +74,14 @@ def drill_people(
 
     Examples
     --------
-    `probe drill people war-room.yaml`                       the scene, the parts, what is told when, what good looks like
+    `probe drill people war-room-origin-lost`   one that comes along: the scene, the parts, what is told when, what is good
 
     `probe drill people war-room.yaml --took-part anna=on-call --took-part ben --learned "nobody could find the runbook"`
 
     Parameters
     ----------
     file
-        The rehearsal: a file that begins with `rehearsal:`.
+        The rehearsal: a file that begins with `rehearsal:`, or the name of one that comes along.
     """
     from probe.cli import drill_people as command
 

@@ -35,7 +35,7 @@ from probe.store.errors import StoreError, StoreRefused
 from probe.store.reader import Records
 
 OVERDUE = 1  # exit code of --due
-COME_ALONG = PACKAGED / "drills"
+COME_ALONG = (PACKAGED / "drills", PACKAGED / "rehearsals")
 _STYLES = {State.OVERDUE: "red", State.DUE: "yellow"}
 
 
@@ -109,7 +109,7 @@ def _calendar(asked: Asked) -> tuple[Campaigns, tuple[Known, ...]]:
     if file is not None:
         loaded = load_campaigns(file, env=os.environ)
         campaigns, known = loaded.campaigns, loaded.known
-    return campaigns, _known(asked.files or (() if known else (COME_ALONG,)), known)
+    return campaigns, _known(asked.files or (() if known else COME_ALONG), known)
 
 
 def _known(files: Sequence[Path], already: tuple[Known, ...]) -> tuple[Known, ...]:

@@ -17,6 +17,7 @@ from rich.text import Text
 from probe.cli.drill_records import Kept
 from probe.clock import SystemClock
 from probe.drill.history import rehearsed
+from probe.drill.load import PACKAGED
 from probe.drill.people import Rehearsal
 from probe.drill.people_file import load_rehearsal
 from probe.errors import ConfigError, Located
@@ -45,7 +46,7 @@ class Asked:
 
 async def drill_people(asked: Asked, console: Console) -> int:
     """Print the sheet, or record that it was held; the exit code. Raises ConfigError, StoreError."""
-    rehearsal = load_rehearsal(asked.file, env=os.environ)
+    rehearsal = load_rehearsal(_find(asked.file), env=os.environ)
     if not asked.took_part and not asked.learned:
         if asked.as_json:
             print(json.dumps(_document(rehearsal), indent=2, ensure_ascii=False))
@@ -61,6 +62,11 @@ async def drill_people(asked: Asked, console: Console) -> int:
     else:
         console.print(f"{rehearsal.name}: recorded, with {event.who}", markup=False, soft_wrap=True)
     return 0
+
+
+def _find(file: Path) -> Path:
+    along = PACKAGED / "rehearsals" / f"{file.name}.yaml"
+    return along if not file.exists() and len(file.parts) == 1 and along.exists() else file
 
 
 def _event(rehearsal: Rehearsal, asked: Asked) -> Event:

@@ -97,7 +97,10 @@ class _Loader:
         document = self._document
         others: list[Located] = []
         loaded = None
-        if isinstance(document.data, dict):
+        if isinstance(document.data, dict) and "rehearsal" in document.data:
+            message = f"a rehearsal of people has no fault: probe drill people {document.file}"
+            document.mistake(("rehearsal",), message, "rehearsal", key=True)
+        elif isinstance(document.data, dict):
             document.data = with_env(document, document.data, self._env, _where)
             if is_experiment(document.data):
                 _as_drill(document)
