@@ -5,7 +5,8 @@ what the machine wants to hear.
 What is asked when. *Steady*: until it is proven, and again after the restore, from runs that began after it: a platform that does
 not come back to where it was has not recovered, whatever its recovery objectives say; it is given as long as it was given to
 prove it at first. *Promises*: while it is broken, and after it of the runs that began by then and end only now. *Aborts*: until
-all is restored; after that only a real incident, for there is nothing left to stop.
+all is restored; after that only a real incident, for there is nothing left to stop. What they ask of our own traffic is asked
+once the audience is there: who has not arrived yet is not missing.
 """
 
 from __future__ import annotations
@@ -117,6 +118,8 @@ class Looks:
 
     def _stops(self, one: Abort, known: Known, phase: Phase, now: int) -> str:
         if one.when is not None or one.outside is not None:
+            if phase is Phase.STEADY and self.arrived().met is not True:
+                return ""
             here = self.drill.regions if one.when is not None else self._elsewhere
             expression = one.when or one.outside
             assert expression is not None

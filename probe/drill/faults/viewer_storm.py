@@ -17,6 +17,7 @@ from probe.drill.faults.link import WHO, elsewhere, here, of_clients
 from probe.model.clock import NS
 from probe.scenario.units import PositiveDuration, format_duration
 
+CROWD = "crowd"  # a target of its own: who joins is nobody of the audience
 MOST = 500
 
 
@@ -42,12 +43,12 @@ class ViewerStorm:
     params: ClassVar[type[Params]] = ViewerStormParams
 
     async def prepare(self, params: ViewerStormParams, given: Preparing) -> Prepared:
-        within = params.within or NS
         if params.do == "join":
+            within = params.within or NS
             command = Command(f"{params.count} more viewers come within {format_duration(within)}", "they leave")
-        else:
-            command = Command(f"all {params.who} leave without a word", "all of them come back at one instant")
-        return of_clients(params.who, {"do": params.do, "count": params.count, "within": within}, command)
+            return of_clients(CROWD, {"do": params.do, "count": params.count, "within": within}, command)
+        command = Command(f"all {params.who} leave without a word", "all of them come back at one instant")
+        return of_clients(params.who, {"do": params.do}, command)
 
     async def inject(self, record: Record, io: FaultIO) -> None:
         clients = here(io)
