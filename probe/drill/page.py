@@ -111,8 +111,9 @@ class Card:
     def _starts(self) -> list[Tile]:
         sums = {when: [0, 0] for when in _WHEN}
         for start in self.s.starts:
-            sums[start.when][0] += start.done
-            sums[start.when][1] += start.done + start.failed
+            if start.meant:
+                sums[start.when][0] += start.done
+                sums[start.when][1] += start.done + start.failed
         if not sums["meanwhile"][1]:
             return []
         told = [f"{_WHEN[w]} {done} of {of}" for w, (done, of) in sums.items() if of and w != "meanwhile"]
@@ -179,11 +180,17 @@ class Card:
 
     @property
     def compared(self) -> list[Line]:
-        found = self.s.compared
-        ranked = (
-            sorted(found.figures, key=lambda one: ("worse", "better", "same", "cannot_tell").index(one.change)) if found else []
-        )
-        return [Line((_CHANGES[one.change], one.name, one.words), _TONES[one.change]) for one in ranked]
+        """What could be told, the worse first."""
+        return [line for change in ("worse", "better", "same") for line in self._compared(change)]
+
+    @property
+    def untold(self) -> list[Line]:
+        return self._compared("cannot_tell")
+
+    def _compared(self, change: str) -> list[Line]:
+        figures = self.s.compared.figures if self.s.compared is not None else []
+        told = [one for one in figures if one.change == change]
+        return [Line((_CHANGES[change], one.name, one.words), _TONES[change]) for one in told]
 
     @property
     def compared_tone(self) -> str:
