@@ -55,8 +55,8 @@ class Means:
 
 
 async def recover(directory: Path, means: Means, *, look_only: bool = False, force_expired: bool = False) -> list[Found]:
-    """The ledgers of `directory` that have something open, torn or refused. `look_only`: nothing is touched. With `force_expired` what a
-    living runner should have undone by now is undone as well. Raises OSError where the directory cannot be read."""
+    """The ledgers of `directory` that have something open, torn or refused. `look_only`: nothing is touched. With `force_expired`
+    what a living runner should have undone by now is undone as well. Raises OSError where the directory cannot be read."""
     found = await asyncio.to_thread(_found, directory)
     async with asyncio.TaskGroup() as group:
         for one in found:
