@@ -32,7 +32,6 @@ from probe.model.observation import (
     RunEnded,
     SessionBegan,
     SessionEnded,
-    SessionStarted,
     Window,
 )
 from probe.model.outcome import Aborted, Cancelled, Done, Skipped
@@ -219,8 +218,6 @@ def _of_stay(run: _Run, fact: Observation) -> None:
     match fact:
         case SessionBegan() if fact.role is Role.VIEWER and fact.step != CROWD:
             run.viewers[fact.session] = _Viewer(fact)
-        case SessionStarted() if viewer is not None:
-            viewer.seconds.append((fact.at, True))
         case Window() if viewer is not None:
             viewer.seconds.append((fact.at, fact.verified > 0))
             _forget(viewer.seconds, fact.at - _KEEP)

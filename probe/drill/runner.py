@@ -177,7 +177,8 @@ class Runner:
                     current = asyncio.current_task()
                     assert current is not None
                     current.uncancel()
-        assert self._end is not None
+        if self._end is None:
+            raise asyncio.CancelledError  # the loop itself is ending; the watchdog sees that we are gone
         left = tuple(name for name, fate in self.machine.fates.items() if not fate.over or fate == "not_restored")
         return Ended(verdict=self._end.verdict, reason=self._end.reason, interrupted=self.interrupted, left=left)
 
@@ -279,9 +280,9 @@ class Runner:
     def _broken(self, name: str) -> None:
         """From this moment on what happens may be the fault's doing."""
         if self.looks.times.broken is None:
-            self.looks.times.broken = self._now
-            self.looks.times.played = self.job.readings.audience(self.job.drill.regions, self._now)
-            self.job.outlook.injecting(self._now)
+            self.looks.times.broken = now = self._now
+            self.looks.times.played = self.job.readings.audience(self.job.drill.regions, now)
+            self.job.outlook.injecting(now)
         self.job.traffic.cut_began(name)
 
     async def _observe(self, going: _Going, io: FaultIO) -> None:
