@@ -27,12 +27,13 @@ BUCKET = 3_000
 
 @dataclass(frozen=True)
 class Cable:
-    """A platform behind a router. `here` and `there`: our address and the platform's."""
+    """A platform behind a router. `here` and `there`: our address and the platform's; `device`: our end of the cable."""
 
     router: str
     platform: str
     here: str
     there: str
+    device: str
 
     def prefix(self) -> list[str]:
         """What a command begins with to run where the platform is."""
@@ -150,7 +151,7 @@ def cable() -> Iterator[Cable]:
         run("ip", "netns", "exec", platform, "sysctl", "-qw", "net.ipv4.tcp_congestion_control=reno")
         run("ip", "-n", platform, "route", "add", "default", "via", f"{net}.5")
         run("ip", "route", "add", f"{net}.4/30", "via", f"{net}.2")
-        yield Cable(router, platform, f"{net}.1", f"{net}.6")
+        yield Cable(router, platform, f"{net}.1", f"{net}.6", outside)
     finally:
         for name in made:
             subprocess.run(["ip", "netns", "del", name], capture_output=True, timeout=10, check=False)
