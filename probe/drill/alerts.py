@@ -61,7 +61,7 @@ class Asked:
 
     async def prometheus(self) -> frozenset[Firing]:
         """Alerts and closed gates. Raises Away."""
-        settings = Prometheus(url=self.source.url, headers=self.source.headers, timeout=self.source.timeout)
+        settings = Prometheus.model_construct(url=self.source.url, headers=self.source.headers, timeout=self.source.timeout)
         found = await self._get("/api/v1/alerts", of_prometheus)
         samples = await Asking(settings, self._client, self._redactor).ask(_GATES)
         return found | {_gate(sample.labels) for sample in samples}
