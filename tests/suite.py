@@ -34,7 +34,19 @@ COMPUTING = (
 )
 PAIRS = ("e2e/", "truth/")  # of what is marked `timing`: whole runs, of which two at a time leave the machine room
 ONE_RUN = ("e2e/test_metrics.py", "e2e/test_one_trace.py", "e2e/test_outputs.py")  # serves all three
-WAITING = ("drivers", "sandbox", "media", "hostile", "agent", "run")  # the longest; the rest of tests/ is one job more
+REST: tuple[str, ...] = ()  # whatever below tests/ is in no list
+# From the longest to the shortest: what begins last is what the other lanes have to wait for.
+WAITING = (
+    ("drivers",),
+    ("drill",),
+    ("agent",),
+    ("sandbox",),
+    REST,
+    ("chain", "cli", "deploy"),
+    ("hostile",),
+    ("media",),
+    ("run",),
+)
 NO_TESTS = 5  # pytest's exit code where nothing of a folder is asked for
 
 
@@ -103,7 +115,7 @@ def _all(pytest: _Pytest) -> tuple[list[str], str]:
     """The linters and every test. Returns what failed, and the closing line."""
     nice = ("nice", "-n", "19")
     cores = len(os.sched_getaffinity(0))
-    waiting = deque(pytest.job(places, "not timing") for places in (*((place,) for place in WAITING), _rest()))
+    waiting = deque(pytest.job(places or _rest(), "not timing") for places in WAITING)
     computing = deque([*_linters(*nice), *(pytest.job(places, "not timing", *nice) for places in COMPUTING)])
     failures = run([*[[waiting, computing]] * min(3, cores + 1), [computing]])  # a waiting folder takes .1 to .5 of a core
     timing = _timing()
@@ -122,7 +134,7 @@ def _linters(*before: str) -> list[Job]:
 
 def _rest() -> list[str]:
     """Whatever below tests/ has tests and is in no list above."""
-    listed = {place for places in COMPUTING for place in places} | {*WAITING, "soak", "bench", "data"}
+    listed = {place for places in (*COMPUTING, *WAITING) for place in places} | {"soak", "bench", "data"}
     return sorted({path.relative_to(ROOT / "tests").parts[0] for path in (ROOT / "tests").rglob("test_*.py")} - listed)
 
 
