@@ -43,7 +43,7 @@ class Hogs:
         known = [pins.seen(one.pin) for one in self._known.get(token, ())]
         found = [one for one in known if one is not None]
         if not found or len(found) < len(known):
-            found = [one for one in pins.everyone() if one.alive and _mark(token) in pins.arguments(one.pin.pid)]
+            found = [one for one in pins.everyone(lambda words: _mark(token) in words) if one.alive]
             self._known[token] = found
         return found
 

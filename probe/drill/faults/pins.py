@@ -14,7 +14,7 @@ import asyncio
 import os
 import re
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -80,10 +80,8 @@ def written(pins: Sequence[Pin]) -> dict[str, Any]:
 
 def look(pid: int) -> Seen | None:
     """None where there is none. OSError where it cannot be seen."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            text = file.read(4096)
-    except (FileNotFoundError, ProcessLookupError):
+    text = _contents(pid, "stat", 4096)
+    if text is None:
         return None
     name, _, rest = text.partition(b"(")[2].rpartition(b")")  # a name may hold either
     field = rest.split()
@@ -102,10 +100,10 @@ def seen(pin: Pin) -> Seen | None:
     return found if found is not None and found.pin.start == pin.start and found.alive else None
 
 
-def everyone() -> Iterator[Seen]:
-    """Every process that can be seen; those that end meanwhile are left out."""
+def everyone(such: Callable[[list[str]], bool] = lambda _: True) -> Iterator[Seen]:
+    """Every process that can be seen and has `such` a command line; those that end meanwhile are left out."""
     for entry in os.listdir("/proc"):
-        if entry.isascii() and entry.isdecimal() and (found := look(int(entry))) is not None:
+        if entry.isascii() and entry.isdecimal() and such(arguments(int(entry))) and (found := look(int(entry))) is not None:
             yield found
 
 
@@ -120,12 +118,20 @@ def status(pid: int) -> dict[str, str]:
 
 def arguments(pid: int) -> list[str]:
     """Its command line; empty where it has none, or has gone."""
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            raw = file.read(_MOST)
-    except (FileNotFoundError, ProcessLookupError):
-        return []
+    raw = _contents(pid, "cmdline", _MOST)
     return [part.decode(errors="replace") for part in raw.rstrip(b"\0").split(b"\0")] if raw else []
+
+
+def _contents(pid: int, name: str, most: int) -> bytes | None:
+    """Of a file of a process; None where it has gone. Read as it is: a look at a host reads thousands."""
+    try:
+        file = os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.read(file, most)
+        finally:
+            os.close(file)
+    except (FileNotFoundError, ProcessLookupError):
+        return None
 
 
 def ancestors(pid: int) -> set[int]:

@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Self
 
@@ -100,14 +100,14 @@ async def find(selection: Selection, where: str = "target") -> Found:
         if one.state in "Tt":
             by = "a debugger holds it" if one.state == "t" else "it is stopped already, and not by us"
             raise Refused(f"{one.pin}: {by}; what we did not stop we would continue", where)
-    return Found(tuple(one.pin for one in chosen), len(matching), digest(chosen[0].pin.pid))
+    return Found(tuple(one.pin for one in chosen), len(matching), _digest(pins.arguments(chosen[0].pin.pid)))
 
 
 async def standing(selection: Selection, like: str) -> list[Pin]:
     """Those that match now: the selection itself, and where it names one id, whoever has that command line. Empty where there are
     none, or none that can be told."""
     if selection.pid is not None:
-        return [one.pin for one in _those() if digest(one.pin.pid) == like]
+        return [one.pin for one in _those(_any, lambda words: _digest(words) == like)]
     if not selection.single:
         return [one.pin for one in _matching(selection)]
     try:
@@ -116,9 +116,9 @@ async def standing(selection: Selection, like: str) -> list[Pin]:
         return []
 
 
-def digest(pid: int) -> str:
+def _digest(words: Sequence[str]) -> str:
     """Of a command line, which may hold what a ledger must not."""
-    return hashlib.sha256("\0".join(pins.arguments(pid)).encode()).hexdigest()
+    return hashlib.sha256("\0".join(words).encode()).hexdigest()
 
 
 def untouchable(one: Seen, ours: set[int]) -> str:
@@ -139,22 +139,28 @@ def _drills(words: Sequence[str]) -> bool:
     return any(os.path.basename(word) == "probe" and after == "drill" for word, after in itertools.pairwise(words[:4]))
 
 
-def _those() -> list[Seen]:
+def _those(are: Callable[[Seen], bool], such: Callable[[list[str]], bool] = lambda _: True) -> list[Seen]:
+    """Those that may be hit, are what is meant, and have `such` a command line."""
     ours = pins.ancestors(os.getpid())
-    return [one for one in pins.everyone() if one.alive and not untouchable(one, ours)]
+    return [one for one in pins.everyone(such) if one.alive and are(one) and not untouchable(one, ours)]
 
 
 def _matching(selection: Selection) -> list[Seen]:
-    pattern = re.compile(selection.matching) if selection.matching is not None else None
+    if selection.name is not None:
+        return _those(lambda one: selection.name in (one.pin.name, _program(one.pin.pid)))
+    if selection.matching is not None:
+        pattern = re.compile(selection.matching)
+        return _those(_any, lambda words: pattern.search(" ".join(words)) is not None)
+    return _those(_any, lambda words: " ".join(words) == selection.command)
 
-    def does(one: Seen) -> bool:
-        words = pins.arguments(one.pin.pid)
-        if selection.name is not None:
-            return selection.name == one.pin.name or (bool(words) and os.path.basename(words[0]) == selection.name)
-        line = " ".join(words)
-        return bool(pattern.search(line)) if pattern is not None else line == selection.command
 
-    return [one for one in _those() if does(one)]
+def _any(_: Seen) -> bool:
+    return True
+
+
+def _program(pid: int) -> str:
+    words = pins.arguments(pid)
+    return os.path.basename(words[0]) if words else ""
 
 
 async def _named(selection: Selection, where: str) -> Seen:
