@@ -9,7 +9,7 @@ Whether it is injected stands in that file, by token, so that any process can se
     vanishes   its target is no more, `after` a while
     heals      it is gone by itself, `after` a while
     stays      its restore raises, every time
-    sticks     its restore never ends
+    sticks     its restore never ends where our own clients play, in the runner; anybody else puts it back
 
 `departs` makes our own viewers or publishers leave at its injection and return at its restore.
 """
@@ -109,7 +109,7 @@ class FakeFault:
     async def restore(self, record: Record, io: FaultIO) -> None:
         if record["does"] == "stays":
             raise NotUndone("it was told to stay")
-        if record["does"] == "sticks":
+        if record["does"] == "sticks" and io.clients is not None:
             await asyncio.Event().wait()
         if record["departs"] and io.clients is not None:
             await io.clients.come_back(record["departs"])

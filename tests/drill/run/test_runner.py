@@ -30,7 +30,7 @@ from probe.net.redact import Redactor
 from tests.drill.run.crowd import STAY, Crowd
 from tests.tools import wait_until
 
-SOON = Bound(attempt=300 * MS, look=100 * MS, total=700 * MS, pause=50 * MS, longest=100 * MS)
+SOON = Bound(attempt=300 * MS, look=100 * MS, settle=100 * MS, total=700 * MS, pause=50 * MS, longest=100 * MS)
 
 
 @dataclass
