@@ -26,6 +26,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, model_validator
 
+from probe.drill.faults import pins
 from probe.drill.faults.base import Params, Refused
 from probe.errors import ProbeError
 
@@ -77,7 +78,8 @@ class Ran:
 
 
 def place(params: Place) -> dict[str, Any]:
-    """What a record has of a place: `name` as targets begin, `enter` as a person enters it, `inode`. Raises Refused."""
+    """What a record has of a place: `name` as targets begin, `enter` as a person enters it, `inode`. One namespace has one name,
+    however a drill speaks of it: two drills in it at once are to be seen. Raises Refused."""
     own = os.stat("/proc/self/ns/net").st_ino
     if params.host:
         return {"name": "host:network", "enter": [], "inode": own}
@@ -85,7 +87,7 @@ def place(params: Place) -> dict[str, Any]:
         path, name, where = f"{_NAMED}/{params.netns}", f"netns:{params.netns}", "netns"
         enter, none = ["ip", "netns", "exec", params.netns], f"there is no network namespace {params.netns} (`ip netns list`)"
     else:
-        path, name, where = f"/proc/{params.pid}/ns/net", f"netns:pid-{params.pid}", "pid"
+        path, name, where = f"/proc/{params.pid}/ns/net", f"process {params.pid}", "pid"
         enter, none = ["nsenter", f"--net={path}"], f"there is no process {params.pid}"
     try:
         inode = os.stat(path).st_ino
@@ -94,7 +96,10 @@ def place(params: Place) -> dict[str, Any]:
     except OSError:
         raise Refused(none, where) from None
     if inode == own or inode in _inodes("/proc/1/ns/net"):
-        raise Refused(f"{name} is this host's own network; if that is meant, write host: true", where)
+        raise Refused(f"{name} is in this host's own network; if that is meant, write host: true", where)
+    if params.pid is not None:
+        process = pins.look(params.pid)
+        name = f"netns:{_named(inode) or (process.pin if process else params.pid)}"
     return {"name": name, "enter": enter, "inode": inode}
 
 
@@ -198,6 +203,14 @@ def _paths() -> Iterator[str]:
     for pid in os.listdir("/proc"):
         if pid.isdecimal():
             yield f"/proc/{pid}/ns/net"
+
+
+def _named(inode: int) -> str:
+    """Its name for `ip netns`; empty where it has none."""
+    try:
+        return next((name for name in sorted(os.listdir(_NAMED)) if inode in _inodes(f"{_NAMED}/{name}")), "")
+    except OSError:
+        return ""
 
 
 def _inodes(*paths: str) -> set[int]:

@@ -17,7 +17,7 @@ from probe.drill.faults import netns
 from probe.drill.faults.base import Klass, NotUndone, Refused, State
 from probe.drill.faults.nft import NftFault, NftParams
 from tests.drill.net.support import FAR, NEAR, Pair, bench, elsewhere, stub
-from tests.tools import wait_until
+from tests.tools import requires, requires_root, wait_until
 
 
 async def test_a_cut_is_seen_from_outside_and_by_its_own_look_and_ends_with_restore(cable: Pair) -> None:
@@ -194,7 +194,7 @@ async def test_a_namespace_is_found_by_what_it_is_when_the_process_that_named_it
             own = os.stat(f"/run/netns/{cable.near}").st_ino
             await wait_until(lambda: os.stat(f"/proc/{inside.pid}/ns/net").st_ino == own)
             fault = await bench(NftFault(), pid=inside.pid, do="cut")
-            assert fault.prepared.targets == (f"netns:pid-{inside.pid}/eth0",)
+            assert fault.prepared.targets == (f"netns:{cable.near}/eth0",)  # two drills in it are to meet
             await fault.inject()
             assert not cable.passes()
         finally:
@@ -202,6 +202,23 @@ async def test_a_namespace_is_found_by_what_it_is_when_the_process_that_named_it
     assert (await fault.observe()).state is State.INJECTED
     await fault.restore()
     assert cable.passes()
+
+
+async def test_a_namespace_without_a_name_is_called_by_its_process_and_gone_with_it() -> None:
+    requires_root("network namespaces and nft")
+    with subprocess.Popen([requires("unshare", package="util-linux"), "--net", "sleep", "60"]) as inside:
+        try:
+            await wait_until(lambda: b"sleep" in Path(f"/proc/{inside.pid}/comm").read_bytes())
+            fault = await bench(NftFault(), pid=inside.pid, do="cut", interface="lo", quiet=True)
+            assert fault.prepared.targets == (f"netns:sleep/{inside.pid}/lo",)
+            with pytest.raises(Refused, match="no interface but its loopback"):
+                await bench(NftFault(), pid=inside.pid, do="cut")
+            await fault.inject()
+            assert (await fault.observe()).state is State.INJECTED
+        finally:
+            inside.kill()
+    assert (await fault.sees(State.GONE)).detail.startswith("the network namespace is no more")
+    await fault.restore()
 
 
 async def test_its_time_over_before_it_began_is_no_injection(cable: Pair) -> None:
