@@ -1,8 +1,8 @@
 """python -m tests.drill.toolkit.show: the same experiment in Chaos Toolkit and here, and what is left of its fault.
 
 One experiment file, run by `chaos run` and by `probe drill run`, each against an embedded platform whose switchboard it uses as
-any platform's: an HTTP call that breaks payments, one that mends them, a probe that sees them broken. Then the ways in which that goes
-wrong: the call is refused, the switchboard is not there, the rollback is refused, the runner is killed -9, ended, interrupted.
+any platform's: an HTTP call that breaks payments, one that mends them, a probe that sees them broken. Then the ways in which
+that goes wrong: the call is refused, the switchboard is not there, the rollback is refused, the runner is killed -9, ended, interrupted.
 What is left is seen from outside: do payments answer?
 """
 
