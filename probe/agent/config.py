@@ -218,6 +218,12 @@ class Config(Model):
     objectives: Annotated[tuple[str, ...], OneOrMany()] = Field(
         (), description="Files of objectives, beside those of the scenarios.", examples=[["objectives.yaml"]]
     )
+    drills: str | None = Field(
+        None,
+        min_length=1,
+        description="campaigns.yaml: overdue drills are then a metric of this agent.",
+        examples=["campaigns.yaml"],
+    )
     blackouts: tuple[Times, ...] = Field((), description="Nothing starts then.", examples=[[{"cron": "0 3 * * 0", "for": "1h"}]])
     prometheus: Prometheus | None = Field(
         None, description="Where gates that are from: prometheus ask.", examples=[{"url": "http://127.0.0.1:9090"}]

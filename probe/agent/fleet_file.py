@@ -165,6 +165,7 @@ class _Reading:
         settings = self._settings
         notes: list[str] = []
         taken: dict[str, str] = {}
+        drills = False
         for name, agent in settings.agents.items():
             if agent.address and agent.address in taken:
                 self._mistake(("agents", name, "address"), f"is {taken[agent.address]}'s already; two agents have two addresses")
@@ -172,6 +173,7 @@ class _Reading:
             self._inventory.agent(name, agent.region, agent.address)
             if (loaded := self._loaded(name, agent)) is None:
                 continue
+            drills = drills or loaded.drills is not None
             notes += (note for file in loaded.objectives for note in file.notes)
             for prepared in loaded.schedules.values():
                 self._schedule(name, agent, loaded, prepared)
@@ -182,7 +184,11 @@ class _Reading:
         if mistakes:
             raise ConfigError(list(dict.fromkeys(mistakes)))
         fleet = self._inventory.fleet(
-            name=settings.fleet, owner=settings.owner, links=Links(**settings.links.model_dump()), sla=settings.sla
+            name=settings.fleet,
+            owner=settings.owner,
+            links=Links(**settings.links.model_dump()),
+            sla=settings.sla,
+            drills=drills,
         )
         return FleetFile(fleet, oncall, tuple(dict.fromkeys(notes)))
 

@@ -79,7 +79,15 @@ class Inventory:
             for protocol in protocols[objective.name]:
                 promise.cells.setdefault((publish_region, region, protocol), []).append(often)
 
-    def fleet(self, *, name: str, owner: str, links: Links | None = None, sla: Mapping[Severity, int] | None = None) -> Fleet:
+    def fleet(
+        self,
+        *,
+        name: str,
+        owner: str,
+        links: Links | None = None,
+        sla: Mapping[Severity, int] | None = None,
+        drills: bool = False,
+    ) -> Fleet:
         """All of it. Raises ConfigError."""
         mistakes = [*self._mistakes]
         for promise in self._promises.values():
@@ -103,6 +111,7 @@ class Inventory:
             gates=tuple((one.name, _owned(gate, one)) for one in scenarios.values() for gate in one.gates),
             links=links or Links(),
             sla=sla or {},
+            drills=drills,
         )
 
 

@@ -15,6 +15,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from probe.agent.config import Config, Scheduled
 from probe.agent.schedule import Entry
@@ -32,6 +33,9 @@ from probe.scenario.objectives_file import Objectives, joined, load_objectives
 from probe.scenario.schema import Scenario
 from probe.scenario.text import Document, parse
 from probe.scenario.units import describe
+
+if TYPE_CHECKING:
+    from probe.drill.campaigns_file import CampaignsFile
 
 ENDING = 30 * NS  # what a run may take beyond its deadline: leaving, `finally` steps, undoing
 _UNCODED = 2_500_000  # bit/s that a viewer of a room that is not ours is reckoned with
@@ -70,6 +74,7 @@ class Loaded:
     schedules: Mapping[str, Prepared]
     files: Mapping[Path, str] = field(default_factory=dict)
     objectives: tuple[Objectives, ...] = ()
+    drills: CampaignsFile | None = None
 
     def plan(self, name: str, unix_ns: int, rng: random.Random) -> Plan:
         """The next run of a schedule."""
@@ -139,6 +144,7 @@ def _load(
             document.mistake(("objectives", i), f"{one.file} {message}", f"objectives[{i}]")
     if len(schedules) == len(config.schedules):
         _decided(config, schedules, document)
+    drills = _drills(path, config, files, env, document, others)
     state = Path()
     try:
         state = state_directory(config.state, env, path.parent) if here else Path()
@@ -152,7 +158,7 @@ def _load(
             others += error.mistakes
     if document.mistakes or others:
         raise ConfigError([*sorted(dict.fromkeys(document.mistakes), key=lambda m: (m.line, m.column)), *dict.fromkeys(others)])
-    return Loaded(config, region, state, web, schedules, files, tuple(promised))
+    return Loaded(config, region, state, web, schedules, files, tuple(promised), drills)
 
 
 def _decided(config: Config, schedules: Mapping[str, Prepared], document: Document) -> None:
@@ -201,6 +207,28 @@ def _promised(
                     others.append(mistake)
                 else:
                     document.mistake(place, f"{mistake.file} {mistake.message}", dotted(place))
+    return found
+
+
+def _drills(
+    path: Path, config: Config, files: dict[Path, str], env: Mapping[str, str], document: Document, others: list[Located]
+) -> CampaignsFile | None:
+    """The calendar of drills, where it names one; its mistakes as `_promised` has them."""
+    if config.drills is None:
+        return None
+    from probe.drill.campaigns_file import load_campaigns  # an agent without one does without the drills' modules
+
+    file = path.parent / config.drills
+    _note(files, file)
+    try:
+        found = load_campaigns(file, env=env)
+    except ConfigError as error:
+        others += [mistake for mistake in error.mistakes if mistake.line]
+        for mistake in error.mistakes:
+            if not mistake.line:
+                document.mistake(("drills",), f"{mistake.file} {mistake.message}", "drills")
+        return None
+    _note(files, *(Path(known.file) for known in found.known))
     return found
 
 

@@ -20,6 +20,7 @@ from typing import Any
 from probe.agent.agent import Agent
 from probe.agent.claim import claimed
 from probe.agent.desk import Desk
+from probe.agent.drills import DrillWatch
 from probe.agent.figures import AgentFigures
 from probe.agent.handover import HandOver
 from probe.agent.loading import Loaded
@@ -125,8 +126,9 @@ async def _open(
     )
     agent.remember_releases(await _released(store))
     await agent.gates.begin(store, agent.past)
+    drills = DrillWatch(lambda: agent.loaded, metrics.figures, store, clock)
     desk = Desk(agent, runs, metrics, store, clock, (lambda: [pool.trouble] if pool.trouble else [],))
-    await stack.enter_async_context(_beside(_watch(metrics, loaded.region, pool, store), _prune(store)))
+    await stack.enter_async_context(_beside(_watch(metrics, loaded.region, pool, store), _prune(store), drills.run()))
     port = None
     if listen:
         port = await stack.enter_async_context(serving(desk, config.host_and_port, loaded.web, clock))

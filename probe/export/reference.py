@@ -91,6 +91,7 @@ def _meanings() -> Mapping[str, str]:
         "phase": "Where a failure happened: " + _one_of(phase.value for phase in Phase),
         "reason": "Why, together with `phase` one of a closed list of pairs; on `failures_total` alone.",
         "rendition": f"The rendition's name; at most {MAX_COLLAPSIBLE} of a scenario, then `{OTHER}`.",
+        "drill": "The drill's or rehearsal's name, or `tag:` and a tag of which any one will do.",
         "edge": f"The server that answered, by what it calls itself; at most {MAX_COLLAPSIBLE} of a scenario, then `{OTHER}`.",
         "cache": "What the edge said of its cache: " + _one_of((*CACHE_STATES, OTHER)),
         "class": "Of requests, the status: " + _one_of(CLASSES) + " Of what was lost, why: " + _one_of(LOST)

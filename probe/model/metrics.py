@@ -173,6 +173,11 @@ _ALL = (
     _gauge("gate_state", (*GATE, "verdict"), "1: what the gate says now, overrides included; 0: what it does not."),
     _gauge("gate_overridden", GATE, "1: somebody's word holds in place of the rule's."),
     _counter("gate_changes_total", (*GATE, "verdict"), "Times that a gate came to say this."),
+    _gauge(
+        "drill_overdue",
+        ("drill",),
+        "1: this drill or rehearsal, or every one of this tag, is overdue; absent until the records were read.",
+    ),
     _counter("gate_actions_total", ("gate", "kind", "outcome"), "Actions of gates by how they ended: webhook or command."),
     _histogram("self_loop_lag_seconds", ("region",), "Event-loop lag of the probe, worst of each interval.", LAG_BUCKETS),
     _gauge("self_decode_backlog_seconds", ("region",), "How far the probe's decoding is behind arrival.", "seconds"),

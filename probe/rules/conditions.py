@@ -56,6 +56,7 @@ class Kind(StrEnum):
     SILENCE = "silence"  # an agent, a region
     STALE = "stale"  # figures are scraped, but are old
     TAINT = "taint"  # the probe is unwell: what it says does not count
+    DRILL = "drill"  # one is overdue
     WATCHDOG = "watchdog"  # always fires; its absence is the alert
 
 

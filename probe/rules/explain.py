@@ -126,6 +126,7 @@ def _kept(alert: Alert) -> Iterator[str]:
 _ELSE = {
     Kind.SILENCE: "fewer agents are heard than the inventory has",
     Kind.TAINT: "figures were dropped before they were counted",
+    Kind.DRILL: "a drill was not done by its time",
     Kind.WATCHDOG: "always",
 }
 

@@ -114,3 +114,4 @@ class Fleet:
     gates: Sequence[tuple[str, Gate]] = ()  # scenario's name, gate
     links: Links = Links()
     sla: Mapping[Severity, int] = field(default_factory=dict)  # ns until somebody has looked
+    drills: bool = False  # an agent tells which are overdue

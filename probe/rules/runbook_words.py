@@ -81,6 +81,8 @@ def over(alert: Alert) -> str:
 
 
 def first_look(alert: Alert) -> str:
+    if alert.kind is Kind.DRILL:
+        return "`probe drill list --due`: which ones, since when, whose they are, and before which campaign."
     if about_probe(alert):
         return "The probe itself: which agent, since when, and whether others of the same place still report."
     which = _names([scope.value for scope in alert.scopes if scope is not Scope.EVERYWHERE] or ["region"])
@@ -99,6 +101,8 @@ def second_look(fleet: Fleet, alert: Alert) -> str:
 
 def rollback(alert: Alert, suspects: str) -> str:
     slo = alert.slo
+    if alert.kind is Kind.DRILL:
+        return "Nothing: nobody knows that anything is broken. That is what the drill is for."
     if slo is None or about_probe(alert):
         return (
             f"Roll the probe's own version or configuration back if it began with them ({suspects}). It is no ground to roll"

@@ -61,6 +61,8 @@ def self_alerts(fleet: Fleet) -> Iterator[Alert]:
         if not _promised(fleet, Source.RUNS, "taint_ratio"):
             yield _tainted()
         yield _lost()
+    if fleet.drills:
+        yield _overdue()
     yield _watchdog()
 
 
@@ -175,6 +177,22 @@ def _lost() -> Alert:
         "Observations were dropped before they were counted, or series beyond the limit were refused.",
         "give the agent fewer scenarios, or more agents; see streamprobe_self_series",
         (),
+    )
+
+
+def _overdue() -> Alert:
+    return _alert(
+        "DrillOverdue",
+        Kind.DRILL,
+        Severity.P2,
+        ("drill",),
+        f"min by (drill) ({PREFIX}drill_overdue) > 0",  # agents with records of their own: one that saw it done is enough
+        "drill {{ $labels.drill }} is overdue",
+        "It was not done as often as the calendar says, or not before a campaign. An invalid, inconclusive or aborted one is not"
+        " done: it showed nothing.",
+        "probe drill list --due says whose it is; run it, or move the campaign",
+        (),
+        hold=HOUR,
     )
 
 

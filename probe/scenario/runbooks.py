@@ -62,7 +62,7 @@ class Runbooks(Model):
     after_incident: PositiveDuration = Field(AFTER, description="How soon after a major incident.", examples=["7d"])
     runbooks: dict[str, Note] = Field(
         {},
-        description="By an alert's name, an objective's, a kind (burn, direct, silence, stale, taint, watchdog), or `all`.",
+        description="By an alert's name, an objective's, a kind (burn, direct, silence, stale, taint, drill, watchdog) or `all`.",
         examples=[{"room-start": {"text": "The war room is #live-war-room.", "reviewed": "2026-11-02"}}],
     )
 

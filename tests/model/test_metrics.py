@@ -22,6 +22,7 @@ ADDED = {
     "gate_overridden",
     "gate_changes_total",
     "gate_actions_total",
+    "drill_overdue",
     "release_time_seconds",
     "release_change",
 }  # a name of its own for the fixed rule; what ratios divide by
