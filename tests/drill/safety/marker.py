@@ -7,6 +7,7 @@ it block its thread. Offered as a third party's fault is: by an entry point of a
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,11 @@ class MarkerFault:
         return prepared(Path(params.path), params.restore, klass=params.klass, own=params.own)
 
     async def inject(self, record: Record, io: FaultIO) -> None:
+        Path(record["path"]).with_suffix(".runner").write_text(str(os.getpid()))
         Path(record["path"]).write_text(io.token)
 
     async def observe(self, record: Record, io: FaultIO) -> Observed:
-        if record["own"] and io.clients is None:
+        if record["own"] and os.getpid() != int(Path(record["path"]).with_suffix(".runner").read_text()):
             return Observed(State.GONE, "it ended with the runner")
         if record["restore"] == "blind":
             return Observed(State.UNKNOWN, "no look")

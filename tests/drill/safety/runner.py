@@ -1,65 +1,91 @@
-"""`python -m tests.drill.safety.runner STATE FOLDER [--faults N] [--lasts S] [--restore HOW] …`: what a runner does of a drill as
-far as safety goes: ledger, watchdog, `will`, inject, hold, undo. Says what it has come to on stdout, a word a line."""
+"""`python -m tests.drill.safety.runner SPEC`: what a runner does of a drill as far as safety goes, of any kind of fault: prepare,
+ledger, watchdog, then for each fault `will`, inject, observe; hold; undo. Says what it has come to on stdout, a word a line.
+
+SPEC is a file of JSON: `state`, `lasts` and `hold` in seconds, `faults`: name → [kind, what a drill file has under `with:`].
+Undone early on SIGTERM, SIGINT, and where it has lost its watchdog."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
+import json
+import os
 import secrets
 import signal
+import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from probe.clock import BootClock, SystemClock
-from probe.drill.faults.base import FaultIO
+from probe.drill.faults.base import FaultIO, Prepared, Preparing, State
 from probe.drill.faults.table import fault
-from probe.drill.guard import guarded
+from probe.drill.guard import Guard, guarded
 from probe.drill.ledger import Ledger
-from probe.drill.undoing import Bound, undo
+from probe.drill.undoing import BOUND, undo
 from probe.model.clock import NS
 from probe.net.redact import Redactor
-from tests.drill.safety.marker import KIND, prepared
+
+_BOUND = replace(BOUND, total=10 * NS)
+_SEEN = 3.0  # s for an injection to be seen
 
 
-async def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("state", type=Path)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--faults", type=int, default=1)
-    parser.add_argument("--hold", type=float, default=60.0)
-    parser.add_argument("--lasts", type=float, default=60.0)
-    parser.add_argument("--restore", default="fine")
-    parser.add_argument("--own", action="store_true")
-    given = parser.parse_args()
+async def main() -> int:
+    spec = json.loads(Path(sys.argv[1]).read_text())
+    say("runner", os.getpid())
     clock, boot, redactor = SystemClock(), BootClock(), Redactor()
     stopped = asyncio.Event()
     for one in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(one, stopped.set)
-    with Ledger.opened(given.state / "drills", drill="stub", run=f"{clock.wall().unix_ns:020x}") as ledger:
+    lasts = int(spec["lasts"] * NS)
+    ready: list[tuple[str, str, Prepared, str, int]] = []
+    for name, (kind, words) in spec["faults"].items():
+        token, expires = secrets.token_hex(4), boot.now() + lasts
+        given = Preparing(clock=clock, token=token, lasts=lasts, expires=expires, redactor=redactor)
+        ready.append((name, kind, await fault(kind).prepare(fault(kind).params.model_validate(words), given), token, expires))
+    numbers: list[int] = []
+    with Ledger.opened(Path(spec["state"]) / "drills", drill="stub", run=f"{clock.wall().unix_ns:020x}") as ledger:
         say("ledger", ledger.path)
-        async with guarded(ledger, kinds=[KIND]) as guard:
+        async with guarded(ledger, kinds=[kind for _, kind, *_ in ready]) as guard:
             say("guarded", guard.pid)
-            numbers = []
-            for n in range(given.faults):
-                token, expires = secrets.token_hex(4), boot.now() + int(given.lasts * NS)
-                how = given.restore.split(",")
-                ready = prepared(given.folder / f"fault-{n}", how[n % len(how)], own=given.own)
-                numbers.append(ledger.will(f"fault-{n}", KIND, ready, token, expires))
-                say("will", n)
+            for name, kind, prepared, token, expires in ready:
+                if stopped.is_set() or guard.died.is_set():
+                    break
+                numbers.append(await asyncio.to_thread(ledger.will, name, kind, prepared, token, expires))
+                say("will", name)
                 io = FaultIO(clock=clock, token=token, expires=expires, redactor=redactor)
-                await fault(KIND).inject(ready.record, io)
-                ledger.injected(numbers[-1])
-                say("injected", n)
-            try:
-                async with asyncio.timeout(given.hold):
-                    while not (stopped.is_set() or guard.died.is_set()):  # noqa: ASYNC110  # either of two
-                        await asyncio.sleep(0.02)
-                say("signalled" if stopped.is_set() else f"alone {guard.why}")
-            except TimeoutError:
-                pass
+                if await injected(kind, prepared.record, io):
+                    await asyncio.to_thread(ledger.injected, numbers[-1])
+                    say("injected", name)
+            await over(stopped, guard, spec["hold"])
+            say("undoing")
             for number in reversed(numbers):
-                undone = await undo(ledger.entry(number), ledger, clock=clock, redactor=redactor, bound=Bound(total=2 * NS))
+                undone = await undo(ledger.entry(number), ledger, clock=clock, redactor=redactor, bound=_BOUND)
                 say("undone", undone.state, undone.by)
         say("left")
+    return 130 if stopped.is_set() else 0
+
+
+async def injected(kind: str, record: Any, io: FaultIO) -> bool:
+    """Whether it was seen to be."""
+    try:
+        async with asyncio.timeout(_SEEN):
+            await fault(kind).inject(record, io)
+            while (await fault(kind).observe(record, io)).state is not State.INJECTED:  # noqa: ASYNC110  # by looking
+                await asyncio.sleep(0.05)
+    except Exception as error:
+        say("not injected", kind, type(error).__name__, error)
+        return False
+    return True
+
+
+async def over(stopped: asyncio.Event, guard: Guard, hold: float) -> None:
+    try:
+        async with asyncio.timeout(hold):
+            while not (stopped.is_set() or guard.died.is_set()):  # noqa: ASYNC110  # either of two
+                await asyncio.sleep(0.02)
+        say("signalled" if stopped.is_set() else f"alone {guard.why}")
+    except TimeoutError:
+        pass
 
 
 def say(*words: object) -> None:
@@ -67,4 +93,4 @@ def say(*words: object) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    sys.exit(asyncio.run(main()))

@@ -23,6 +23,7 @@ from probe.drill import guard as module
 from probe.drill.book import Book, read
 from probe.drill.guard import Guard, NoWatchdog, guarded
 from probe.drill.ledger import Ledger
+from tests.drill.safety.marker import KIND
 from tests.tools import Child, spawn, wait_until
 
 
@@ -68,11 +69,16 @@ def begin(tmp_path: Path, folder: Path, env: dict[str, str]) -> Begin:
     """Starts a runner with so many faults, injected; ends it and its watchdog afterwards."""
 
     @asynccontextmanager
-    async def begun(*options: str, faults: int = 1) -> AsyncIterator[Drill]:
-        module = "tests.drill.safety.runner"
-        command = [sys.executable, "-m", module, str(tmp_path / "state"), str(folder), f"--faults={faults}", *options]
+    async def begun(*restore: str, faults: int = 1, lasts: float = 60, own: bool = False) -> AsyncIterator[Drill]:
+        """`restore`: how that of each misbehaves, in turns."""
+        how = restore or ("fine",)
+        words = [{"path": str(folder / f"fault-{n}"), "restore": how[n % len(how)], "own": own} for n in range(faults)]
+        named = {f"fault-{n}": [KIND, words[n]] for n in range(faults)}
+        spec = {"state": str(tmp_path / "state"), "lasts": lasts, "hold": 60, "faults": named}
+        (tmp_path / "spec.json").write_text(json.dumps(spec))
+        command = [sys.executable, "-m", "tests.drill.safety.runner", str(tmp_path / "spec.json")]
         with spawn(command, tmp_path / "runner.out", env=env) as child:
-            text = await child.says(f"injected {faults - 1}", 30)
+            text = await child.says(f"injected fault-{faults - 1}", 30)
             found = re.search(r"ledger (\S+)\nguarded (\d+)", text)
             assert found
             drill = Drill(child, int(found[2]), Path(found[1]), folder)
@@ -112,7 +118,7 @@ async def test_what_goes_to_the_runners_whole_group_does_not_reach_the_watchdog(
 
 
 async def test_a_runner_that_hangs_is_not_waited_for_beyond_the_expiry(begin: Begin) -> None:
-    async with begin("--lasts=2") as drill:
+    async with begin(lasts=2) as drill:
         os.kill(drill.runner.pid, signal.SIGSTOP)
         expires = drill.book.entries[1].expires
         await drill.restored()
@@ -121,14 +127,14 @@ async def test_a_runner_that_hangs_is_not_waited_for_beyond_the_expiry(begin: Be
         os.kill(drill.runner.pid, signal.SIGCONT)
         os.kill(drill.runner.pid, signal.SIGTERM)
         await drill.runner.says("undone restored watchdog")
-        assert await drill.runner.exit() == 0
+        assert await drill.runner.exit() == 130
         assert len(drill.restores()) == 1
         await drill.ended()
 
 
 async def test_what_lives_in_a_runner_that_hangs_ends_with_it(begin: Begin) -> None:
     """A fault on our own clients: no other process can end it, so the runner is ended."""
-    async with begin("--lasts=0.5", "--own") as drill:
+    async with begin(lasts=1, own=True) as drill:
         os.kill(drill.runner.pid, signal.SIGSTOP)
         await wait_until(lambda: not drill.runner.running(), 20, "the end of the runner")
         assert drill.runner.popen.returncode == -signal.SIGKILL
@@ -154,7 +160,7 @@ async def test_a_runner_whose_watchdog_is_killed_knows_and_puts_everything_back_
 
 
 async def test_what_does_not_go_is_tried_again_until_it_does(begin: Begin) -> None:
-    async with begin("--restore=fails", faults=2) as drill:
+    async with begin("fails", faults=2) as drill:
         entry = drill.book.entries[2]
         os.kill(drill.runner.pid, signal.SIGKILL)
         await wait_until(lambda: len(drill.restores(0)) > 1 and len(drill.restores(1)) > 1, 20, "a second try")
@@ -166,7 +172,7 @@ async def test_what_does_not_go_is_tried_again_until_it_does(begin: Begin) -> No
 
 
 async def test_a_fault_that_blocks_its_thread_keeps_no_other_in_place(begin: Begin) -> None:
-    async with begin("--restore=fine,blocks", faults=2) as drill:
+    async with begin("fine", "blocks", faults=2) as drill:
         os.kill(drill.runner.pid, signal.SIGKILL)
         await wait_until(lambda: drill.broken == ["fault-1"] and drill.restores(1), 20)
         assert [entry.fault for entry in drill.book.open] == ["fault-1"]
