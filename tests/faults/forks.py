@@ -63,7 +63,11 @@ def _become(order: dict[str, Any]) -> None:
 def main() -> None:
     import probe.cli.app  # noqa: F401  # the imports that every fork then has
     from probe.cli import main as probe_main
+    from probe.drivers.table import table
+    from probe.rtc import upstream
 
+    table()  # imports the drivers
+    upstream.check()
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:

@@ -22,6 +22,17 @@ def test_what_is_installed_is_what_rtc_was_written_against() -> None:
     assert upstream.moved() == [], "read upstream.py: how to move to a new version"
 
 
+def test_a_file_that_changed_elsewhere_has_moved_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert upstream.digests() == (upstream.RELIED, upstream.FILES)
+    monkeypatch.setattr(upstream, "FILES", dict.fromkeys(upstream.FILES, "another"))
+    assert upstream.moved() == []
+
+
+def test_one_of_its_own_names_in_anothers_place_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aioice.ice.Connection, "connect", aioice.ice.Connection.close)
+    assert upstream.moved() == ["aioice.ice.Connection.connect has changed (relied on by ice.py)"]
+
+
 def test_every_file_it_names_is_there() -> None:
     folder = Path(upstream.__file__).parent
     assert all((folder / name).is_file() for name in upstream.RELIED)
