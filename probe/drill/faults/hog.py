@@ -49,7 +49,8 @@ def _detached(order: Mapping[str, Any], token: str, mine: int, to: int) -> NoRet
         null = os.open(os.devnull, os.O_RDWR)
         for standard in range(3):
             os.dup2(null, standard)
-        os.close(null)
+        os.closerange(3, to)  # whatever else was left open to us: who waits for its end would wait for ours
+        os.closerange(to + 1, os.sysconf("SC_OPEN_MAX"))
         os.setsid()
         _settle(order, token)
         match order["kind"]:

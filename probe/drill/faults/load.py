@@ -103,7 +103,7 @@ class LoadFault:
             of=1,
             record=order,
             commands=(Command(do, undo),),
-            limit="they end by themselves at the expiry, whoever is dead",
+            limit="its own processes, which end by themselves",
         )
 
     async def inject(self, record: Record, io: FaultIO) -> None:

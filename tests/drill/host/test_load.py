@@ -72,7 +72,7 @@ async def _round(course: Course, count: int) -> None:
 async def test_cpu_is_taken_at_its_share_by_processes_that_bear_the_token():
     course = await prepared("load", {"cpu": {"burners": 2, "share": "20%", "nice": 19}})
     assert course.prepared.klass is Klass.SELF_HEALING and course.prepared.targets == ("host:cpu",)
-    assert "end by themselves" in course.prepared.limit
+    assert "by themselves" in course.prepared.limit
     await _round(course, 2)
     await course.inject()
     try:

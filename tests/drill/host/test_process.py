@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -59,6 +60,9 @@ def _command(text: str, word: str) -> list[str]:
 def _running(tmp_path: Path, word: str, count: int = 1, text: str = _SLEEPS) -> Iterator[list[Child]]:
     with ExitStack() as stack:
         children = [stack.enter_context(spawn(_command(text, word), tmp_path / f"{word}-{n}.log")) for n in range(count)]
+        ends = time.monotonic() + 10
+        while len(pids_with(word)) < count:  # the kernel shows a command line a moment after the program has begun
+            assert time.monotonic() < ends
         try:
             yield children
         finally:
