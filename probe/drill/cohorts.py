@@ -98,7 +98,7 @@ def _lived(result: RunResult, session: SessionResult, marks: Marks, since: int) 
     well = [gap for gap in gaps if not taints_between(result.health, *gap)]
     end = marks.ended if session.ending == "crashed" or session.ended is None else min(marks.ended, session.ended)
     dark = dark_spans(session, since, end)
-    unwell = _union((h.at - h.took, h.at) for h in result.health if h.taints)
+    unwell = union((h.at - h.took, h.at) for h in result.health if h.taints)
     whole = max(0, end - since)
     watched = _length(_without([(since, since + whole)], unwell))
     return Lived(
@@ -134,7 +134,7 @@ def _gap(session: SessionResult, cut: CutResult) -> Span | None:
     rate = max((w.verified / w.took for w in session.windows if w.took >= NS // 2), default=0.0)
     if not any(w.verified > rate * (w.took - _common(last, (w.at - w.took, w.at))) + _STRAY for w in windows):
         return last
-    blank = _union((w.at - w.took, w.at) for w in windows if not w.verified)
+    blank = union((w.at - w.took, w.at) for w in windows if not w.verified)
     low, high = max(blank, key=lambda span: span[1] - span[0], default=_thinnest(windows))
     began = low - max(0, away - (high - low)) // 2
     return began, began + away
@@ -178,10 +178,10 @@ def dark_spans(session: SessionResult, since: int, end: int) -> list[Span]:
     spans += [(w.at - w.took, w.at) for w in session.windows if not w.verified]
     if session.ended is not None and session.ended < end:
         spans.append((session.ended, end))
-    return _union((max(low, since), min(high, end)) for low, high in spans)
+    return union((max(low, since), min(high, end)) for low, high in spans)
 
 
-def _union(spans: Iterable[Span]) -> list[Span]:
+def union(spans: Iterable[Span]) -> list[Span]:
     """Sorted and apart; what is empty is left out."""
     out: list[Span] = []
     for low, high in sorted(spans):

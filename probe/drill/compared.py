@@ -12,6 +12,7 @@ as such.
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 from probe.drill.score import Change, CohortScore, ComparedScore, FigureScore, Score, Spread
@@ -50,11 +51,21 @@ def compared(now: Score, before: Score) -> ComparedScore:
 
 
 def _samples(score: Score) -> Iterator[RunFigures]:
-    """Each viewer, start, message as what judge/compare takes for a run."""
-    for number, (place, about, value, good) in enumerate(_values(score)):
-        values = {} if value is None else {about: value}
-        goods = {} if good is None else {about: good}
-        yield RunFigures(run_id=str(number), place=place, occasion=score.run, values=values, good=goods)
+    """What judge/compare takes for runs: the first holds the first sample of every figure, and so on; a figure has at most _MOST,
+    and so has a place."""
+    values: defaultdict[tuple[Place, int], dict[About, float]] = defaultdict(dict)
+    goods: defaultdict[tuple[Place, int], dict[About, bool]] = defaultdict(dict)
+    counts: Counter[tuple[Place, About, bool]] = Counter()
+    for place, about, value, good in _values(score):
+        number = counts[place, about, good is None]
+        counts[place, about, good is None] += 1
+        if value is not None:
+            values[place, number][about] = value
+        if good is not None:
+            goods[place, number][about] = good
+    for place, number in sorted({*values, *goods}):
+        key = place, number
+        yield RunFigures(run_id=str(number), place=place, occasion=score.run, values=values[key], good=goods[key])
 
 
 def _values(score: Score) -> Iterator[tuple[Place, About, float | None, bool | None]]:

@@ -2,11 +2,12 @@
 it recovered. Pure: it reads `Readings` and what others know, tells a `Checked` fact for each condition it read, and answers with
 what the machine wants to hear.
 
-What is asked when. *Steady*: until it is proven, and again after the restore, from runs that began after it: a platform that does
-not come back to where it was has not recovered, whatever its recovery objectives say; it is given as long as it was given to
-prove it at first. *Promises*: while it is broken, and after it of the runs that began by then and end only now. *Aborts*: until
-all is restored; after that only a real incident, for there is nothing left to stop. What they ask of our own traffic is asked
-once the audience is there: who has not arrived yet is not missing.
+What is asked when. *Steady*: until it is proven (and while it is broken of the last seconds, which decides nothing and tells
+whether the platform healed itself), and again after the restore, from runs that began after it: a platform that does not come
+back to where it was has not recovered, whatever its recovery objectives say; it is given as long as it was given to prove it at
+first. *Promises*: while it is broken, and after it of the runs that began by then and end only now. *Aborts*: until all is
+restored; after that only a real incident, for there is nothing left to stop. What they ask of our own traffic is asked once the
+audience is there: who has not arrived yet is not missing.
 """
 
 from __future__ import annotations
@@ -21,8 +22,11 @@ from probe.drill.file import Abort, Drill
 from probe.drill.phases import Goal, Looked
 from probe.drill.readings import ANYTIME, Begun, Readings, told
 from probe.judge.reading import Answer
+from probe.model.clock import NS
 from probe.scenario.gates import Expression
 from probe.scenario.units import format_ratio
+
+_LATELY = 10 * NS  # of what is seen while it is broken
 
 
 class Known(Protocol):
@@ -75,6 +79,9 @@ class Looks:
             steady = self.arrived()
             if steady.met:
                 steady = _all([self._read("steady", one, now) for one in self.drill.steady.of])
+        elif self.times.broken is not None and self.times.restored is None:
+            for one in self.drill.steady.of:  # for the time to mitigate only: does the platform heal itself?
+                self._read("steady", one, now, since=max(self.times.broken, now - _LATELY))
         return Looked(
             steady=steady,
             promises=tuple(self._promise(one, now) for one in self.drill.meanwhile) if self.times.broken is not None else (),

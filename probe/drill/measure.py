@@ -278,6 +278,8 @@ def _resolution(drill: Drill) -> list[str]:
     return [
         "outage and reconnect: to the frame",
         "time without a picture: to the frame where an outage or a freeze was told, else to the second",
+        "time to detect: as often as alerts and gates are asked; time to mitigate: as conditions were read, while it was broken "
+        "over the last 10 s",
         "starts by phase and first frame again: " + (f"a run every {every:g} s" if every is not None else "no runs were started"),
     ]
 

@@ -65,7 +65,7 @@ class Card:
         back = [f for f in touched if f.seen_restored_at is not None or f.gone_at is not None]
         noun = "fault" if len(touched) == 1 else "faults"
         said = f"{len(back)} of {len(touched)} {noun} seen to be gone again"
-        return said + (f"; the ledger is {self.s.ledger}" if self.s.ledger else "")
+        return said + (f"; ledger: {self.s.ledger}" if self.s.ledger else "")
 
     @property
     def tiles(self) -> list[Tile]:

@@ -79,20 +79,29 @@ def score_json(score: Score, redact: Redact) -> str:
     return json.dumps(plain, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
 
-def read_score(path: Path) -> Score:
-    """A scorecard.json, or the one in a directory. Raises ConfigError where there is none that can be read."""
-    file = path / "scorecard.json" if path.is_dir() else path
+def read_score(path: Path, drill: str = "") -> Score:
+    """A scorecard.json: the file, the one in an --out directory, or that of `drill` in one of several. Raises ConfigError where
+    there is none that can be read, or it is another drill's."""
+    folder = path / drill if drill and (path / drill).is_dir() else path
+    file = folder / "scorecard.json" if folder.is_dir() else folder
     try:
         if file.stat().st_size > _MOST:
-            raise ConfigError([Located(str(file), 0, 0, "", f"is larger than {_MOST >> 20} MiB: not a scorecard")])
-        return Score.model_validate_json(file.read_bytes())
+            raise _unread(file, f"is larger than {_MOST >> 20} MiB: not a scorecard")
+        score = Score.model_validate_json(file.read_bytes())
     except OSError as error:
         hint = "; name the --out directory of a drill, or its scorecard.json"
-        raise ConfigError([Located(str(file), 0, 0, "", f"cannot be read: {error.strerror}{hint}")]) from error
+        raise _unread(file, f"cannot be read: {error.strerror}{hint}") from error
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError([Located(str(file), 0, 0, where, f"is no scorecard of this version: {first['msg']}")]) from error
+        raise _unread(file, f"is no scorecard of this version: {first['msg']}", where) from error
+    if drill and score.drill != drill:
+        raise _unread(file, f"is of drill {score.drill}, not of {drill}")
+    return score
+
+
+def _unread(file: Path, why: str, where: str = "") -> ConfigError:
+    return ConfigError([Located(str(file), 0, 0, where, why)])
 
 
 # -- the index

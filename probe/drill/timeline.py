@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from probe.drill.cohorts import Cohort, played
+from probe.drill.cohorts import Cohort, played, union
 from probe.drill.facts import ActionSeen, DrillFact, Entered, Phase
 from probe.drill.marks import FaultMarks, Marks
 from probe.drill.readings import CROWD
@@ -77,6 +77,7 @@ class Picture:
     actions: Row | None
     cohorts: tuple[Row, ...]
     starts: tuple[Row, ...]
+    health: Row | None
     ticks: tuple[Tick, ...]
     step: str
 
@@ -101,6 +102,7 @@ def timeline(
         actions=_actions(facts, axis),
         cohorts=tuple(_strips([r for r in results if r.began.run in stays], at, axis)),
         starts=tuple(_starts([r for r in results if r.began.run not in stays], at, axis)),
+        health=_health(results, axis),
         ticks=ticks(axis.end - axis.begin, tick, 8),
         step=f"{axis.slice / NS:g} s",
     )
@@ -185,6 +187,22 @@ def _actions(facts: Sequence[DrillFact], axis: _Axis) -> Row | None:
     return Row("actions", "", (), str(len(found)), marks=marks) if found else None
 
 
+def _health(results: Iterable[RunResult], axis: _Axis) -> Row | None:
+    """When any look found the probe unwell; None where it was well all along."""
+    unwell = [sample for result in results for sample in result.health if sample.taints]
+    if not unwell:
+        return None
+    bars = [
+        axis.bar(
+            low, high, "unwell", ", ".join(sorted({t for s in unwell if s.at - s.took < high and s.at > low for t in s.taints}))
+        )
+        for low, high in union((sample.at - sample.took, sample.at) for sample in unwell)
+    ]
+    return Row(
+        "the probe itself", "unwell", tuple(bars), duration(sum(round(bar.width * (axis.end - axis.begin) / 100) for bar in bars))
+    )
+
+
 # -- viewers who stay
 
 
@@ -198,7 +216,7 @@ def _strips(results: Iterable[RunResult], at: Marks, axis: _Axis) -> Iterable[Ro
     for cohort in sorted(by):
         sessions = by[cohort]
         note = " · ".join(filter(None, (cohort.region, "" if cohort.device == "default" else cohort.device)))
-        there = sum(played(session, since) for session in sessions)
+        there = sum(played(session, since) for session in sessions) if at.injecting is not None else len(sessions)
         yield Row(cohort.protocol, note, tuple(_strip(sessions, axis)), f"{there} viewer{'s' if there != 1 else ''}")
 
 

@@ -14,7 +14,8 @@ def judged(*runs: tuple[float, bool], until: float = 40.0) -> list[AlertChanged]
     told = Told()
     for i, (at, well) in enumerate(runs):
         told.whole_run(f"r{i}", at, failed=None if well else REFUSED)
-    gating, changes = Gating(plans()), []
+    gating = Gating(plans())
+    changes: list[AlertChanged] = []
     results = results_of(told.observed)
     for half in range(round(until * 2)):
         now = half / 2

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from probe.drill.facts import AlertChanged, Did, FaultDid, Verdict
-from probe.drill.score import CohortScore, LossScore, Score, StartScore
+from probe.drill.marks import marks
+from probe.drill.measure import measure
+from probe.drill.score import CohortScore, Score, StartScore
 from probe.model.observation import CutOutcome
 from probe.model.outcome import Failed
 from probe.model.stage import Phase as Where
-from tests.drill.score.told import BEGAN, REFUSED, Told, ns, usual
+from tests.drill.score.told import REFUSED, Told, about, ns, plans, usual
 
 
 def cohort(score: Score, protocol: str, region: str = "eu") -> CohortScore:
@@ -35,7 +37,7 @@ def test_outage_is_from_the_last_picture_and_reconnect_from_the_restore() -> Non
     assert whep.outage is not None and whep.reconnect is not None
     assert whep.outage.samples == [pytest.approx(8.8), pytest.approx(9.8)]
     assert whep.reconnect.samples == [pytest.approx(0.6), pytest.approx(1.6)]
-    assert (whep.reconnect.n, whep.reconnect.p50, whep.reconnect.max) == (2, pytest.approx(0.6), pytest.approx(1.6))
+    assert (whep.reconnect.n, whep.reconnect.p50, whep.reconnect.max) == about(2, 0.6, 1.6)
 
 
 def test_who_was_back_before_the_restore_has_no_reconnect() -> None:
@@ -112,7 +114,7 @@ def test_a_cut_that_was_never_told_is_neither_good_nor_bad() -> None:
 def test_time_to_detect_is_from_the_fault_seen_to_the_first_alarm() -> None:
     found = usual().score().detection
     assert found is not None
-    assert (found.took, found.name, found.source, found.after_restore) == (pytest.approx(3.5), "starts", "gate", False)
+    assert (found.took, found.name, found.source, found.after_restore) == about(3.5, "starts", "gate", False)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +144,7 @@ def test_nothing_noticed_is_absent_and_not_nought() -> None:
 def test_users_were_well_again_when_all_conditions_held_for_good() -> None:
     score = usual().score()
     assert score.mitigation is not None
-    assert (score.mitigation.took, score.mitigation.by) == (pytest.approx(21.0 - 10.5), "restore")
+    assert (score.mitigation.took, score.mitigation.by) == about(21.0 - 10.5, "restore")
 
 
 def test_a_platform_that_heals_itself_is_told_from_one_that_was_healed() -> None:
@@ -152,7 +154,7 @@ def test_a_platform_that_heals_itself_is_told_from_one_that_was_healed() -> None
     told.checked(19.0, True, part="recovery", condition="95% of viewers reconnect within 10s")  # read only afterwards
     score = told.score()
     assert score.mitigation is not None
-    assert (score.mitigation.took, score.mitigation.by) == (pytest.approx(4.5), "platform")
+    assert (score.mitigation.took, score.mitigation.by) == about(4.5, "platform")
 
 
 def test_a_condition_that_comes_and_goes_holds_from_its_last_return() -> None:
@@ -218,8 +220,8 @@ def test_of_a_promise_the_worst_is_told_and_of_a_goal_the_end(
 
 def test_a_fault_is_told_with_its_instants_and_who_undid_it() -> None:
     (fault,) = usual().score().faults
-    assert (fault.seen_injected_at, fault.seen_restored_at) == (pytest.approx(10.5), pytest.approx(18.4))
-    assert (fault.inject_seen_in, fault.restore_seen_in) == (pytest.approx(0.4), pytest.approx(0.4))
+    assert (fault.seen_injected_at, fault.seen_restored_at) == about(10.5, 18.4)
+    assert (fault.inject_seen_in, fault.restore_seen_in) == about(0.4, 0.4)
     assert (fault.undone_by, fault.targets) == ("runner", ["sandbox:edge-b"])
 
 
@@ -228,16 +230,14 @@ def test_of_two_faults_the_first_seen_and_the_last_gone_count() -> None:
     for at, did in ((12.0, Did.INJECTING), (12.5, Did.SEEN_INJECTED), (20.0, Did.RESTORING), (20.5, Did.GONE)):
         told.facts.append(FaultDid(at=ns(at), fault="other", kind="process", did=did, by="watchdog"))
     score = told.score()
-    assert (score.injected_at, score.restored_at) == (pytest.approx(10.5), pytest.approx(20.5))
+    assert (score.injected_at, score.restored_at) == about(10.5, 20.5)
     other = next(fault for fault in score.faults if fault.name == "other")
-    assert (other.gone_at, other.seen_restored_at, other.undone_by) == (pytest.approx(20.5), None, "watchdog")
+    assert (other.gone_at, other.seen_restored_at, other.undone_by) == about(20.5, None, "watchdog")
 
 
 def test_facts_without_a_beginning_are_refused() -> None:
     told = Told()
     with pytest.raises(ValueError, match="beginning"):
-        from probe.drill.marks import marks
-
         marks(told.whole()[1:])
 
 
@@ -333,9 +333,6 @@ def test_of_a_fault_on_one_protocol_only_that_one_is_meant() -> None:
         else FaultDid(at=fact.at, fault="edge", kind="link", did=fact.did, targets=("clients:hls",))
         for fact in told.whole()
     ]
-    from probe.drill.measure import measure
-    from tests.drill.score.told import plans
-
     score = measure(facts, told.observed, told.drill, plans=plans(), stays=told.stays)
     assert score.blast.meant_protocols == ["hls"]
     assert [(one.region, one.protocol) for one in score.blast.outside] == [("eu", "whep")]
@@ -375,9 +372,6 @@ def test_the_probes_own_taints_are_summed() -> None:
 def test_an_aborted_drill_that_touched_nothing_is_measured_all_the_same() -> None:
     told = usual()
     facts = [fact for fact in told.whole() if not isinstance(fact, FaultDid | AlertChanged)]
-    from probe.drill.measure import measure
-    from tests.drill.score.told import plans
-
     score = measure(facts, told.observed, told.drill, plans=plans(), stays=told.stays)
     assert (score.faults, score.cohorts, score.budget, score.detection) == ([], [], [], None)
     assert {one.when for one in score.starts} == {"before"}
@@ -387,8 +381,3 @@ def test_instants_are_counted_from_the_drills_beginning() -> None:
     score = usual().score()
     assert score.seconds == pytest.approx(30.0)
     assert score.alarms[0].at == pytest.approx(14.0) and score.alarms[0].ended_at == pytest.approx(24.0)
-    assert BEGAN > 0
-
-
-def lost(score: Score) -> list[LossScore]:
-    return [one for one in score.losses if one.never_seen]

@@ -44,7 +44,7 @@ def whole(told: Told) -> Score:
     faults = [fault.model_copy(update={"commands": commands, "klass": "reversible", "of": 3}) for fault in score.faults]
     cost = CostScore(seconds=30.0, cpu_seconds=12.5, memory_bytes=180 * 2**20, processors=4)
     again = score.model_copy(update={"run": "0191-before"})
-    update = {"faults": faults, "cost": cost, "ledger": "closed", "compared": compared(score, again)}
+    update = {"faults": faults, "cost": cost, "ledger": "nothing open", "compared": compared(score, again)}
     return score.model_copy(update=update)
 
 
@@ -151,7 +151,7 @@ def test_the_page_says_all_that_was_measured(tmp_path: Path) -> None:
     text = Page((tmp_path / "scorecard.html").read_text()).text
     for words in (
         "Pass",
-        "1 of 1 fault seen to be gone again; the ledger is closed",
+        "1 of 1 fault seen to be gone again; ledger: nothing open",
         "Time to detect 3.50 s starts (gate)",
         "Time to mitigate 10.50 s only by the restore",
         "Viewers hit 4 of 11 0 of 2 outside the target",
@@ -205,12 +205,14 @@ def test_everything_stands_on_one_axis() -> None:
     found = picture(usual())
     (fault,) = found.faults
     pending, stood, mending = fault.bars
-    assert (pending.at, stood.at) == (pytest.approx(100 * 10 / 30, abs=0.01), pytest.approx(100 * 10.5 / 30, abs=0.01))
+    assert pending.at == pytest.approx(100 * 10 / 30, abs=0.01)
+    assert stood.at == pytest.approx(100 * 10.5 / 30, abs=0.01)
     assert stood.at + stood.width == pytest.approx(100 * 18 / 30, abs=0.01)
     assert mending.at + mending.width == pytest.approx(100 * 18.4 / 30, abs=0.01)
     assert [(line.kind, round(line.at, 1)) for line in found.lines] == [("inject", 35.0), ("restore", 61.3)]
     (alarm,) = found.alarms
-    assert (alarm.bars[0].at, alarm.bars[0].kind) == (pytest.approx(100 * 14 / 30, abs=0.01), "alarm")
+    assert alarm.bars[0].kind == "alarm"
+    assert alarm.bars[0].at == pytest.approx(100 * 14 / 30, abs=0.01)
     for row in (*found.faults, *found.alarms, *found.cohorts, *found.starts, found.phases):
         for bar in (*row.bars, *row.marks):
             assert 0 <= bar.at <= 100 and bar.width >= 0 and bar.at + bar.width <= 100.01 and 0 < bar.height <= 100
@@ -249,6 +251,17 @@ def test_starts_are_ticks_good_bad_or_not_told() -> None:
     assert row.value == "6 of 9"
 
 
+def test_when_the_probe_was_unwell_stands_on_the_axis_too() -> None:
+    told = usual()
+    assert picture(told).health is None
+    told.unwell("stay-eu", 20.0)
+    told.unwell("stay-us", 20.2)
+    row = picture(told).health
+    assert row is not None
+    (bar,) = row.bars
+    assert (bar.kind, bar.said, row.value) == ("unwell", "loop_lag", "700 ms")
+
+
 def test_a_long_drill_has_no_more_slices_than_can_be_seen() -> None:
     told = Told(ends=3600.0)
     told.viewer(told.run("stay", stays=True), "there")
@@ -274,6 +287,14 @@ def test_the_index_links_every_drill_with_its_strip(tmp_path: Path) -> None:
 def test_a_scorecard_is_read_back_from_its_directory(tmp_path: Path) -> None:
     score = written(usual(), tmp_path)
     assert read_score(tmp_path) == read_score(tmp_path / "scorecard.json") == score
+
+
+def test_of_several_drills_the_one_of_that_name_is_read(tmp_path: Path) -> None:
+    (tmp_path / "edge-down").mkdir()
+    score = written(usual(), tmp_path / "edge-down")
+    assert read_score(tmp_path, "edge-down") == score
+    with pytest.raises(ConfigError, match="is of drill edge-down, not of other"):
+        read_score(tmp_path / "edge-down", "other")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,9 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
+from typing import Any
+
+import pytest
 
 from probe.drill.facts import (
     AlertChanged,
@@ -99,6 +102,11 @@ def scenario() -> Scenario:
 def plans() -> Mapping[str, Plan]:
     ids = new_run_ids(0, random.Random(1))
     return {region: make_plan(scenario(), region, 1, ids, mode="drill") for region in ("eu", "us")}
+
+
+def about(*values: object) -> Any:
+    """A tuple to compare with: numbers to six digits, what is none as it is."""
+    return tuple(pytest.approx(value) if isinstance(value, float) else value for value in values)
 
 
 def ns(seconds: float) -> int:
