@@ -31,7 +31,7 @@ from probe.drill.policy import Own
 from probe.drill.policy_file import find_policy
 from probe.drill.runner import Runner
 from probe.drill.score import Score
-from probe.drill.scorecard import write, write_index
+from probe.drill.scorecard import read_score, write, write_index
 from probe.drill.sources import Source, Sources
 from probe.drill.traffic import Traffic
 from probe.errors import ConfigError, Located
@@ -62,6 +62,7 @@ class Options:
     store: str | None = None
     alertmanager: str | None = None
     prometheus: str | None = None
+    compare: Path | None = None
     out: Path = Path("out")
     json: bool = False
     quiet: bool = False
@@ -278,6 +279,7 @@ def _asked(work: _Work, file: Path, sandbox: Sandbox | None, out: Path) -> Asked
     return Asked(
         loaded=loaded, policy=find_policy(options.policy, os.environ), own=own, clock=work.clock, redactor=work.redactor,
         state=state, out=out, store=store, sources=_sources(options), seed=options.seed,
+        before=read_score(options.compare) if options.compare is not None else None,
     )  # fmt: skip
 
 

@@ -40,6 +40,9 @@ def run(
         str | None,
         Parameter(group=_RUN, help="Records and leases, shared by all who drill: a URL, env:NAME. Default: in --state."),
     ] = None,
+    compare: Annotated[
+        Path | None, Parameter(group=_RUN, help="The --out of an earlier run of this drill. Default: its last run in --store.")
+    ] = None,
     alertmanager: Annotated[str | None, Parameter(group=_RUN, help="Its address: who was paged, and for what else.")] = None,
     prometheus: Annotated[str | None, Parameter(group=_RUN, help="Its address: which alert fired first.")] = None,
     seed: Annotated[int | None, Parameter(group=_RUN, help="Repeats the traffic's random choices.")] = None,
@@ -75,7 +78,8 @@ def run(
 
     asked = command.Options(
         files=files, dry=dry_run, sandbox=sandbox, sets=set, regions=region, policy=policy, state=state, store=store,
-        alertmanager=alertmanager, prometheus=prometheus, out=out, json=as_json, quiet=quiet, verbose=verbose, seed=seed,
+        compare=compare, alertmanager=alertmanager, prometheus=prometheus,
+        out=out, json=as_json, quiet=quiet, verbose=verbose, seed=seed,
     )  # fmt: skip
     return on_console(lambda console: command.run(asked, console), Options(json=as_json))
 

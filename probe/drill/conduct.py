@@ -13,7 +13,7 @@ import logging
 import os
 import random
 import resource
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,6 +24,7 @@ import psutil
 
 from probe.clock import BootClock, SystemClock
 from probe.drill import announcing
+from probe.drill.compared import compared
 from probe.drill.facts import DrillBegan, DrillEnded, DrillFact, to_json
 from probe.drill.file import FaultUse
 from probe.drill.guard import Guard, guarded
@@ -34,6 +35,7 @@ from probe.drill.measure import measure
 from probe.drill.policy import Own, PolicyFile
 from probe.drill.prepare import Ready, prepared, targets
 from probe.drill.readings import Readings
+from probe.drill.recording import Recording, recording
 from probe.drill.runner import INJECT_WITHIN, SPARE, Ended, Job, Runner
 from probe.drill.score import CostScore, Score
 from probe.drill.sources import Sources
@@ -41,6 +43,7 @@ from probe.drill.traffic import Surroundings, Traffic
 from probe.drill.undoing import BOUND, Bound
 from probe.drill.watching import Watching
 from probe.drivers.table import table
+from probe.errors import ConfigError, Located
 from probe.model.clock import NS
 from probe.model.ids import uuid7
 from probe.model.observation import Observation
@@ -56,7 +59,8 @@ _LINKS = frozenset({"link", "publisher-storm"})  # kinds of faults that impair t
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """A drill, and everything it is carried out with. `store`: URL of the shared store, None: no leases; `bounds`: beyond which
-    the probe is unwell; `told` is called as it goes, with the runner and its traffic."""
+    the probe is unwell; `before`: what to compare with, instead of its last run in the store; `told` is called as it goes, with
+    the runner and its traffic."""
 
     loaded: Loaded
     policy: PolicyFile
@@ -68,6 +72,7 @@ class Asked:
     store: str | None = None
     sources: Sources = Sources()  # noqa: RUF009  # frozen
     seed: int | None = None
+    before: Score | None = None
     bounds: Bounds | None = None
     bound: Bound = BOUND
     boot: BootClock = field(default_factory=BootClock)
@@ -98,8 +103,10 @@ async def conduct(asked: Asked) -> Conducted:
     hit = targets(ready)
     async with AsyncExitStack() as stack:
         lasts = drill.length + _MARGIN
+        recorded: Recording | None = None
         if asked.store is not None:
             await stack.enter_async_context(leased(asked.store, hit, drill=drill.drill, run=run, lasts=lasts))
+            recorded = await stack.enter_async_context(recording(asked.store, clock, asked.state, drill, run))
         ledger = stack.enter_context(
             await asyncio.to_thread(
                 partial(
@@ -109,7 +116,7 @@ async def conduct(asked: Asked) -> Conducted:
             )
         )  # fmt: skip
         guard = await stack.enter_async_context(guarded(ledger, kinds=[one.use.fault for one in ready]))
-        log = stack.enter_context(_Log.opened(asked.out / "drill.jsonl", asked.redactor))
+        log = stack.enter_context(_Log.opened(asked.out / "drill.jsonl", asked.redactor, recorded))
         log.put(
             DrillBegan(
                 at=clock.now(), drill=drill.drill, run=run, owner=drill.owner, scenario=asked.loaded.scenario.name,
@@ -118,11 +125,14 @@ async def conduct(asked: Asked) -> Conducted:
         )  # fmt: skip
         ended, traffic = await _played(asked, run, ready, ledger, guard, log, lasts)
         log.put(DrillEnded(at=clock.now(), verdict=ended.verdict, reason=ended.reason, wall_unix_ns=clock.wall().unix_ns))
-        guarding = _cpu_of(guard.pid)
-    cost = _cost(clock.now() - began, _cpu() - cpu + guarding)
-    if failed := await announcing.ended(drill, run, ended.verdict, ended.reason, asked.redactor):
-        _log.warning("how the drill ended could not be told: %s", failed)
-    score, broken = await _measured(asked, ready, traffic, log.facts, cost)
+        cost = _cost(clock.now() - began, _cpu() - cpu + _cpu_of(guard.pid))
+        if failed := await announcing.ended(drill, run, ended.verdict, ended.reason, asked.redactor):
+            _log.warning("how the drill ended could not be told: %s", failed)
+        before = asked.before or (await recorded.before() if recorded is not None else None)
+        about = {"cost": cost, "ledger": f"open: {', '.join(ended.left)}" if ended.left else "nothing open"}
+        score, broken = await _measured(asked, ready, traffic, log.facts, about, before)
+        if recorded is not None:
+            recorded.ended(ended.verdict, ended.reason, score)
     return Conducted(
         drill=drill.drill,
         run=run, ended=ended, facts=tuple(log.facts), traffic=traffic, ready=ready, score=score, cost=cost,
@@ -184,18 +194,26 @@ async def _played(
 
 
 async def _measured(
-    asked: Asked, ready: Sequence[Ready], traffic: Traffic, facts: Sequence[DrillFact], cost: CostScore
+    asked: Asked,
+    ready: Sequence[Ready],
+    traffic: Traffic,
+    facts: Sequence[DrillFact],
+    about: Mapping[str, object],
+    before: Score | None,
 ) -> tuple[Score | None, tuple[str, ...]]:
-    """A bug of ours here costs the score, never the verdict."""
+    """A bug of ours here costs the score, never the verdict. `about`: fields of it that are not measured of the facts."""
     try:
         score = await asyncio.to_thread(
             measure, facts, traffic.everything(), asked.loaded.drill, plans=traffic.plans, stays=tuple(traffic.stays.values()),
-            prepared={one.use.name: one.prepared for one in ready},
+            prepared={one.use.name: one.prepared for one in ready}, regions=len(asked.loaded.scenario.regions),
         )  # fmt: skip
+        score = score.model_copy(update=about)
+        if before is not None:
+            score = score.model_copy(update={"compared": await asyncio.to_thread(compared, score, before)})
     except Exception as bug:
         _log.exception("the drill could not be measured")
         return None, (f"{type(bug).__name__}: {bug}",)
-    return score.model_copy(update={"cost": cost}), ()
+    return score, ()
 
 
 @dataclass(slots=True)
@@ -204,15 +222,22 @@ class _Log:
 
     file: IO[str]
     redactor: Redactor
+    recorded: Recording | None = None
     facts: list[DrillFact] = field(default_factory=list)
 
     @classmethod
-    def opened(cls, path: Path, redactor: Redactor) -> _Log:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return cls(path.open("w", encoding="utf-8"), redactor)
+    def opened(cls, path: Path, redactor: Redactor, recorded: Recording | None) -> _Log:
+        """Raises ConfigError where nothing can be written there."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return cls(path.open("w", encoding="utf-8"), redactor, recorded)
+        except OSError as error:
+            raise ConfigError([Located(str(path), 0, 0, "--out", f"cannot be written: {error.strerror}")]) from error
 
     def put(self, fact: DrillFact) -> None:
         self.facts.append(fact)
+        if self.recorded is not None:
+            self.recorded.put(fact)
         try:
             self.file.write(self.redactor.redact(json.dumps(to_json(fact))) + "\n")
             self.file.flush()

@@ -32,6 +32,7 @@ from probe.model.observation import (
     RunEnded,
     SessionBegan,
     SessionEnded,
+    SessionStarted,
     Window,
 )
 from probe.model.outcome import Aborted, Cancelled, Done, Skipped
@@ -69,12 +70,15 @@ class _Viewer:
     """One of the audience, as it is told of."""
 
     began: SessionBegan
+    started: int | None = None
     seconds: deque[tuple[int, bool]] = field(default_factory=deque)  # when told, whether the picture moved
     ended: SessionEnded | None = None
     returns: list[Resumed] = field(default_factory=list)
 
     def moves(self, now: int) -> bool:
-        return self.ended is None and bool(self.seconds) and self.seconds[-1][1] and now - self.seconds[-1][0] <= _NOW
+        """By the last second that was told of; before there is one, by its first picture."""
+        at, moved = self.seconds[-1] if self.seconds else (self.started, True)
+        return self.ended is None and at is not None and moved and now - at <= _NOW
 
     @property
     def counts(self) -> bool:
@@ -218,6 +222,8 @@ def _of_stay(run: _Run, fact: Observation) -> None:
     match fact:
         case SessionBegan() if fact.role is Role.VIEWER and fact.step != CROWD:
             run.viewers[fact.session] = _Viewer(fact)
+        case SessionStarted() if viewer is not None:
+            viewer.started = fact.at
         case Window() if viewer is not None:
             viewer.seconds.append((fact.at, fact.verified > 0))
             _forget(viewer.seconds, fact.at - _KEEP)

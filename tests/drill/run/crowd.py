@@ -71,20 +71,19 @@ def whole_run(
     run: str, began: int, ended: int, *, good: bool = True, region: str = "eu", taint: str = ""
 ) -> Iterator[Observation]:
     """A run of one publisher and one viewer, whose start went well or not."""
-    seq = {"run": run}
     failed = Failed(Phase.FIRST_FRAME, "none")
     yield run_began(run, began, region)
     if taint:
-        yield HealthSample(**seq, seq=next(_numbers), at=ended, took=ended - began, loop_lag=1.0, taints=(taint,))
+        yield HealthSample(run=run, seq=next(_numbers), at=ended, took=ended - began, loop_lag=1.0, taints=(taint,))
     for name, kind, role in (("publish", "publish", Role.PUBLISHER), ("view", "view", Role.VIEWER)):
         well = good or role is Role.PUBLISHER
         session = f"{run}-{kind}"
-        yield StepBegan(**seq, seq=next(_numbers), at=began, session=name, step=name, kind=kind, service="", span_id="")
+        yield StepBegan(run=run, seq=next(_numbers), at=began, session=name, step=name, kind=kind, service="", span_id="")
         yield session_began(run, session, began, step=name, role=role, region=region)
         if well:
-            yield SessionStarted(**seq, seq=next(_numbers), at=ended, session=session, took=ended - began)
+            yield SessionStarted(run=run, seq=next(_numbers), at=ended, session=session, took=ended - began)
         yield SessionEnded(
-            **seq,
+            run=run,
             seq=next(_numbers),
             at=ended,
             session=session,
@@ -93,7 +92,7 @@ def whole_run(
         )
         outcome = Done() if well else failed
         yield StepDone(
-            **seq,
+            run=run,
             seq=next(_numbers),
             at=ended,
             session=name,

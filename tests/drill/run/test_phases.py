@@ -353,9 +353,8 @@ def test_whatever_happens_in_whatever_order(courses: tuple[Course, ...], steps: 
 def test_a_drill_under_way_survives_whatever_happens(courses: tuple[Course, ...], steps: list[tuple[Event, int]]) -> None:
     """As above, but from the first fault's injection on, where most of it lies."""
     world = World(Machine(script(*courses, promises=("kept",))))
-    for event in (Ready(), Looked(YES), Announced(), Injected("a"), Seen("a", "injected")):
-        world.on(event)
-    for event, later in steps:
+    begun: tuple[Event, ...] = (Ready(), Looked(YES), Announced(), Injected("a"), Seen("a", "injected"))
+    for event, later in (*((event, 0) for event in begun), *steps):
         world.now += later
         world.on(event)
     world.goes_on()

@@ -129,20 +129,10 @@ async def test_the_audience_comes_back_and_rooms_go_on_when_the_publisher_left(
 def running(folder: Path, **drill: str) -> Iterator[Child]:
     """`probe drill run`, up to the fault being in place."""
     file = write(folder, **drill)
-    command = [
-        sys.executable,
-        "-m",
-        "probe",
-        "drill",
-        "run",
-        file,
-        "--policy",
-        folder / "policy.yaml",
-        "--state",
-        folder / "state",
-    ]
+    command: list[str | Path] = [sys.executable, "-m", "probe", "drill", "run", file]
+    command += ["--policy", folder / "policy.yaml", "--state", folder / "state", "--out", folder / "out"]
     env = {"PLATFORM_URL": "sandbox"}
-    with spawn([*command, "--out", folder / "out"], folder / "printed", env=env) as child:
+    with spawn(command, folder / "printed", env=env) as child:
         yield child
 
 

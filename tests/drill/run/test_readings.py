@@ -90,6 +90,11 @@ def test_playing_is_who_moves_now() -> None:
     assert met(found, "playing >= 1%", 20 * NS) is False, "what was told long ago says nothing of now"
 
 
+def test_who_has_just_begun_to_play_plays() -> None:
+    found = readings(run_began(STAY, 0), session_began(STAY, "v0", 0), session_began(STAY, "v1", 0), started(STAY, "v0", NS))
+    assert found.playing("eu", 2 * NS) == (1, 2)
+
+
 def test_playing_needs_no_number_for_everybody_there_is_was_asked() -> None:
     assert met(readings(audience(NS, True), min_n=5), "playing >= 100%", NS) is True
 
