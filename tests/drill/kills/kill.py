@@ -29,6 +29,7 @@ import psutil
 from probe.clock import boottime
 from probe.drill.book import Book, LedgerRefused, read
 from probe.model.clock import NS
+from tests.drill.host.tools import pids_with
 from tests.drill.kills.targets import Target
 from tests.tools import ROOT
 
@@ -106,7 +107,12 @@ class Drill:
     def ledger(self) -> Path | None:
         return next(iter(sorted((self.folder / "state" / "drills").glob("*.jsonl"))), None)
 
-    def kill(self, way: str, killed: Killed) -> None:
+    @property
+    def watchdogs(self) -> list[int]:
+        """Processes that are one, or are on their way to be; whoever has heard of them."""
+        return [pid for pid in pids_with(self.ledger.name) if pid != self.shell.pid] if self.ledger else []
+
+    def kill(self, way: str) -> None:
         runner = self.pid("runner")
         with suppress(ProcessLookupError):
             match way:
@@ -114,9 +120,9 @@ class Drill:
                     os.kill(runner, signal.SIGKILL)
                 case "kill -9, and parents":
                     parents = {self.shell.pid, runner}
-                    with suppress(psutil.NoSuchProcess):
-                        watchdog = psutil.Process(self.pid("guarded") or -1)
-                        parents |= {watchdog.ppid()} - {1}
+                    for watchdog in self.watchdogs:
+                        with suppress(psutil.NoSuchProcess):
+                            parents |= {psutil.Process(watchdog).ppid()} - {1}
                     for pid in parents:
                         os.kill(pid, signal.SIGKILL)
                 case "SIGTERM":
@@ -130,8 +136,6 @@ class Drill:
                     self.master = -1
                 case "SIGSTOP":
                     os.kill(runner, signal.SIGSTOP)
-        killed.moment = self.said.strip().splitlines()[-1] if self.said.strip() else "nothing"
-        killed.moment = " ".join(killed.moment.split()[:2]) if "/" not in killed.moment else "ledger"
 
     def end(self) -> None:
         for pid in {self.pid("runner"), self.shell.pid} - {0}:
@@ -149,8 +153,9 @@ async def kill(folder: Path, targets: Sequence[Target], way: str, env: dict[str,
     try:
         await _at_some_moment(drill, rng)
         killed.memory = _memory(drill.pid("guarded"))
+        killed.moment = " ".join(drill.said.splitlines()[-1].split()[:2]) if drill.pid("guarded") else "ledger"
         death = boottime()
-        drill.kill(way, killed)
+        drill.kill(way)
         await _watch(drill, targets, killed, death)
     finally:
         drill.end()
@@ -207,13 +212,14 @@ def _conclude(killed: Killed, drill: Drill, book: Book | None, death: int, whole
 
 async def _gone(drill: Drill, killed: Killed) -> None:
     """The watchdog ends by itself, once its runner is dead and nothing is open."""
-    pid, ends = drill.pid("guarded"), time.monotonic() + 20
-    while pid and psutil.pid_exists(pid):
+    ends = time.monotonic() + 20
+    while left := drill.watchdogs:
         if time.monotonic() > ends:
-            killed.trouble.append(f"its watchdog {pid} does not end")
-            os.kill(pid, signal.SIGKILL)
+            killed.trouble.append(f"its watchdog {left} does not end")
+            for pid in left:
+                os.kill(pid, signal.SIGKILL)
             return
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.05)
 
 
 def _book(drill: Drill, killed: Killed) -> Book | None:
