@@ -19,13 +19,17 @@ from tests.truth.namespaces import cable
 LENGTHS = (0.3, 0.6, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 
 
+def _tell(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
+
+
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 24
     lengths = [LENGTHS[number % len(LENGTHS)] for number in range(count)]
     random.Random(1).shuffle(lengths)
     with tempfile.TemporaryDirectory(prefix="cut-") as state, cable() as wire, behind(wire, Path(state)) as platform:
         os.environ.update(platform.environment)
-        found = asyncio.run(measured(wire, platform, lengths, 2, tuple(VIEWS), Path(state)))
+        found = asyncio.run(measured(wire, platform, lengths, 2, tuple(VIEWS), Path(state), tell=_tell))
     print(table(found))
     for what in ("outage", "reconnect"):
         for one in found.lived:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from probe.drivers.table import table
 from probe.drivers.vocabulary import vocabulary
 from probe.model.clock import NS
 from probe.model.ids import new_run_ids
-from probe.model.observation import Observation, Resumed, SessionBegan, SessionStarted
+from probe.model.observation import Observation, Resumed, SessionBegan, SessionEnded, SessionStarted
 from probe.net.redact import Redactor
 from probe.planning import make_plan
 from probe.run.engine import Engine
@@ -110,6 +110,7 @@ async def measured(
     protocols: Sequence[str],
     state: Path,
     quiet: float = 2.0,
+    tell: Callable[[str], object] = lambda _: None,
 ) -> Measured:
     """`each` viewers of every protocol through all cuts; between two cuts everybody plays for `quiet` seconds and some more."""
     views = ", ".join(f'{{via: {p}, as: viewer, count: {each}, url: "{VIEWS[p]}"}}' for p in protocols)
@@ -129,13 +130,13 @@ async def measured(
             waiting = group.create_task(outside.held.wait())
             await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
             assert outside.held.is_set(), f"the run ended: {running.result()}"
-            count = each * len(protocols)
             for length in lengths:
-                with suppress(AssertionError):  # one that never came back has told so
-                    await wait_until(lambda: outside.playing("viewers") == count, 20)
+                with suppress(AssertionError):  # one that is on its way still is cut all the same
+                    await wait_until(lambda: outside.playing("viewers") >= len(_there(facts)), 10)
                 await asyncio.sleep(quiet + random_.uniform(0, 1))
                 cuts.append(await _cut(cable, platform, length, len(cuts), outside, clock, wire))
-                await _settled(facts, len(cuts) - 1, count)
+                await _settled(facts, len(cuts) - 1)
+                tell(f"cut {len(cuts)} of {len(lengths)}, {length:g} s: {len(_there(facts))} viewers are there")
             await asyncio.sleep(0.5)
             outside.release()
     return Measured(*_matched(facts, cuts, seen), wire.dropped)
@@ -190,13 +191,11 @@ def _ports(cable: Cable, spared: int) -> set[int]:
     return found - {spared}
 
 
-async def _settled(facts: list[Observation], number: int, count: int) -> None:
-    """Until every viewer has told how this cut ended."""
-    viewers = _viewers(facts)
+async def _settled(facts: list[Observation], number: int) -> None:
+    """Until every viewer has told how this cut ended, or has ended itself."""
 
     def told() -> bool:
-        ends = [fact for fact in facts if isinstance(fact, Resumed) and fact.step == f"cut-{number}"]
-        return len({fact.session for fact in ends} & viewers.keys()) >= count
+        return _there(facts) <= {fact.session for fact in facts if isinstance(fact, Resumed) and fact.step == f"cut-{number}"}
 
     with suppress(AssertionError):
         await wait_until(told, 27)
@@ -218,6 +217,11 @@ def _matched(facts: list[Observation], cuts: list[Cut], seen: dict[str, list[Pic
             true, as_told = (truth(seen[session], cut.calling[0], back, until) for back in (path_back, cut.seen))
             lived.append(Lived(protocols[session], cut.length, told, true, as_told, cut.seen - path_back))
     return lived, cuts, missed
+
+
+def _there(facts: list[Observation]) -> set[str]:
+    """Viewers that have begun and not ended."""
+    return _viewers(facts).keys() - {fact.session for fact in facts if isinstance(fact, SessionEnded)}
 
 
 def _viewers(facts: list[Observation]) -> dict[str, str]:

@@ -221,6 +221,22 @@ async def test_a_namespace_without_a_name_is_called_by_its_process_and_gone_with
     await fault.restore()
 
 
+async def test_this_hosts_own_network_is_a_target_of_its_own_kind_and_a_dry_run_says_what_a_person_would_type(
+    cable: Pair,
+) -> None:
+    own = await bench(NftFault(), host=True, do="cut", interface="lo", port=9)  # prepared, and never more in a test
+    assert own.prepared.targets == ("host:network/lo",)
+    assert own.prepared.commands[0].undo == f"nft delete table netdev sp_{own.io.token}"
+    theirs = await bench(NftFault(), netns=cable.near, do="loss", share="5%", address=FAR, protocol="udp", port=[8000, 8001])
+    do, undo = theirs.prepared.commands[0].do, theirs.prepared.commands[0].undo
+    assert do.startswith(f"ip netns exec {cable.near} nft -f - <<'END'\ncreate table netdev sp_{theirs.io.token}\n")
+    assert (
+        "ip saddr { 10.204.0.2/32 } meta l4proto udp th dport { 8000, 8001 } counter name seen "
+        "numgen random mod 1000000 < 50000 counter name hit drop\n" in do
+    )
+    assert undo == f"ip netns exec {cable.near} nft delete table netdev sp_{theirs.io.token}"
+
+
 async def test_its_time_over_before_it_began_is_no_injection(cable: Pair) -> None:
     fault = await bench(NftFault(), netns=cable.near, do="cut", lasts=0)
     with pytest.raises(Exception, match="its time is over before it began"):
