@@ -124,12 +124,12 @@ def schema(
     what: Annotated[
         str,
         Parameter(
-            help="scenario, objectives, agent, fleet, oncall, runbooks, drill, drill-policy, rehearsal, campaigns, verdict or "
-            "metrics"
+            help="scenario, objectives, agent, fleet, oncall, runbooks, drill, drill-policy, rehearsal, campaigns, verdict, "
+            "drill-score or metrics"
         ),
     ] = "scenario",
 ) -> int:
-    """Print the JSON Schema of a kind of file (for editors) or of verdict.json, or the page about the metrics.
+    """Print the JSON Schema of a kind of file (for editors), of verdict.json or of scorecard.json, or the page about the metrics.
 
     Examples
     --------
@@ -144,6 +144,7 @@ def schema(
     from probe.agent import config, fleet_file
     from probe.drill import campaigns, people, policy
     from probe.drill import schema as drills
+    from probe.drill import score as drill_score
     from probe.export.reference import reference
     from probe.export.verdict_json import schema as verdict_schema
     from probe.scenario import objectives_file
@@ -162,6 +163,7 @@ def schema(
         "drill-policy": policy.json_schema,
         "rehearsal": people.json_schema,
         "campaigns": campaigns.json_schema,
+        "drill-score": drill_score.json_schema,
     }
     if what == "metrics":
         print(reference(), end="")
