@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jinja2 import Environment
 
 from probe.export import charts
 from probe.export.report import report_html
@@ -194,6 +195,13 @@ def test_no_text_adds_a_tag_or_an_attribute(text: str) -> None:
 def test_no_secret_is_shown() -> None:
     html = report_html(hostile("token hunter2"), lambda t: t.replace("hunter2", "•••"))
     assert "hunter2" not in html and "•••" in html
+
+
+def test_its_template_is_compiled_once_and_hides_each_ones_own_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    report_html(hostile("token hunter2"), lambda t: t.replace("hunter2", "•••"))
+    monkeypatch.delattr(Environment, "compile")
+    html = report_html(hostile("hunter2 and swordfish"), lambda t: t.replace("swordfish", "•••"))
+    assert "hunter2" in html and "swordfish" not in html
 
 
 def test_a_crowd_draws_at_most_fifty_rows_and_keeps_what_failed() -> None:

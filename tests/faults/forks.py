@@ -64,9 +64,11 @@ def main() -> None:
     import probe.cli.app  # noqa: F401  # the imports that every fork then has
     from probe.cli import main as probe_main
     from probe.drivers.table import table
+    from probe.export.report import compiled
     from probe.rtc import upstream
 
     table()  # imports the drivers
+    compiled(str)
     upstream.check()
     for line in sys.stdin:
         pid = os.fork()
