@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.peers.supervisor import supervised
 from tests.tools import Child, free_port, missing, requires, spawn
 
 MODULE = Path("/usr/lib/nginx/modules/ngx_rtmp_module.so")
@@ -104,8 +105,9 @@ class Nginx:
 
 
 @contextlib.asynccontextmanager
-async def running(fragment: float = 6.0, window: float | None = None) -> AsyncIterator[Nginx]:
-    """nginx-rtmp with HLS and DASH segments of `fragment` seconds and a playlist of `window` (default: five segments)."""
+async def running(fragment: float = 6.0, window: float | None = None, down: float | None = None) -> AsyncIterator[Nginx]:
+    """nginx-rtmp with HLS and DASH segments of `fragment` seconds and a playlist of `window` (default: five segments). `down`:
+    under a supervisor, which starts it anew so many seconds after it ended."""
     command = requires("nginx")
     if not MODULE.exists():
         missing("nginx has no RTMP module (package libnginx-mod-rtmp)")
@@ -126,6 +128,7 @@ async def running(fragment: float = 6.0, window: float | None = None) -> AsyncIt
                 window=f"{window or 5 * fragment:g}",
             )
         )
-        with spawn([command, "-e", "stderr", "-p", folder, "-c", configuration], folder / "nginx.log") as child:
+        run = supervised([command, "-e", "stderr", "-p", folder, "-c", configuration], down)
+        with spawn(run, folder / "nginx.log") as child:
             await child.says("start worker process")
             yield Nginx(child, folder, rtmp, http)

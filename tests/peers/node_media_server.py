@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.peers.nodejs import MODULES, find_node
+from tests.peers.supervisor import supervised
 from tests.tools import Child, free_port, missing, spawn
 
 _APP = MODULES / "node-media-server" / "bin" / "app.js"
@@ -37,8 +38,8 @@ class NodeMediaServer:
 
 
 @contextlib.asynccontextmanager
-async def running() -> AsyncIterator[NodeMediaServer]:
-    """node-media-server without authentication."""
+async def running(down: float | None = None) -> AsyncIterator[NodeMediaServer]:
+    """node-media-server without authentication. `down`: its supervisor starts it anew so many seconds after it ended."""
     node = find_node()
     if node is None or not _APP.exists():
         missing("node-media-server is not installed (make peers)")
@@ -58,7 +59,7 @@ async def running() -> AsyncIterator[NodeMediaServer]:
                 }
             )
         )
-        with spawn([node[0], _APP, "--config", configuration], folder / "nms.log", cwd=folder) as child:
+        with spawn(supervised([node[0], _APP, "--config", configuration], down), folder / "nms.log", cwd=folder) as child:
             await child.says(f"{http}")
             await child.says(f"{rtmp}")
             yield NodeMediaServer(child, rtmp, http)
