@@ -182,10 +182,10 @@ class Own:
     processes: frozenset[int] = frozenset()
 
     def has(self, target: str) -> bool:
-        """With a sandbox of our own, whoever plays on it is ours, too."""
+        """With a sandbox of our own, whoever plays on it is ours, too. One that is named with its address is another's."""
         kind, _, name = target.partition(":")
         if kind in ("sandbox", "clients"):
-            return self.sandbox
+            return self.sandbox and "/" not in name
         pid = name.rpartition("/")[2]
         return kind == "process" and pid.isdecimal() and int(pid) in self.processes
 

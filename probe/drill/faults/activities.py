@@ -36,12 +36,13 @@ _WITHIN = 60.0  # s for all activities of one visit, unless they name longer
 _MOST = 256 * 1024
 _SHOWN = 120
 
+OWN = "experiment:"  # the kind of target that any code is
 Activity = Mapping[str, Any]
 
 
 class Activities(Params):
     """`actions` break, `rollbacks` put back, `probes` (each with a tolerance) say whether it is broken. `target` is what
-    allow-lists and leases call it."""
+    allow-lists and leases call it; only its author says so, so that a policy must allow `experiment:…` of that name, too."""
 
     target: str
     actions: tuple[Activity, ...] = Field(min_length=1)
@@ -67,10 +68,11 @@ class ActivitiesFault:
             await _run(record, ())
         except _Broken as broken:
             raise Refused(str(broken)) from None
+        targets = tuple(dict.fromkeys((params.target, f"{OWN}{params.target.rpartition(':')[2]}")))
         return Prepared(
             klass=Klass.REVERSIBLE,
-            targets=(params.target,),
-            of=1,
+            targets=targets,
+            of=len(targets),
             record=record,
             commands=tuple(
                 Command(do=_told(do) if do else "", undo=_told(undo) if undo else "")

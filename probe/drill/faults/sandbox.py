@@ -105,11 +105,13 @@ class SandboxFault:
             **{"looks": looks, "down": given.lasts / NS, "server": state.get("server_pid")},
             "supervisor": _alive(state.get("supervisor_pid"), admin_url),
         }
-        targets = tuple(dict.fromkeys(_target(one) for one in params.plant))
+        # One that the drill names is not the one that this command started, and a policy has to allow it.
+        where = "" if params.admin is None and params.url is None else f"{urlsplit(admin_url).netloc}/"
+        targets = tuple(dict.fromkeys(f"sandbox:{where}{_target(one)}" for one in params.plant))
         return Prepared(
             klass=Klass.IRREVERSIBLE if restarts else Klass.SELF_HEALING,
             targets=targets,
-            of=max(len(targets), len(edges) if targets[0].startswith("sandbox:edge") else 1),
+            of=max(len(targets), len(edges) if targets[0].startswith(f"sandbox:{where}edge") else 1),
             record=record,
             commands=tuple(_command(one, record, given.token) for one in params.plant),
             restored_by="the sandbox's supervisor" if restarts else "",
@@ -239,9 +241,9 @@ def _secret(source: Source, given: Preparing) -> str:
 
 def _target(one: Mapping[str, Any]) -> str:
     if one["fault"] == RESTART:
-        return "sandbox:server"
+        return "server"
     named = next((one[name] for name in ("edge", "region", "service", "of") if name in one), "")
-    return f"sandbox:{named or one['fault'].partition('_')[0]}"
+    return str(named or one["fault"].partition("_")[0])
 
 
 def _command(one: Mapping[str, Any], record: Mapping[str, Any], token: str) -> Command:

@@ -128,6 +128,11 @@ def test_without_a_file_only_clients_and_what_this_command_started_may_be_hit(tm
     assert said(BUILT_IN, tmp_path, replace(HIT, targets=("netns:origin/1",)), own=mine) != []
 
 
+def test_a_sandbox_that_a_drill_names_by_its_address_is_not_this_command_s_own():
+    assert Own(sandbox=True).has("sandbox:edge-a")
+    assert not Own(sandbox=True).has("sandbox:127.0.0.1:8000/edge-a")
+
+
 def test_what_this_command_started_is_no_target_of_a_policy(tmp_path: Path):
     mixed = replace(HIT, targets=("sandbox:edge-b", "process:edge/9"))
     assert len(said(policy(tmp_path), tmp_path, mixed, own=Own(sandbox=True))) == 1

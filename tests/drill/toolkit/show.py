@@ -2,8 +2,8 @@
 
 One experiment file, run by `chaos run` and by `probe drill run`, each against an embedded platform whose switchboard it uses as
 any platform's: an HTTP call that breaks payments, one that mends them, a probe that sees them broken. Then the ways in which
-that goes wrong: the call is refused, the switchboard is not there, the rollback is refused, the runner is killed -9, ended, interrupted.
-What is left is seen from outside: do payments answer?
+that goes wrong: the call is refused, the switchboard is not there, the rollback is refused, the runner is killed -9, ended,
+interrupted. What is left is seen from outside: do payments answer?
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ POLICY = """\
 drill_policy: show
 owner: tests
 allow:
-  - {targets: "http:*", for: 1m}
+  - {targets: ["http:*", "experiment:*"], for: 1m}
 """
 OWN = {
     "owner": "media-sre",

@@ -43,7 +43,7 @@ def switch(folder: Path, **changed: Any) -> Activities:
 async def test_what_its_probes_say_counts(tmp_path):
     fault = ActivitiesFault()
     prepared = await fault.prepare(switch(tmp_path), GIVEN)
-    assert (prepared.klass, prepared.targets) == (Klass.REVERSIBLE, ("process:origin",))
+    assert (prepared.klass, prepared.targets) == (Klass.REVERSIBLE, ("process:origin", "experiment:origin"))
     assert prepared.commands[0].do == "break: touch"
     assert not (tmp_path / "broken").exists()
     record = json.loads(json.dumps(prepared.record))
