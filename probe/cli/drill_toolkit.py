@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from probe.cli import exits
-from probe.cli.files import find
+from probe.cli.drill_run import find_drill
 from probe.drill.facts import DrillFact, Verdict, from_json
 from probe.drill.load import load_whole
 from probe.drill.toolkit.journal import journal, judged
@@ -21,7 +21,7 @@ _CODES = {Verdict.PASS: 0, Verdict.WEAKNESS: 1, Verdict.NOT_RESTORED: exits.NOT_
 
 async def export(file: Path) -> int:
     """Print the experiment. Raises ConfigError."""
-    loaded = load_whole(find(file))
+    loaded = load_whole(find_drill(file))
     print(json.dumps(experiment(loaded.document.data, str(loaded.scenario_file)), indent=2, ensure_ascii=False))
     return 0
 

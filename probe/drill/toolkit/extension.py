@@ -17,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from probe.drill.toolkit.writing import NOT_RESTORED, WEAKNESS
+
 try:
     from chaoslib.exceptions import ActivityFailed
 except ImportError:  # called by hand, without the toolkit
@@ -27,7 +29,7 @@ except ImportError:  # called by hand, without the toolkit
 
 _PROBE = (sys.executable, "-m", "probe")
 _passed: dict[str, bool] = {}  # of this `chaos run`, by name of the drill
-_WORDS = {1: "weakness", 2: "bad configuration", 3: "inconclusive, invalid or aborted", 4: "internal error", 5: "NOT RESTORED"}
+_WORDS = {1: WEAKNESS, 2: "bad configuration", 3: "inconclusive, invalid or aborted", 4: "internal error", 5: NOT_RESTORED}
 
 
 def run(drill: str | Mapping[str, Any], out: str = "", arguments: Sequence[str] = ()) -> dict[str, Any]:
@@ -40,7 +42,16 @@ def run(drill: str | Mapping[str, Any], out: str = "", arguments: Sequence[str] 
         if not isinstance(drill, str):
             file.write_text(json.dumps(dict(drill)))
         where = out or str(Path(folder) / "out")
-        command = [*_PROBE, "drill", "run", str(drill) if isinstance(drill, str) else str(file), "--out", where, *arguments]
+        command = [
+            *_PROBE,
+            "drill",
+            "run",
+            str(drill) if isinstance(drill, str) else str(file),
+            "--out",
+            where,
+            "--quiet",
+            *arguments,
+        ]
         code, said = _call(command)
         verdict = _json(Path(where) / "verdict.json")
     if code:

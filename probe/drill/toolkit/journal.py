@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from probe.drill.facts import Checked, Did, DrillBegan, DrillEnded, DrillFact, FaultDid, Verdict
-from probe.drill.toolkit.writing import MODULE
+from probe.drill.toolkit.writing import MODULE, NOT_RESTORED, WEAKNESS
 
 _STATUS = {
     Verdict.PASS: "completed",
@@ -65,6 +65,8 @@ def _judged(journal: Mapping[str, Any]) -> tuple[Verdict, str]:
         if actions and not rollbacks:
             return Verdict.NOT_RESTORED, f"{status} after an action, and no rollback was run"
         return Verdict.ABORTED, str(status)
+    if whole := next((run for run in actions if _ours(run) and run.get("status") != "succeeded"), None):
+        return _of_ours(whole)
     if failed := _failed(actions):
         return Verdict.INVALID, f"action {failed!r} failed, so its fault was never there; the journal says {status}"
     if not actions:
@@ -170,6 +172,16 @@ def _ours(run: Mapping[str, Any]) -> bool:
     """A whole drill of ours was this action, and it passed: it fails for every other verdict."""
     provider = _activity(run).get("provider")
     return isinstance(provider, Mapping) and provider.get("module") == MODULE and provider.get("func") == "run"
+
+
+def _of_ours(run: Mapping[str, Any]) -> tuple[Verdict, str]:
+    """The verdict of a drill that did not pass, from the words it failed with."""
+    raised = run.get("exception")
+    said = " ".join("".join(one for one in raised if isinstance(one, str)).split()) if isinstance(raised, list) else ""
+    for words, verdict in ((NOT_RESTORED, Verdict.NOT_RESTORED), (WEAKNESS, Verdict.WEAKNESS)):
+        if f": {words}: " in said:
+            return verdict, said[:200]
+    return Verdict.INCONCLUSIVE, said[:200] or "the drill did not pass, and does not say why"
 
 
 def _met(run: Mapping[str, Any]) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 from probe.drill.toolkit.experiment import NAME
 
 MODULE = "probe.drill.toolkit.extension"
+WEAKNESS, NOT_RESTORED = "weakness", "NOT RESTORED"  # words by which its action fails
 
 
 def experiment(drill: Mapping[str, Any], scenario: str) -> dict[str, Any]:

@@ -20,6 +20,8 @@ def activity(kind: str = "action", status: str = "succeeded", output: Any = None
 
 SEEN = activity("probe", output=True, tolerance=True)
 
+OURS = activity(provider={"module": MODULE, "func": "run"})
+
 
 def told(**changed: Any) -> dict[str, Any]:
     made = {
@@ -50,7 +52,14 @@ def told(**changed: Any) -> dict[str, Any]:
         ({"run": [activity(), activity("probe", output={"status": 503}, tolerance=[502, 503])]}, Verdict.PASS, "seen"),
         ({"run": [activity(), activity("probe", output=5, tolerance={"type": "range"})]}, Verdict.INVALID, "nothing in it"),
         ({"run": [activity(), activity("probe", tolerance_met=True)]}, Verdict.INVALID, "nothing in it"),
-        ({"run": [activity(provider={"module": MODULE, "func": "run"})]}, Verdict.PASS, "seen"),
+        ({"run": [OURS]}, Verdict.PASS, "seen"),
+        (
+            {"run": [OURS | {"status": "failed", "exception": ["x: drill d: weakness: it did not recover\n"]}]},
+            Verdict.WEAKNESS,
+            "recover",
+        ),
+        ({"run": [OURS | {"status": "failed", "exception": ["x: drill d: NOT RESTORED: a\n"]}]}, Verdict.NOT_RESTORED, "d:"),
+        ({"run": [OURS | {"status": "failed", "exception": "?"}]}, Verdict.INCONCLUSIVE, "does not say why"),
         ({"rollbacks": [activity(status="failed")]}, Verdict.NOT_RESTORED, "may still be broken"),
         ({"rollbacks": [activity(output={"status": 503})]}, Verdict.NOT_RESTORED, "may still be broken"),
         ({"status": "interrupted", "rollbacks": []}, Verdict.NOT_RESTORED, "no rollback was run"),
