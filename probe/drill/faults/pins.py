@@ -82,6 +82,10 @@ def look(pid: int) -> Seen | None:
     """None where there is none. OSError where it cannot be seen."""
     text = _contents(pid, "stat", 4096)
     if text is None:
+        try:
+            os.kill(pid, 0)  # asks only; PermissionError: it is there, and /proc hides it (hidepid)
+        except ProcessLookupError:
+            pass
         return None
     name, _, rest = text.partition(b"(")[2].rpartition(b")")  # a name may hold either
     field = rest.split()

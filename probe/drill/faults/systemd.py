@@ -26,11 +26,10 @@ class NoUnit(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """`main`: its process, 0 where none runs. `active`: active, activating, inactive, failed, …"""
+    """`main`: its process, 0 where none runs."""
 
     name: str
     main: int
-    active: str
 
 
 def runs() -> bool:
@@ -40,13 +39,13 @@ def runs() -> bool:
 
 async def unit(name: str) -> Unit:
     """Raises NoUnit."""
-    properties = "--property=LoadState,ActiveState,MainPID"
+    properties = "--property=LoadState,MainPID"
     said = await _systemctl("show", properties, "--", name)
     found = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
     if found.get("LoadState") != "loaded":
         raise NoUnit(f"systemd has no unit {name} ({found.get('LoadState') or 'no answer'})")
     main = found.get("MainPID", "")
-    return Unit(name, int(main) if main.isascii() and main.isdecimal() else 0, found.get("ActiveState", ""))
+    return Unit(name, int(main) if main.isascii() and main.isdecimal() else 0)
 
 
 async def told(verb: str, name: str) -> None:

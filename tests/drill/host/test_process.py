@@ -429,27 +429,27 @@ def units(tmp_path, monkeypatch):
 async def test_a_units_main_process_is_hit_and_the_unit_started_anew(tmp_path, units):
     word = label()
     with _running(tmp_path, word, count=2) as [child, other]:
-        (units / "unit").write_text(f"MainPID={child.pid}\nLoadState=loaded\nActiveState=active\n")
+        (units / "unit").write_text(f"MainPID={child.pid}\nLoadState=loaded\n")
         course = await prepared("process", {"do": "kill", "target": {"unit": "origin"}, "back": {"settled": "0s"}})
         assert course.prepared.restored_by == "systemctl start origin.service"
         assert course.prepared.targets[0].endswith(f"/{child.pid}")
         await course.inject()
-        (units / "unit").write_text("MainPID=0\nLoadState=loaded\nActiveState=failed\n")
+        (units / "unit").write_text("MainPID=0\nLoadState=loaded\n")
         await course.sees(State.INJECTED)
         await course.restore()
         assert "--no-block start -- origin.service" in (units / "told").read_text()
-        (units / "unit").write_text(f"MainPID={other.pid}\nLoadState=loaded\nActiveState=active\n")
+        (units / "unit").write_text(f"MainPID={other.pid}\nLoadState=loaded\n")
         await course.sees(State.RESTORED)
         (units / "unit").write_text("LoadState=not-found\nMainPID=0\n")
         assert "no unit" in await refusal("process", {"do": "kill", "target": {"unit": "origin"}})
-        (units / "unit").write_text("LoadState=loaded\nMainPID=0\nActiveState=inactive\n")
+        (units / "unit").write_text("LoadState=loaded\nMainPID=0\n")
         assert "does not run" in await refusal("process", {"do": "kill", "target": {"unit": "origin"}})
 
 
 async def test_a_systemctl_that_fails_is_an_undo_that_failed(tmp_path, units):
     word = label()
     with _running(tmp_path, word) as [child]:
-        (units / "unit").write_text(f"MainPID={child.pid}\nLoadState=loaded\nActiveState=active\n")
+        (units / "unit").write_text(f"MainPID={child.pid}\nLoadState=loaded\n")
         course = await prepared("process", {"do": "kill", "target": {"unit": "origin"}})
         await course.inject()
         await course.sees(State.INJECTED)
