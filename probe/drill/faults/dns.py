@@ -52,7 +52,7 @@ from probe.drill.faults.nft import table
 from probe.errors import ProbeError
 from probe.model.clock import MS, NS
 from probe.scenario.fields import OneOrMany
-from probe.scenario.units import PositiveDuration, describe, format_duration
+from probe.scenario.units import PositiveDuration, describe
 
 _RESPONDER = "probe.drill.faults.dns_responder"
 _ASKING = "probe.drill.faults.dns_asking"
@@ -145,7 +145,6 @@ class DnsFault:
             raise Refused(
                 f"{servers[0]} must answer well for {record['ask'][0]} before anything is broken: {_told(before)}", "ask"
             )
-        lasts = format_duration(given.lasts)
         return Prepared(
             klass=Klass.SELF_HEALING,
             targets=tuple(f"{where['name']}/dns:{name}" for name in params.names),
@@ -158,7 +157,7 @@ class DnsFault:
                 ),
                 Command(netns.typed(where, sys.executable, "-m", _RESPONDER, _mark(given.token)), "SIGTERM to that process"),
             ),
-            limit=f"kernel and responder end it by themselves at expiry, {lasts} after injection at the latest",
+            limit="kernel and responder end it by themselves at expiry",
         )
 
     async def inject(self, record: Record, io: FaultIO) -> None:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -77,7 +76,7 @@ class HttpFault:
             of=len(addresses),
             record=record,
             commands=(Command(_typed(record["inject"], fill), _typed(record["restore"], fill)),),
-            limit=f"it ends by itself after {math.ceil(given.lasts / NS)} s, as it is told" if ends else "",
+            limit="the target ends it by itself, at the ttl that it is told" if ends else "",
         )
 
     async def inject(self, record: Record, io: FaultIO) -> None:

@@ -143,10 +143,13 @@ async def devices(where: Mapping[str, Any]) -> list[str]:
 
 
 async def _ran(*argv: str, given: str, within: float, fds: Sequence[int] = ()) -> Ran:
+    # A file in memory, for a pipe is closed under the writer's hands by a program that does not read it.
+    stdin = os.memfd_create("given")
     try:
+        os.pwrite(stdin, given.encode(), 0)
         process = await asyncio.create_subprocess_exec(
             *argv,
-            stdin=asyncio.subprocess.PIPE,
+            stdin=stdin,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             limit=_MOST,
@@ -156,9 +159,11 @@ async def _ran(*argv: str, given: str, within: float, fds: Sequence[int] = ()) -
         )
     except OSError as error:
         raise Unseen(f"{argv[0]} cannot be run: {error.strerror}") from None
+    finally:
+        os.close(stdin)
     try:
         async with asyncio.timeout(within):
-            out, err = await process.communicate(given.encode())
+            out, err = await process.communicate()
     except TimeoutError:
         raise Unseen(f"{shlex.join(argv[:6])} did not end within {within:g} s") from None
     finally:

@@ -22,7 +22,7 @@ from probe.drivers.table import table
 from probe.drivers.vocabulary import vocabulary
 from probe.model.clock import NS
 from probe.model.ids import new_run_ids
-from probe.model.observation import Observation, Resumed, SessionBegan, SessionEnded, SessionStarted
+from probe.model.observation import Observation, Resumed, Role, SessionBegan, SessionEnded, SessionStarted
 from probe.net.redact import Redactor
 from probe.planning import make_plan
 from probe.run.engine import Engine
@@ -124,7 +124,7 @@ async def measured(
     outside, facts = Outside(), list[Observation]()
     engine = Engine(held, clock=clock, put=facts.append, table=table(), state=state, redactor=Redactor(), outside=outside)
     cuts: list[Cut] = []
-    with pictures() as seen, Wire(cable.device) as wire:
+    with pictures(clock) as seen, Wire(cable.device) as wire:
         async with asyncio.TaskGroup() as group:
             running = group.create_task(engine.run())
             waiting = group.create_task(outside.held.wait())
@@ -205,7 +205,7 @@ def _matched(facts: list[Observation], cuts: list[Cut], seen: dict[str, list[Pic
     protocols = _viewers(facts)
     started = {f.session for f in facts if isinstance(f, SessionStarted)}
     ends = {(f.session, f.step): f for f in facts if isinstance(f, Resumed)}
-    lived, missed = [], 0
+    rows, lived, missed = table().sessions, list[Lived](), 0
     for number, cut in enumerate(cuts):
         until = cuts[number + 1].calling[0] if number + 1 < len(cuts) else 1 << 63
         path_back = min(max(cut.first, cut.returning[0]), cut.returning[1])
@@ -214,7 +214,8 @@ def _matched(facts: list[Observation], cuts: list[Cut], seen: dict[str, list[Pic
             if told is None:
                 missed += 1
                 continue
-            true, as_told = (truth(seen[session], cut.calling[0], back, until) for back in (path_back, cut.seen))
+            oldest = rows[Role.VIEWER, protocols[session]].max_age
+            true, as_told = (truth(seen[session], cut.calling[0], back, until, oldest) for back in (path_back, cut.seen))
             lived.append(Lived(protocols[session], cut.length, told, true, as_told, cut.seen - path_back))
     return lived, cuts, missed
 

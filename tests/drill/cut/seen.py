@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from probe.media.feed import Feed
+from probe.model.clock import MS, Clock
 from probe.model.frames import FrameRecord, Record
 from probe.run import stay
 
@@ -31,7 +32,7 @@ _TCP, _UDP = 6, 17
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    stamp: int  # ms, the publisher's
+    stamp: int  # ns, the publisher's clock turned into the monotonic one
     arrived: int  # monotonic ns
     shown: int
 
@@ -47,9 +48,10 @@ class Packet:
 
 
 @contextmanager
-def pictures() -> Iterator[dict[str, list[Picture]]]:
+def pictures(clock: Clock) -> Iterator[dict[str, list[Picture]]]:
     """Of every session, as it takes them."""
     found: dict[str, list[Picture]] = defaultdict(list)
+    offset = clock.wall().unix_ns - clock.now()
 
     class Tapped(Feed):
         def __init__(self, clock, limit: int = 512) -> None:
@@ -61,7 +63,7 @@ def pictures() -> Iterator[dict[str, list[Picture]]]:
         async def get(self) -> Record | None:
             record = await super().get()
             if isinstance(record, FrameRecord) and record.code is not None and record.intact is not False:
-                self._of.append(Picture(record.code.stamp_ms, record.arrived, record.shown))
+                self._of.append(Picture(record.code.stamp_ms * MS - offset, record.arrived, record.shown))
             return record
 
     vars(stay)["Feed"] = Tapped
@@ -128,13 +130,13 @@ class Truth:
     reconnect: int | None
 
 
-def truth(seen: list[Picture], began: int, restored: int, until: int) -> Truth:
-    """By the frame codes alone."""
-    newest, last, worst = -1, began, 0
+def truth(seen: list[Picture], began: int, restored: int, until: int, oldest: int) -> Truth:
+    """By the frame codes alone. A picture older than `oldest` when it is shown is not what is live."""
+    newest, last, worst = 0, began, 0
     for picture in sorted(seen, key=lambda p: p.shown):
         if picture.shown > until:
             break
-        if picture.stamp <= newest:
+        if picture.stamp <= newest or picture.shown - picture.stamp > oldest:
             continue
         newest = picture.stamp
         if picture.shown > began:

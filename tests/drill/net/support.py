@@ -163,14 +163,15 @@ async def bench(fault: Fault, lasts: float = 30, token: str = "", **params: Any)
 
 
 _ELSEWHERE = """
-import asyncio, json, os, signal, sys
+import asyncio, json, os, signal, sys, uvloop
 from probe.clock import SystemClock
 from probe.drill.faults.base import FaultIO
 from probe.drill.faults.table import fault
 from probe.net.redact import Redactor
 kind, did, record, token, expires = json.loads(sys.argv[1])
 io = FaultIO(clock=SystemClock(), token=token, expires=expires, redactor=Redactor())
-asyncio.run(getattr(fault(kind), did)(record, io))
+with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as the commands have it
+    runner.run(getattr(fault(kind), did)(record, io))
 if did == "inject":
     os.kill(os.getpid(), signal.SIGKILL)
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import socket
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from pydantic import ValidationError
 
 from probe.clock import boottime
@@ -62,6 +64,19 @@ async def test_another_process_undoes_it_from_the_record_alone(cable: Pair) -> N
     assert not cable.passes()
     await elsewhere("nft", "restore", fault)
     assert cable.passes() and (await fault.observe()).state is State.RESTORED
+
+
+def test_it_works_on_the_loop_that_the_commands_have(cable: Pair) -> None:
+    async def work() -> None:
+        for _ in range(5):
+            fault = await bench(NftFault(), netns=cable.near, do="cut", quiet=True)
+            await fault.inject()
+            assert (await fault.observe()).state is State.INJECTED
+            await fault.restore()
+            assert (await fault.observe()).state is State.RESTORED
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(work())
 
 
 async def test_loss_is_by_chance_and_what_was_dropped_is_told_exactly(cable: Pair) -> None:
