@@ -73,6 +73,8 @@ class Progress:
         if runner.machine.phase is not self._phase:
             self._phase = runner.machine.phase
             self._line(f"  {self._seconds(now)}  {_WORDS[self._phase]}   {self._figures()}".rstrip())
+            if self._phase is Phase.ANNOUNCE and (words := announced(runner)):
+                self._line(f"           {words}")
 
     def _seconds(self, now: int) -> str:
         return f"{(now - (self.began or now)) / NS:5.1f} s"
@@ -106,3 +108,9 @@ class Progress:
         lines = [self._figures(), waits, *goals]
         table.caption = printable(self.redact("\n".join(line for line in lines if line)))
         return table
+
+
+def announced(runner: Runner) -> str:
+    """What is said to everybody, and where."""
+    comms = runner.job.drill.comms
+    return " ".join(filter(None, (f"{comms.channel}:" if comms.channel else "", comms.announce)))

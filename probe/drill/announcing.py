@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from typing import Any
 
 from probe.decide.asking import Away, ask, session
@@ -16,6 +17,7 @@ from probe.drill.file import Drill
 from probe.net.redact import Redactor
 from probe.net.secret import revealed
 
+_log = logging.getLogger(__name__)
 _SECONDS = 5.0
 _MOST = 64 * 1024
 
@@ -23,6 +25,7 @@ _MOST = 64 * 1024
 async def begins(drill: Drill, run: str, targets: tuple[str, ...], redactor: Redactor) -> str:
     """Why nobody could be told; empty: they were, or nobody is to be."""
     words = drill.comms.announce or f"Drill {drill.drill} begins"
+    _log.info("announced: %s", words)
     about = {"phase": "begins", "targets": list(targets), "lasts_seconds": drill.broken / 1e9}
     return await _post(drill, run, f"{words} (owner: {drill.owner})", about, redactor)
 

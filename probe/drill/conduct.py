@@ -236,13 +236,13 @@ class _Log:
 
     def put(self, fact: DrillFact) -> None:
         self.facts.append(fact)
-        if self.recorded is not None:
-            self.recorded.put(fact)
         try:
+            if self.recorded is not None:
+                self.recorded.put(fact)
             self.file.write(self.redactor.redact(json.dumps(to_json(fact))) + "\n")
             self.file.flush()
-        except (OSError, ValueError) as error:  # a disk that fills up must not keep a fault in place
-            _log.error("drill.jsonl could not be written: %s", error)
+        except Exception as error:  # a disk that fills up, or a bug here, must not keep a fault in place
+            _log.error("a fact of the drill could not be written: %s: %s", type(error).__name__, error)
 
     def __enter__(self) -> _Log:
         return self

@@ -299,7 +299,7 @@ class Machine:
         if self.phase is not Phase.ANNOUNCE:
             return
         if event.failed:
-            self._stop(Verdict.ABORTED, f"nobody could be told: {event.failed}; nothing was touched")
+            self._stop(Verdict.ABORTED, f"nobody could be told: {event.failed}")
         elif self._cause is None:
             self._began = now
             self._enter(Phase.INJECT, now)
@@ -368,7 +368,7 @@ class Machine:
         if self._cause is None and self._steady.met is not True and now >= self._entered + self.script.steady_within:
             verdict = Verdict.ABORTED if self._steady.met is False else Verdict.INCONCLUSIVE
             words = "it was not steady" if self._steady.met is False else "whether it was steady could not be told"
-            self._stop(verdict, f"{words}: {self._steady.reason}; nothing was touched")
+            self._stop(verdict, f"{words}: {self._steady.reason}")
         if self._cause is not None:
             self._end(now)
         elif self._steady.met is True:
@@ -431,6 +431,8 @@ class Machine:
         promises = [Kept(promise.words, promise.told) for promise in self._promises]
         goals = [Kept(goal.goal.words, goal.told) for goal in self._goals]
         verdict, reason = conclude(self._cause, endings, promises, goals)
+        if all(fault.fate is Fate.PLANNED for fault in self._faults):
+            reason += "; nothing was touched"
         self._enter(Phase.DONE, now, reason)
         self._do.append(End(verdict, reason))
 

@@ -33,6 +33,7 @@ from probe.model.observation import (
     SessionBegan,
     SessionEnded,
     SessionStarted,
+    StepDone,
     Window,
 )
 from probe.model.outcome import Aborted, Cancelled, Done, Skipped
@@ -48,6 +49,7 @@ _UNWELL = 2 * NS  # so long after an unwell moment what is seen may still be its
 _KEEP = 120 * NS  # of what a staying audience tells by the second
 _START = frozenset({Of.ROOM, Of.PUBLISHERS, Of.STEPS})  # of a run's beginning, whole
 _STARTING = frozenset({"start", "first_frame", "attempts", "failures", "taint_ratio"})  # of each session's beginning
+_TURNS = (SessionBegan, SessionStarted, SessionEnded, StepDone)
 _HIGH_RATE = (Window, Freeze, RequestDone, HealthSample)
 
 
@@ -93,7 +95,22 @@ class _Run:
     facts: list[Observation] = field(default_factory=list)
     viewers: dict[str, _Viewer] = field(default_factory=dict)
     health: deque[HealthSample] = field(default_factory=deque)
-    folded: tuple[int, RunResult] | None = None
+    turned: int = 0  # when a session or a step began or ended last
+    starts: tuple[int, RunResult] | None = None  # folded when `turned` was that
+    lived: tuple[int, RunResult] | None = None  # folded when the newest fact was of that instant
+
+    def of_starts(self) -> RunResult:
+        """Good for what is told of beginnings."""
+        if self.starts is None or self.starts[0] != self.turned:
+            self.starts = self.turned, fold(self.facts)
+        return self.starts[1]
+
+    def of_life(self) -> RunResult:
+        """Good for what is told by the second: folding all of it takes its time."""
+        newest = self.facts[-1].at
+        if self.lived is None or newest - self.lived[0] >= NS:
+            self.lived = newest, fold(self.facts)
+        return self.lived[1]
 
 
 class Readings:
@@ -113,6 +130,8 @@ class Readings:
         if isinstance(fact, RunBegan):
             run.began = fact
         run.facts.append(fact)
+        if isinstance(fact, _TURNS):
+            run.turned = fact.at
         if run.stays:
             _of_stay(run, fact)
         elif isinstance(fact, RunEnded):
@@ -258,14 +277,17 @@ def _back(viewer: _Viewer, restored: int, within: int, now: int) -> bool | None:
 
 def _stay_part(run: _Run, indicator: str, begin: int) -> Part:
     """What a staying audience gives to an indicator after `begin`."""
-    if run.folded is None or run.folded[0] != run.facts[-1].seq:
-        run.folded = run.facts[-1].seq, fold(run.facts)
-    result = run.folded[1]
-    if IN_A_DRILL[indicator].of in _START:
-        return part(result, indicator) if result.began.at > begin else NOTHING
+    assert run.began is not None
+    of = IN_A_DRILL[indicator].of
+    if of in _START:
+        return part(run.of_starts(), indicator) if run.began.at > begin else NOTHING
     if indicator in _STARTING:
+        if run.turned <= begin:
+            return NOTHING
+        result = run.of_starts()
         kept = [_begun(s) for s in result.sessions if (s.started or s.ended or 0) > begin]
         return part(replace(result, sessions=tuple(kept), steps=()), indicator)
+    result = run.of_life()
     return part(replace(result, sessions=tuple(_after(s, begin) for s in result.sessions)), indicator)
 
 

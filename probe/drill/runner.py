@@ -48,6 +48,7 @@ from probe.drill.phases import (
 from probe.drill.prepare import Ready as Prepared
 from probe.drill.readings import Readings
 from probe.drill.undoing import BOUND, Bound, Outcome, undo
+from probe.drill.undoing import Undone as Ending
 from probe.model.clock import MS, NS, Clock
 from probe.model.observation import Observation
 from probe.net.redact import Redactor
@@ -167,7 +168,7 @@ class Runner:
         """From the proof of the steady state to the verdict. A cancellation is taken for an abort, and answered when all is
         restored."""
         async with asyncio.TaskGroup() as group:
-            work = group.create_task(self._work(), name="drill")
+            work = group.create_task(self._rescued(), name="drill")
             while not work.done():
                 try:
                     await asyncio.wait({work})
@@ -181,6 +182,16 @@ class Runner:
             raise asyncio.CancelledError  # the loop itself is ending; the watchdog sees that we are gone
         left = tuple(name for name, fate in self.machine.fates.items() if not fate.over or fate == "not_restored")
         return Ended(verdict=self._end.verdict, reason=self._end.reason, interrupted=self.interrupted, left=left)
+
+    async def _rescued(self) -> None:
+        """A bug of ours ends the drill, and leaves nothing broken behind it."""
+        try:
+            await self._work()
+        except Exception:
+            for name, going in self._faults.items():
+                if not self.machine.fates[name].over and (entry := await self._entry(going)) is not None:
+                    _log.error("%s is put back after a bug of ours: %s", name, (await self._undo(going, entry)).state)
+            raise
 
     async def _work(self) -> None:
         async with asyncio.TaskGroup() as self._group:
@@ -216,7 +227,10 @@ class Runner:
     def _step(self, event: Event) -> None:
         for do in self.machine.on(event, self._now):
             self._do(do)
-        self.job.told(self)
+        try:
+            self.job.told(self)
+        except Exception:  # who draws it must not end it
+            _log.exception("how the drill goes could not be shown")
 
     def _do(self, do: Do) -> None:
         match do:
@@ -325,20 +339,23 @@ class Runner:
         if entry is None:
             self._events.put_nowait(Undone(name, "restored", self._now, "it was never begun"))
             return
-        job = self.job
         self._did(going, Did.RESTORING, why)
-        done = await undo(
-            entry, job.ledger, clock=job.clock, redactor=job.redactor, clients=job.traffic, bound=job.bound,
-            fault=lambda _: going.ready.fault,
-        )  # fmt: skip
+        done = await self._undo(going, entry)
         at = self._now if done.seen is None else done.seen
         if done.state is Outcome.FAILED:
             self._did(going, Did.FAILED, f"to be restored: {done.detail}", by=done.by)
         else:
             did = Did.SEEN_RESTORED if done.state is Outcome.RESTORED else Did.GONE
             self._did(going, did, done.detail, by=done.by, at=at)
-            job.traffic.restored(name, at)
+            self.job.traffic.restored(name, at)
         self._events.put_nowait(Undone(name, str(done.state), at, done.detail))
+
+    async def _undo(self, going: _Going, entry: Entry) -> Ending:
+        job = self.job
+        return await undo(
+            entry, job.ledger, clock=job.clock, redactor=job.redactor, clients=job.traffic, bound=job.bound,
+            fault=lambda _: going.ready.fault,
+        )  # fmt: skip
 
     async def _entry(self, going: _Going) -> Entry | None:
         """As it stands in the ledger; None where it never came to stand there, so that nothing was touched."""

@@ -363,3 +363,24 @@ async def test_a_bug_in_reading_the_conditions_ends_it_restored(stage: Any, monk
         assert running.result().verdict is Verdict.ABORTED
         assert "a bug" in running.result().reason
         assert one.left == {}
+
+
+async def test_a_bug_of_ours_in_the_middle_leaves_nothing_broken(stage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    lasts = [{"name": "it", "fault": "fake", "for": "30s"}]
+    async with stage(drill(method=lasts)) as one:
+
+        def broken(*_: object) -> None:
+            raise ZeroDivisionError("a bug")
+
+        one.on_phase.append((Phase.HOLD, lambda: monkeypatch.setattr(type(one.runner), "_step", broken)))
+        with pytest.raises(ExceptionGroup):
+            await one.runner.run()
+        assert one.left == {}
+        assert not one.ledger.book().open
+
+
+async def test_who_cannot_draw_it_does_not_end_it(stage: Any) -> None:
+    async with stage(drill()) as one:
+        told = iter([1])
+        object.__setattr__(one.runner.job, "told", lambda _: next(told) and 1 / 0)
+        assert (await one.runner.run()).verdict is Verdict.PASS
