@@ -102,7 +102,7 @@ async def guarded(ledger: Ledger, *, kinds: Iterable[str] = ()) -> AsyncIterator
     guard = Guard(ours)
     try:
         with theirs:
-            await asyncio.to_thread(_start, ledger.path.absolute(), theirs.fileno(), sorted(set(kinds)))
+            await _start(ledger.path.absolute(), theirs.fileno(), sorted(set(kinds)))
         try:
             await guard.ready()
         except NoWatchdog as error:
@@ -115,29 +115,37 @@ async def guarded(ledger: Ledger, *, kinds: Iterable[str] = ()) -> AsyncIterator
         guard.close()
 
 
-def _start(path: Path, channel: int, kinds: Sequence[str]) -> None:
+async def _start(path: Path, channel: int, kinds: Sequence[str]) -> None:
     """It forks again by itself: what is started here has ended when this returns, and the watchdog is nobody's child."""
+    try:
+        process = await asyncio.to_thread(_started, path, channel, kinds)
+    except OSError as error:
+        raise NoWatchdog(f"no watchdog could be started, so nothing was touched: {error}") from error
+    try:
+        async with asyncio.timeout(_READY):
+            code = await asyncio.to_thread(process.wait)
+    except TimeoutError:
+        process.kill()
+        raise NoWatchdog(f"the watchdog did not start within {_READY:g} s, so nothing was touched") from None
+    if code:
+        raise NoWatchdog(f"the watchdog ended with {code}, so nothing was touched (see {log_of(path)})")
+
+
+def _started(path: Path, channel: int, kinds: Sequence[str]) -> subprocess.Popen[bytes]:
     home = str(Path(probe.__file__).parent.parent)
     command = [sys.executable, "-P", "-m", "probe.drill.watchdog", str(path)]
     command += [f"--runner={os.getpid()}", f"--channel={channel}", *(f"--kind={kind}" for kind in kinds)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH", "")]))}
-    try:
-        with open(log_of(path), "ab", opener=_private) as log:
-            done = subprocess.run(  # noqa: S603  # ourselves
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=log,
-                start_new_session=True,
-                pass_fds=(channel,),
-                env=environment,
-                timeout=_READY,
-                check=False,
-            )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise NoWatchdog(f"no watchdog could be started, so nothing was touched: {error}") from error
-    if done.returncode:
-        raise NoWatchdog(f"the watchdog ended with {done.returncode}, so nothing was touched (see {log_of(path)})")
+    with open(log_of(path), "ab", opener=_private) as log:
+        return subprocess.Popen(  # noqa: S603  # ourselves
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            start_new_session=True,
+            pass_fds=(channel,),
+            env=environment,
+        )
 
 
 def _private(name: str, flags: int) -> int:

@@ -167,8 +167,12 @@ async def kill(folder: Path, targets: Sequence[Target], way: str, env: dict[str,
 async def _at_some_moment(drill: Drill, rng: random.Random) -> None:
     if not await drill.says("ledger "):
         raise AssertionError(f"the drill did not begin:\n{drill.said}")
+    if rng.random() < 1 / 10:  # while its watchdog comes to be
+        await asyncio.sleep(rng.random())
+        return
+    await drill.says("guarded ")
     if rng.random() < 1 / 3:
-        await drill.says(rng.choice(["guarded ", "will ", "injected ", "undoing", "undone "]), _SPAN * 2)
+        await drill.says(rng.choice(["will ", "injected ", "undoing", "undone "]), _SPAN * 2)
         await asyncio.sleep(rng.random() * 0.03)
     else:
         await asyncio.sleep(rng.random() * _SPAN)

@@ -45,7 +45,7 @@ class MarkerFault:
     async def restore(self, record: Record, io: FaultIO) -> None:
         path = Path(record["path"])
         with path.with_suffix(".restores").open("a") as file:
-            file.write(f"{time.clock_gettime_ns(time.CLOCK_BOOTTIME)}\n")
+            file.write(f"{time.clock_gettime_ns(time.CLOCK_BOOTTIME)} {time.time_ns()}\n")
         match record["restore"]:
             case "fails" if not path.with_suffix(".healed").exists():
                 raise NotUndone("the other side says no")

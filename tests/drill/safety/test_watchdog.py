@@ -9,22 +9,24 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psutil
 import pytest
 
-from probe.clock import boottime
+from probe.clock import SystemClock, boottime
 from probe.drill import guard as module
 from probe.drill.book import Book, read
 from probe.drill.guard import Guard, NoWatchdog, guarded
 from probe.drill.ledger import Ledger
+from probe.model.clock import NS
 from tests.drill.safety.marker import KIND
-from tests.tools import Child, spawn, wait_until
+from tests.tools import Child, missing, spawn, wait_until
 
 
 @dataclass
@@ -48,7 +50,7 @@ class Drill:
     def restores(self, n: int = 0) -> list[int]:
         """CLOCK_BOOTTIME ns of each."""
         file = self.folder / f"fault-{n}.restores"
-        return [int(line) for line in file.read_text().split()] if file.exists() else []
+        return [int(line.split()[0]) for line in file.read_text().splitlines()] if file.exists() else []
 
     async def restored(self, within: float = 20.0) -> None:
         await wait_until(lambda: not self.broken, within, "all put back")
@@ -69,7 +71,9 @@ def begin(tmp_path: Path, folder: Path, env: dict[str, str]) -> Begin:
     """Starts a runner with so many faults, injected; ends it and its watchdog afterwards."""
 
     @asynccontextmanager
-    async def begun(*restore: str, faults: int = 1, lasts: float = 60, own: bool = False) -> AsyncIterator[Drill]:
+    async def begun(
+        *restore: str, faults: int = 1, lasts: float = 60, own: bool = False, more: Mapping[str, str] = MappingProxyType({})
+    ) -> AsyncIterator[Drill]:
         """`restore`: how that of each misbehaves, in turns."""
         how = restore or ("fine",)
         words = [{"path": str(folder / f"fault-{n}"), "restore": how[n % len(how)], "own": own} for n in range(faults)]
@@ -77,7 +81,7 @@ def begin(tmp_path: Path, folder: Path, env: dict[str, str]) -> Begin:
         spec = {"state": str(tmp_path / "state"), "lasts": lasts, "hold": 60, "faults": named}
         (tmp_path / "spec.json").write_text(json.dumps(spec))
         command = [sys.executable, "-m", "tests.drill.safety.runner", str(tmp_path / "spec.json")]
-        with spawn(command, tmp_path / "runner.out", env=env) as child:
+        with spawn(command, tmp_path / "runner.out", env={**env, **more}) as child:
             text = await child.says(f"injected fault-{faults - 1}", 30)
             found = re.search(r"ledger (\S+)\nguarded (\d+)", text)
             assert found
@@ -132,6 +136,28 @@ async def test_a_runner_that_hangs_is_not_waited_for_beyond_the_expiry(begin: Be
         await drill.ended()
 
 
+@pytest.mark.parametrize("step", ["+3600", "-3600"])
+async def test_a_clock_that_is_set_an_hour_either_way_moves_no_expiry(begin: Begin, tmp_path: Path, step: str) -> None:
+    """Really set, for runner and watchdog (libfaketime), after the fault is in place; neither sooner nor later is it gone."""
+    library = next(iter(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
+    if library is None:
+        missing("libfaketime is not installed (package libfaketime)")
+    offset = tmp_path / "offset"
+    offset.write_text("+0000\n")
+    # Where it is not told so it also fakes CLOCK_MONOTONIC and CLOCK_BOOTTIME, which no step of a real clock moves.
+    fake = {"FAKETIME_TIMESTAMP_FILE": str(offset), "FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    async with begin(lasts=3, more={"LD_PRELOAD": str(library), **fake}) as drill:
+        with offset.open("r+") as file:
+            file.write(f"{step}\n")  # at one stroke: of an empty file it makes what it likes
+        os.kill(drill.runner.pid, signal.SIGSTOP)
+        expires = drill.book.entries[1].expires
+        await drill.restored()
+        restored, seen = map(int, (drill.folder / "fault-0.restores").read_text().split())
+        assert restored >= expires
+        moved = (seen - SystemClock().wall().unix_ns) / NS - int(step)
+        assert abs(moved) < 60  # by the watchdog's own clock it was then an hour off
+
+
 async def test_what_lives_in_a_runner_that_hangs_ends_with_it(begin: Begin) -> None:
     """A fault on our own clients: no other process can end it, so the runner is ended."""
     async with begin(lasts=1, own=True) as drill:
@@ -175,7 +201,7 @@ async def test_a_fault_that_blocks_its_thread_keeps_no_other_in_place(begin: Beg
     async with begin("fine", "blocks", faults=2) as drill:
         os.kill(drill.runner.pid, signal.SIGKILL)
         await wait_until(lambda: drill.broken == ["fault-1"] and drill.restores(1), 20)
-        assert [entry.fault for entry in drill.book.open] == ["fault-1"]
+        await wait_until(lambda: [entry.fault for entry in drill.book.open] == ["fault-1"], 20)
 
 
 # -- the runner's side
