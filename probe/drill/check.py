@@ -101,8 +101,6 @@ def unseen(indicator: str, path: Path, traffic: Traffic, produced: Produced) -> 
         if traffic.stay and produced.viewed:
             return ""
         return f"{indicator} is of who stays: {'the scenario has no view step' if traffic.stay else 'nobody does (traffic.stay)'}"
-    if of is Of.DUE:
-        return f"{indicator} is of runs that a schedule makes due; a drill's own traffic is not"
     if of is Of.CUTS and not produced.cut:
         if path[0] == "steady":
             return f"nobody is cut before the fault, so {indicator} is not measured by then"

@@ -81,7 +81,7 @@ def find_scenario(drill: FilePath, name: str) -> FilePath | None:
     places = [folder / (name + end) for folder in beside for end in ("", ".yaml")]
     if len(written.parts) == 1:
         places += [PACKAGED / (name + end) for end in ("", ".yaml")]
-    return next((place for place in places if place.is_file()), None)
+    return next((place for place in places if place != drill and place.is_file()), None)
 
 
 class _Loader:

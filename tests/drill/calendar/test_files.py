@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from probe.cli.checking import checked
+from probe.drill import campaigns, people, policy
 from probe.drill.campaigns_file import load_campaigns
 from probe.drill.people_file import load_rehearsal
 from probe.drill.policy_file import load_policy
 from probe.drill.shelf import shelf
 from probe.errors import ConfigError
+from probe.scenario.text import parse
 from tests.tools import ROOT
 
 DRILL = """\
@@ -165,6 +169,23 @@ def test_a_rehearsal_tells_its_mistakes_at_their_place(folder: Path):
 @pytest.mark.parametrize("file", ["drill-policy.yaml", "campaigns.yaml", "rehearsals/war-room-origin-lost.yaml"])
 def test_what_comes_along_is_well(file: str):
     assert checked(ROOT / "scenarios" / file).endswith(": valid")
+
+
+@pytest.mark.parametrize(
+    ("file", "schema"),
+    [
+        ("drill-policy.yaml", policy.json_schema),
+        ("campaigns.yaml", campaigns.json_schema),
+        ("rehearsals/war-room-origin-lost.yaml", people.json_schema),
+    ],
+)
+def test_a_schema_admits_what_comes_along_and_not_what_is_misspelt(file: str, schema: Callable[[], dict[str, Any]]):
+    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema.Draft202012Validator.check_schema(schema())
+    document = parse((ROOT / "scenarios" / file).read_text(), file).data
+    jsonschema.validate(document, schema())
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**document, "ownr": "x"}, schema())
 
 
 def test_the_policy_that_comes_along_keeps_drills_off_its_campaigns():
