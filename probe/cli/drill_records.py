@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from probe.cli.invoke import state_directory
-from probe.cli.trace import records_url
 from probe.errors import ConfigError, Located
-from probe.store.address import resolve
 from probe.store.errors import StoreRefused
 
 
@@ -23,6 +21,9 @@ class Kept:
 
     def url(self) -> str:
         """Raises ConfigError."""
+        from probe.cli.trace import records_url  # brings the database's library, which nobody who runs no drill waits for
+        from probe.store.address import resolve
+
         try:
             if self.store is None and self.agent is None:
                 return resolve("sqlite", self.directory)

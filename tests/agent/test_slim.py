@@ -13,6 +13,7 @@ import pytest
     ("program", "without"),
     [
         ("probe.cli.agent", "av numpy aiortc cryptography cyclopts rich sqlalchemy.dialects.postgresql alembic"),
+        ("probe.cli.app", "sqlalchemy alembic"),
         ("probe.agent.worker", "pydantic ruamel sqlalchemy prometheus_client jinja2 opentelemetry cyclopts rich"),
     ],
 )
