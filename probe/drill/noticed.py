@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Literal, cast
 
 from probe.drill.facts import AlertChanged, Checked, DrillFact
-from probe.drill.marks import Marks, seconds, since
+from probe.drill.marks import Marks, seconds
 from probe.drill.score import AlarmScore, ConditionScore, DetectionScore, MitigationScore
 
 _PARTS = ("steady", "meanwhile", "abort", "recovery")
@@ -81,14 +81,14 @@ def conditions(told: Sequence[Checked], at: Marks) -> list[ConditionScore]:
 def _condition(part: str, condition: str, region: str, looks: Sequence[Checked], at: Marks) -> ConditionScore:
     if part == "steady" and at.injecting is not None:  # what it was afterwards is told by the time to mitigate
         looks = [look for look in looks if look.at <= at.injecting] or looks
-    decides = looks[-1]
-    if part in ("meanwhile", "abort"):
-        bad = part == "abort"  # that an abort condition is met is the worst of it
-        decides = next((look for look in looks if look.met is bad), None) or _last_known(looks)
-    held = _held_since([look for look in looks if look.met is not None]) if decides.met else None
+    worst = {"meanwhile": False, "abort": True}.get(part)  # that an abort condition is met is the worst of it
+    decides = _last_known(looks)
+    if worst is not None:
+        decides = next((look for look in looks if look.met is worst), decides)
     took = None
-    if part == "recovery" and held is not None and at.restored is not None:
-        took = seconds(max(0, held - at.restored))
+    if part == "recovery" and (first := next((look for look in looks if look.met), None)) is not None:
+        decides = first  # once reached is reached: what comes after it is told by the time to mitigate
+        took = seconds(max(0, first.at - at.restored)) if at.restored is not None else None
     return ConditionScore(
         part=cast(Literal["steady", "meanwhile", "abort", "recovery"], part),
         condition=condition,
@@ -97,7 +97,6 @@ def _condition(part: str, condition: str, region: str, looks: Sequence[Checked],
         value=decides.value,
         n=decides.n,
         looks=len(looks),
-        met_at=since(at, held),
         took=took,
         reason=decides.reason or None,
     )

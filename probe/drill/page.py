@@ -291,7 +291,7 @@ def _restored(one: FaultScore) -> list[tuple[str, str]]:
 
 
 def _condition(one: ConditionScore) -> Line:
-    said = one.reason or ""
+    said = one.reason if one.reason and one.reason != one.condition else ""
     if one.met is None:
         state, answer = "inconclusive", "cannot tell"
     elif one.part == "abort":
@@ -301,7 +301,17 @@ def _condition(one: ConditionScore) -> Line:
     if one.took is not None:
         answer += f" after {in_seconds(one.took)}"
     looks = f"read {one.looks}×" + (f", on {one.n}" if one.n else "")
-    return Line((_PARTS[one.part], one.condition, one.region or "", answer, looks), state, said)
+    return Line((_PARTS[one.part], one.condition, one.region or "", answer, _value(one), looks), state, said)
+
+
+def _value(one: ConditionScore) -> str:
+    """In the unit that the condition is written in."""
+    if one.value is None:
+        return ""
+    if "%" in one.condition:
+        return _percent(one.value)
+    timed = ".p" in one.condition or ".max" in one.condition  # a quantile is of durations
+    return in_seconds(one.value) if timed else f"{one.value:g}"
 
 
 def _cohort(one: CohortScore) -> Line:
@@ -364,7 +374,9 @@ def _spread(one: Spread | None) -> str:
 
 
 def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{share * 100:.2g} %" if share < 1 else f"{share * 100:.0f} %"
+    if share is None:
+        return "–"
+    return f"{share * 100:.0f} %" if share >= 0.1 else f"{share * 100:.2g} %"
 
 
 def _at(seconds: float) -> str:

@@ -62,7 +62,8 @@ class FaultScore(Part):
 
 
 class ConditionScore(Part):
-    """One condition of the drill. Of steady and recovery how it ended; of meanwhile and abort the worst that was read."""
+    """One condition of the drill. Of steady how it stood before the injection, of recovery whether it was reached, of meanwhile
+    and abort the worst that was read."""
 
     part: Literal["steady", "meanwhile", "abort", "recovery"]
     condition: str

@@ -14,7 +14,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 
 from probe.decide.asking import Away, session
@@ -206,7 +206,8 @@ class Watching:
     async def _looking(self) -> None:
         while True:
             for change in self._gating.look(self._clock.now()):
-                self._put(change)
+                here = self._injecting is not None and change.region in self._regions
+                self._put(replace(change, ours=here))
             await asyncio.sleep(_LOOK)
 
 

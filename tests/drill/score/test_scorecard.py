@@ -15,16 +15,18 @@ import pytest
 
 from probe import drill, export
 from probe.drill.compared import compared
-from probe.drill.facts import Verdict, from_json
+from probe.drill.facts import ActionSeen, AlertChanged, Checked, Did, FaultDid, Verdict, from_json
 from probe.drill.marks import marks
-from probe.drill.measure import results_of
+from probe.drill.measure import measure, results_of
 from probe.drill.score import CommandScore, CostScore, Score, json_schema
 from probe.drill.scorecard import FILES, read_score, write, write_index
 from probe.drill.timeline import Picture, timeline
 from probe.errors import ConfigError
 from probe.model.observation import CutOutcome
 from probe.model.observation import from_json as observed
-from tests.drill.score.told import Told, plans, usual
+from probe.model.outcome import Failed
+from probe.model.stage import Phase as Where
+from tests.drill.score.told import Told, ns, plans, usual
 from tests.tools import requires
 
 SCHEMAS = {
@@ -43,7 +45,7 @@ def whole(told: Told) -> Score:
     commands = [CommandScore(do="sandbox fault edge-b down", undo="sandbox fault edge-b up")]
     faults = [fault.model_copy(update={"commands": commands, "klass": "reversible", "of": 3}) for fault in score.faults]
     cost = CostScore(seconds=30.0, cpu_seconds=12.5, memory_bytes=180 * 2**20, processors=4)
-    again = score.model_copy(update={"run": "0191-before"})
+    again = score.model_copy(update={"run": "0191-before", "verdict": "pass"})
     update = {"faults": faults, "cost": cost, "ledger": "nothing open", "compared": compared(score, again)}
     return score.model_copy(update=update)
 
@@ -166,6 +168,91 @@ def test_the_page_says_all_that_was_measured(tmp_path: Path) -> None:
         "the same as last time",
     ):
         assert words in text, words
+
+
+def harsh() -> Told:
+    """Everything that can go wrong: two faults, one vanished and one that failed on the way, the blast goes too far, messages and
+    gifts are lost, the probe is unwell, somebody acts, and conditions do not hold."""
+    told = usual()
+    told.verdict = Verdict.WEAKNESS
+    for at, did in ((11.0, Did.WILL), (11.0, Did.INJECTING), (11.5, Did.FAILED), (17.0, Did.RESTORING), (17.5, Did.GONE)):
+        detail = "to be injected: no route to the target" if did is Did.FAILED else ""
+        told.facts.append(FaultDid(at=ns(at), fault="other", kind="process", did=did, detail=detail, by="watchdog"))
+    told.facts.append(ActionSeen(at=ns(15.0), who="anna", words="drained eu"))
+    run = told.run("sad", stays=True)
+    told.viewer(run, "lost", protocol="rtmp", gap=(11.0, 28.6), outcome=CutOutcome.FAILED)
+    us = told.run("stay-us-2", region="us", stays=True)
+    told.viewer(us, "us-hit", region="us", protocol="hls", gap=(11.0, 14.0), outcome=CutOutcome.RESUMED)
+    told.unwell(us, 25.0)
+    told.run("talk", 9.0)
+    for i, reason in enumerate(("not_seen", "http_503")):
+        told.step("talk", 11.0 + i, 0.5, "chat", Failed(Where.CHAT, reason))
+    told.step("talk", 12.0, 0.5, "gift", Failed(Where.GIFT, "counted_twice"))
+    told.unwell("talk", 22.4)
+    told.step("talk", 22.0, 0.5, "payment")
+    told.checked(14.0, False, part="meanwhile", condition="playing >= 50%")
+    told.checked(14.0, True, part="abort", condition="an abort")
+    told.checked(14.0, None, part="recovery", condition="first_frame.p95 < 2s")
+    told.alarm(16.0, name="DatabaseDown", ours=False, source="alertmanager")
+    return told
+
+
+def test_whatever_went_wrong_is_said(tmp_path: Path) -> None:
+    told = harsh()
+    score = written(told, tmp_path)
+    text = Page((tmp_path / "scorecard.html").read_text()).text
+    for words in (
+        "Weakness",
+        "2 of 2 faults seen to be gone again",
+        "to be injected: no route to the target",
+        "its target was gone at 17.50 s, and the fault with it",
+        "never seen to be there",
+        "1 failed",
+        "elsewhere 1 of 3",
+        "us, not meant",
+        "meanwhile playing >= 50% eu did not hold",
+        "would stop it an abort eu it stopped it",
+        "first_frame.p95 < 2s eu cannot tell",
+        "loop_lag (2×)",
+        "chat meanwhile eu 0 of 2 1 0 0 1",
+        "gift meanwhile eu 0 of 1 0 1 0 0",
+        "payment afterwards eu – – – – – 1",
+        "worse than last time (pass before, weakness now)",
+    ):
+        assert words in text, words
+    found = picture(told)
+    assert found.actions is not None and found.actions.marks[0].said == "anna: drained eu"
+    assert [row.bars[0].kind for row in found.alarms] == ["alarm", "strange"]
+    made = json.loads((tmp_path / "verdict.json").read_text())
+    assert made["drill"]["viewers_hit_outside"] == 1
+    assert {check["name"]: check["result"] for check in made["checks"]} == {
+        "drill": "fail",
+        "edge injected": "pass",
+        "edge restored": "pass",
+        "other injected": "inconclusive",
+        "other restored": "pass",
+        "steady start >= 95%": "pass",
+        "meanwhile playing >= 50%": "fail",
+        "abort an abort": "inconclusive",
+        "recovery first_frame.p95 < 2s": "inconclusive",
+        "recovery 95% of viewers reconnect within 10s": "pass",
+    }
+    assert score.verdict == "weakness"
+
+
+def test_a_drill_that_touched_nothing_says_so(tmp_path: Path) -> None:
+    told = usual()
+    told.verdict = Verdict.ABORTED
+    facts = [fact for fact in told.whole() if not isinstance(fact, FaultDid | AlertChanged | Checked)]
+    score = measure(facts, told.observed, told.drill, plans=plans(), stays=told.stays)
+    assert write(
+        score, tmp_path, facts=facts, observations=told.observed, plans=plans(), stays=told.stays, redact=plain
+    ) == []  # fmt: skip
+    text = Page((tmp_path / "scorecard.html").read_text()).text
+    for words in ("Aborted", "Nothing was touched.", "No condition was read.", "no fault was seen", "2 viewers"):
+        assert words in text, words
+    assert "How far it reached" not in text
+    assert json.loads((tmp_path / "verdict.json").read_text())["drill"]["faults"] == []
 
 
 def test_nobody_noticed_is_said_in_words(tmp_path: Path) -> None:
