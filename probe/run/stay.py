@@ -96,7 +96,7 @@ class Stay:
 
     @property
     def playing(self) -> bool:
-        return self._up and not self.over
+        return self._up and self._away is None and not self.over
 
     async def run(self) -> None:
         """The whole stay."""
