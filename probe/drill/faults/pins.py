@@ -21,8 +21,9 @@ from typing import Any
 from probe.clock import boot_id
 
 _TICKS = os.sysconf("SC_CLK_TCK")
-_KERNEL_THREAD = 0x00200000  # PF_KTHREAD
+_KERNEL_THREAD, _EXITING = 0x00200000, 0x4  # PF_KTHREAD, PF_EXITING
 _MOST = 128 * 1024  # bytes of a command line, Linux's own bound of one argument
+TICK = 10**9 // _TICKS  # ns
 _NO_NAME = re.compile(r"[^\w.@:+-]", re.ASCII)  # a process names itself as it likes
 ENDED = frozenset("ZXx")  # nobody has collected it yet, or is about to
 STOPPED = "T"  # by a signal; `t`: by a debugger
@@ -47,12 +48,14 @@ class Pin:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A process as it is now. `ticks`: of CPU time, its own and the kernel's for it."""
+    """A process as it is now. `exiting`: it runs nothing of its own any more. `ticks`: of CPU time, its own and the kernel's for
+    it."""
 
     pin: Pin
     state: str
     parent: int
     kernel: bool
+    exiting: bool
     ticks: int
 
     @property
@@ -94,6 +97,7 @@ def look(pid: int) -> Seen | None:
         field[0].decode(),
         int(field[1]),
         bool(int(field[6]) & _KERNEL_THREAD),
+        bool(int(field[6]) & _EXITING),
         int(field[11]) + int(field[12]),
     )
 
@@ -118,6 +122,12 @@ def status(pid: int) -> dict[str, str]:
             return {key: value.strip() for key, _, value in (line.partition(":") for line in file)}
     except (FileNotFoundError, ProcessLookupError):
         return {}
+
+
+def pending(pin: Pin, number: int) -> bool:
+    """Whether a signal was sent to it and has not come to it yet: it sleeps in the kernel, or has had no turn."""
+    found, bit = status(pin.pid), 1 << (number - 1)
+    return any(int(found.get(field, "0"), 16) & bit for field in ("SigPnd", "ShdPnd"))
 
 
 def arguments(pid: int) -> list[str]:

@@ -47,7 +47,6 @@ from probe.drill.faults.pins import Pin
 from probe.drill.faults.selection import Found, Selection, Text, UnitName, find, standing
 from probe.scenario.units import Duration, PositiveDuration, format_duration
 
-_PENDING_STOP = 1 << (signal.SIGSTOP - 1)
 _DIES = 2.0  # s that SIGKILL may take
 _STARTS = 5.0  # s that starting a command detached may take
 _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ")  # of our environment, for what we bring back
@@ -125,7 +124,8 @@ class ProcessFault:
     async def prepare(self, params: ProcessParams, given: Preparing) -> Prepared:
         found = await find(params.target)
         _may(found.chosen)
-        record = {**params.model_dump(mode="json"), **pins.written(found.chosen), "of": found.of, "like": found.like}
+        record = {**params.model_dump(mode="json"), **pins.written(found.chosen), "like": found.like}
+        record |= {"others": pins.written(found.others), "began": boottime()}
         paused = params.do is Do.PAUSE
         if not paused:
             record |= params.model_copy(update={"restored_by": params.way_back}).model_dump(mode="json", include={"restored_by"})
@@ -171,15 +171,15 @@ class ProcessFault:
         victims = pins.read(record) if pins.here(record) else []
         if record["do"] == Do.PAUSE:
             for pin in victims:
-                if (one := pins.seen(pin)) is not None and (one.state in "Tt" or _stop_is_pending(pin)):
+                if (one := pins.seen(pin)) is not None and (one.state in "Tt" or pins.pending(pin, signal.SIGSTOP)):
                     try:
                         pins.send(pin, signal.SIGCONT)
                     except PermissionError:
                         raise NotUndone(f"{pin} may not be signalled: run as root, or as its user") from None
             return
-        if victims and record["do"] != Do.KILL:
+        if record["do"] != Do.KILL:
             await pins.ended(victims, record["grace"] / 1e9)  # it may have been told to end, and be at it
-        if victims and all(pins.seen(pin) is not None for pin in victims):
+        if victims and all(map(_lives, victims)):
             return
         if len(await _standing(record)) < _wanted(record):
             await _bring_back(record, io.token)
@@ -240,34 +240,48 @@ def _paused(record: Record) -> Observed:
         return Observed(State.GONE, f"{_list(victims)} ended")
     if len(stopped) == len(living):
         return Observed(State.INJECTED, f"{_list([one.pin for one in stopped])} stopped{gone}")
-    if not stopped and not any(_stop_is_pending(one.pin) for one in living):
+    if not stopped and not any(pins.pending(one.pin, signal.SIGSTOP) for one in living):
         return Observed(State.RESTORED, f"{_list([one.pin for one in living])} not stopped{gone}")
     return Observed(State.UNKNOWN, f"{len(stopped)} of {len(living)} stopped{gone}")
 
 
 async def _came_back(record: Record) -> Observed:
     victims = pins.read(record)
-    living = [pin for pin in victims if pins.seen(pin) is not None] if pins.here(record) else []
+    living = [pin for pin in victims if _lives(pin)] if pins.here(record) else []
     if len(living) == len(victims):
         return Observed(State.RESTORED, f"{_list(victims)} as before")
-    if living:
-        return Observed(State.UNKNOWN, f"{len(victims) - len(living)} of {len(victims)} ended")
+    ended = f"{_list([pin for pin in victims if pin not in living])} ended"
+    broken = State.UNKNOWN if living else State.INJECTED
     found, wanted, settled = await _standing(record), _wanted(record), boottime() - record["back"]["settled"]
     if len(found) < wanted:
-        return Observed(State.INJECTED, f"{_list(victims)} ended; {len(found)} of {wanted} there")
+        return Observed(broken, f"{ended}; {len(found)} of {wanted} there")
     if sum(pin.started() <= settled for pin in found) < wanted:
-        return Observed(State.INJECTED, f"{_list(victims)} ended; a new one has not yet settled")
+        return Observed(broken, f"{ended}; a new one has not yet settled")
     if why := await ailment(record["back"]["tcp"], record["back"]["http"]):
-        return Observed(State.INJECTED, f"there are new ones, and {why}")
+        return Observed(broken, f"{ended}; there are new ones, and {why}")
     return Observed(State.RESTORED, f"back: {_list(found)}")
 
 
+def _lives(pin: Pin) -> bool:
+    """One that was killed a moment ago is still there, and no longer what was."""
+    one = pins.seen(pin)
+    return one is not None and not one.exiting and not pins.pending(pin, signal.SIGKILL)
+
+
 async def _standing(record: Record) -> list[Pin]:
-    return await standing(Selection.model_validate(record["target"] | {"share": None}), record["like"])
+    """Who stands for the target now: those that matched before, and new ones of the same name. Whoever else matches, a shell with
+    the pattern in its command line, a stranger whose id stands in an old pid file, is none of them."""
+    victims, others = pins.read(record), pins.read(record["others"])
+    same_boot, names = pins.here(record), {pin.name for pin in victims}
+    found = await standing(Selection.model_validate(record["target"] | {"share": None}), record["like"])
+    if record["target"]["unit"] is not None:
+        return found  # whom systemd calls the unit's main process, that is it
+    new = [pin for pin in found if pin.name in names and not (same_boot and pin.started() + pins.TICK < record["began"])]
+    return [pin for pin in found if pin in new or (same_boot and (pin in others or (pin in victims and _lives(pin))))]
 
 
 def _wanted(record: Record) -> int:
-    return int(record["back"]["count"] or record["of"])
+    return int(record["back"]["count"] or len(record["pins"]) + len(record["others"]["pins"]))
 
 
 async def _bring_back(record: Record, token: str) -> None:
@@ -308,12 +322,6 @@ def _under_way(token: str) -> bool:
         except OSError:  # another's, or gone
             continue
     return False
-
-
-def _stop_is_pending(pin: Pin) -> bool:
-    """A stop that was sent to one that sleeps in the kernel, and has not come to it yet."""
-    status = pins.status(pin.pid)
-    return any(int(status.get(field, "0"), 16) & _PENDING_STOP for field in ("SigPnd", "ShdPnd"))
 
 
 def _list(some: Sequence[Pin]) -> str:

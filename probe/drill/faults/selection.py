@@ -80,11 +80,16 @@ class Selection(Params):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """`chosen` of `of` that match; `like`: a digest of the first one's command line, for who looks for its successor."""
+    """Those to hit, and the `others` that match too; `like`: a digest of the first one's command line, for who looks for its
+    successor."""
 
     chosen: tuple[Pin, ...]
-    of: int
+    others: tuple[Pin, ...]
     like: str
+
+    @property
+    def of(self) -> int:
+        return len(self.chosen) + len(self.others)
 
 
 async def find(selection: Selection, where: str = "target") -> Found:
@@ -95,12 +100,14 @@ async def find(selection: Selection, where: str = "target") -> Found:
         matching = sorted(_matching(selection), key=lambda one: (one.pin.start, one.pin.pid))
     if not matching:
         raise Refused(f"no process {_words(selection)} runs here", where)
-    chosen = matching[: _how_many(selection, len(matching), where)]
+    count = _how_many(selection, len(matching), where)
+    chosen, others = matching[:count], matching[count:]
     for one in chosen:
         if one.state in "Tt":
             by = "a debugger holds it" if one.state == "t" else "it is stopped already, and not by us"
             raise Refused(f"{one.pin}: {by}; what we did not stop we would continue", where)
-    return Found(tuple(one.pin for one in chosen), len(matching), _digest(pins.arguments(chosen[0].pin.pid)))
+    like = _digest(pins.arguments(chosen[0].pin.pid))
+    return Found(tuple(one.pin for one in chosen), tuple(one.pin for one in others), like)
 
 
 async def standing(selection: Selection, like: str) -> list[Pin]:

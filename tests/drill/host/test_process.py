@@ -333,6 +333,48 @@ async def test_a_supervisors_work_is_seen_as_injected_first_however_fast_it_is(t
         assert str(first) not in seen.detail
 
 
+async def test_only_one_of_the_same_name_that_began_since_is_called_back(tmp_path):
+    """Not who was there before and has the pattern in its command line, nor a stranger whose id stands in an old pid file."""
+    word = label()
+    with _running(tmp_path, word) as [child], spawn(["sleep", "60"], tmp_path / "stranger.log") as stranger:
+        back = {"settled": "0s"}
+        by_pattern = await prepared(
+            "process", {"do": "kill", "target": {"matching": word}, "restored_by": _SUPERVISOR, "back": back}
+        )
+        (tmp_path / "pid").write_text(str(child.pid))
+        by_file = await prepared(
+            "process",
+            {"do": "kill", "target": {"pid_file": str(tmp_path / "pid")}, "restored_by": _SUPERVISOR, "back": back},
+        )
+        with spawn(["sh", "-c", f"sleep 60; : {word}"], tmp_path / "loose.log"):
+            await wait_until(lambda: len(pids_with(word)) == 2)
+            await by_pattern.inject()
+            await by_pattern.sees(State.INJECTED)
+            (tmp_path / "pid").write_text(str(stranger.pid))
+            assert (await by_file.look()).state is State.INJECTED
+            with _running(tmp_path, word, count=1, text=_SLEEPS + "  # anew") as [new]:
+                (tmp_path / "pid").write_text(str(new.pid))
+                await by_pattern.sees(State.RESTORED)
+                await by_file.sees(State.RESTORED)
+
+
+async def test_a_kill_that_was_cut_off_halfway_is_restored_when_as_many_are_there_as_before(tmp_path):
+    word = label()
+    with _none_left(word), _running(tmp_path, word, count=3) as children:
+        with_ = {
+            "do": "kill",
+            "target": {"matching": word, "most": 2},
+            "restored_by": {"command": _command(_SLEEPS, word)},
+            "back": {"settled": "0s"},
+        }
+        course = await prepared("process", with_)
+        os.kill(int(course.prepared.targets[0].rpartition("/")[2]), signal.SIGKILL)
+        await course.sees(State.UNKNOWN)
+        await course.restore()
+        await course.sees(State.RESTORED)
+        assert len(pids_with(word)) == 3 and sum(child.running() for child in children) == 2
+
+
 async def test_stop_lets_a_process_end_in_its_own_way_and_kills_what_does_not_listen(tmp_path):
     for text, code in ((_SHUTS_DOWN_SLOWLY, 0), (_NEVER_LISTENS, -signal.SIGKILL)):
         word = label()
