@@ -151,7 +151,7 @@ def _print_all(found: Shelf, console: Console) -> None:
     for one in shown:
         due, last = found.next(one), found.last(one)
         head = Text(printable(one.name).ljust(wide + 2), style="bold")
-        head.append(f"{'last: ' + _last(found, last):<28}", style="none")
+        head.append(f"{'last: ' + _last(found, last):<29}  ", style="none")
         if due is not None:
             head.append(f"next: {_when(due)}", style=_STYLES.get(due.state, "none"))
         console.print(head, soft_wrap=True)
