@@ -279,7 +279,7 @@ def _asked(work: _Work, file: Path, sandbox: Sandbox | None, out: Path) -> Asked
     return Asked(
         loaded=loaded, policy=find_policy(options.policy, os.environ), own=own, clock=work.clock, redactor=work.redactor,
         state=state, out=out, store=store, sources=_sources(options), seed=options.seed,
-        before=read_score(options.compare) if options.compare is not None else None,
+        before=read_score(options.compare, loaded.drill.drill) if options.compare is not None else None,
     )  # fmt: skip
 
 

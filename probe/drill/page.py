@@ -75,6 +75,8 @@ class Card:
         of = s.blast.of_inside + s.blast.of_outside
         if of:
             tiles.append(Tile("Viewers hit", f"{hit} of {of}", self._hit_note(), bool(s.blast.hit_outside)))
+        if lost := sum(one.failed + one.open for one in s.cohorts):
+            tiles.append(Tile("Did not come back", f"{lost} of {of}", "by the drill's end", True))
         if worst := _worst(s.cohorts, "outage"):
             tiles.append(Tile("Longest outage", in_seconds(worst[1].max), f"{worst[0].protocol} in {worst[0].region}"))
         if worst := _worst(s.cohorts, "reconnect"):
@@ -251,7 +253,7 @@ class FaultLine:
     @classmethod
     def of(cls, one: FaultScore) -> FaultLine:
         targets = ", ".join(one.targets[:6]) + (f" and {len(one.targets) - 6} more" if len(one.targets) > 6 else "")
-        share = f", {len(one.targets)} of {one.of} there are" if one.of else ""
+        share = f", {len(one.targets)} of {one.of} there are" if one.of and targets else ""
         facts = [("Class", (one.klass or "–").replace("_", "-"))]
         if one.injecting_at is None:
             facts.append(("Injected", "never touched"))

@@ -208,6 +208,7 @@ def test_whatever_went_wrong_is_said(tmp_path: Path) -> None:
         "its target was gone at 17.50 s, and the fault with it",
         "never seen to be there",
         "1 failed",
+        "Did not come back 1 of 13 by the drill's end",
         "elsewhere 1 of 3",
         "us, not meant",
         "meanwhile playing >= 50% eu did not hold",
