@@ -120,7 +120,10 @@ def typed(where: Mapping[str, Any], *argv: str, given: str | None = None) -> str
 async def run(where: Mapping[str, Any], *argv: str, given: str = "", within: float = _WITHIN) -> Ran:
     """Run a command in that place. Raises Gone, and Unseen where it cannot be looked for or does not end in time."""
     with _opened(int(where["inode"])) as fd:
-        return await _ran("nsenter", f"--net=/proc/self/fd/{fd}", "--", *argv, given=given, within=within, fds=(fd,))
+        ran = await _ran("nsenter", f"--net=/proc/self/fd/{fd}", "--", *argv, given=given, within=within, fds=(fd,))
+    if ran.code and ran.err.startswith("nsenter:"):
+        raise Unseen(f"entering {where['name']} needs root (CAP_SYS_ADMIN): {ran.complaint}")
+    return ran
 
 
 async def tried(*argv: str, given: str = "") -> Ran:

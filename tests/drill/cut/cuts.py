@@ -130,6 +130,8 @@ async def measured(
             waiting = group.create_task(outside.held.wait())
             await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
             assert outside.held.is_set(), f"the run ended: {running.result()}"
+            there, wanted = outside.playing("viewers"), each * len(protocols)
+            assert there == wanted, f"only {there} of {wanted} viewers could start; is the machine busy?"
             for length in lengths:
                 with suppress(AssertionError):  # one that is on its way still is cut all the same
                     await wait_until(lambda: outside.playing("viewers") >= len(_there(facts)), 10)

@@ -150,7 +150,7 @@ async def test_names_that_are_hit_are_answered_as_it_says_and_all_others_as_befo
 
 
 async def test_kernel_and_responder_end_it_at_expiry_when_everybody_is_dead(lan: Pair) -> None:
-    fault = await _bench(lan, answer="missing", lasts=5)
+    fault = await _bench(lan, answer="missing", lasts=4)
     await elsewhere("dns", "inject", fault)
     assert _told(lan, HIT) == "NXDOMAIN"
     right: list[int] = []

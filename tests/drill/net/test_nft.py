@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -281,6 +282,27 @@ async def test_what_cannot_be_is_refused_before_anything_is_touched(
         await bench(NftFault(), netns=cable.near, do="cut")
     monkeypatch.undo()
     assert cable.nft(cable.near, "list", "ruleset") == ""
+
+
+_NOBODY = """
+import asyncio, os
+from probe.clock import SystemClock
+from probe.drill.faults.base import Preparing, Refused
+from probe.drill.faults.nft import NftFault, NftParams
+os.setgroups([]), os.setgid(65534), os.setuid(65534)
+given = Preparing(clock=SystemClock(), token="00000001", lasts=10**9, expires=0)
+try:
+    asyncio.run(NftFault().prepare(NftParams(host=True, do="cut", interface="lo", port=(9,)), given))
+except Refused as refused:
+    print(refused)
+"""
+
+
+def test_without_root_it_is_refused_and_says_so() -> None:
+    requires_root("to be somebody else")
+    requires("nft", package="nftables")
+    done = subprocess.run([sys.executable, "-c", _NOBODY], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.startswith("entering host:network needs root (CAP_SYS_ADMIN): nsenter: "), done
 
 
 async def test_a_program_that_hangs_or_fails_is_bounded_and_never_taken_for_restored(
