@@ -55,6 +55,7 @@ class Ledger:
         self._clock, self._boot = clock, boot
         self._mutex = threading.Lock()
         self._entries: dict[int, Entry] = {}
+        self._count = 0
         self._ours = False
 
     @classmethod
@@ -135,7 +136,8 @@ class Ledger:
     def will(self, fault: str, kind: str, prepared: Prepared, token: str, expires: int) -> int:
         """What is about to be done; on disk when this returns its number. `fault`: its name in the file, `kind`: its row in the
         table, `expires`: CLOCK_BOOTTIME ns. Raises NotKept, and then it must not be done."""
-        number = len(self._entries) + 1
+        with self._mutex:
+            self._count = number = self._count + 1
         wall = self._clock.wall().unix_ns + expires - self._boot.now()
         entry = Entry.of(number, fault, kind, prepared, token, expires, boot=self._boot.boot(), wall_unix_ns=wall)
         self._append("will", entry.line(), synced=True, secrets=True)

@@ -7,7 +7,9 @@ import re
 import signal
 import stat
 import subprocess
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -78,6 +80,23 @@ def test_every_fault_is_there_with_all_its_undo_takes(drills: Path) -> None:
         assert (entry.expires, entry.boot, entry.restored_by, entry.limit) == (35 * NS, "this-boot", "systemd", "WatchdogSec")
         assert abs(entry.wall_unix_ns - SystemClock().wall().unix_ns - 30 * NS) < 20 * NS  # for people
         assert ledger.book().injected == {number}
+
+
+def test_faults_that_are_written_at_once_are_told_apart(drills: Path) -> None:
+    """Each from a thread of its own, as a runner does with faults of one instant."""
+    with Ledger.opened(drills, drill="d", run="r") as ledger:
+        barrier = threading.Barrier(8)
+
+        def write(n: int) -> int:
+            barrier.wait(10)
+            return written(ledger, f"fault-{n}")
+
+        with ThreadPoolExecutor(8) as pool:
+            numbers = list(pool.map(write, range(8)))
+        assert sorted(numbers) == list(range(1, 9))
+        assert {n: entry.fault for n, entry in ledger.book().entries.items()} == {
+            number: f"fault-{n}" for n, number in enumerate(numbers)
+        }
 
 
 def test_it_is_this_users_alone(drills: Path) -> None:
@@ -378,7 +397,8 @@ def test_a_will_that_does_not_fit_is_no_will_and_leaves_no_half(drills: Path, mo
             patch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:10]))
             written(ledger)
         assert ledger.path.read_bytes() == before
-        assert written(ledger) == 1
+        number = written(ledger)
+        assert list(ledger.book().entries) == [number]
 
 
 def test_a_disk_that_refuses_to_sync_refuses_the_fault(drills: Path, monkeypatch: pytest.MonkeyPatch) -> None:
