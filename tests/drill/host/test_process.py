@@ -270,7 +270,7 @@ async def test_a_killed_process_is_brought_back_by_its_command_once_however_ofte
         assert pids_with(word) == [child.pid]
         await course.inject()
         await course.sees(State.INJECTED)
-        assert not [pid for pid in pids_with(word) if proc_state(pid) != "Z"]
+        await wait_until(lambda: not pids_with(word))
         for _ in range(3):
             await course.restore()
         await course.sees(State.RESTORED)
