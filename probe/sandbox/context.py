@@ -89,7 +89,7 @@ class Platform:
         self.next_viewer = {"hls": 0, "ll-hls": 1}
         self.rooms: dict[str, Room] = {}
         for row in store.rows("select * from rooms"):
-            self.open_room(row).live.left = True
+            self.open_room(row).live.put_out = True
 
     def user_of(self, token: str) -> str:
         """Whose token this is. Raises BadToken."""

@@ -112,7 +112,7 @@ TABLE: dict[str, Row] = {
     "not_back": Row("since the server's next restart the service answers `status`",
                     _SERVICE | {"status": _status}, {"status": 503}),
     "stale_after_down": Row("an edge that was down goes on with the playlists it had", _ONE_EDGE),
-    "rejoin_refused": Row("whoever returns to a room in which a session has ended is answered 403"),
+    "rejoin_refused": Row("whoever returns to a room from which viewers were put out is answered 403"),
     "steering_stuck": Row("viewers are sent to an edge although it is down"),
     "sham": Row("faults planted from now on are accepted and listed, and never act"),
     "brief": Row("faults planted from now on end after `seconds`", {"seconds": _number(0, 120)}),

@@ -69,7 +69,7 @@ class Live:
         self._publisher: Publisher | None = None
         self._viewers: dict[str, Viewer] = {}
         self._asked = 0
-        self.left = False  # a viewer's session has ended here
+        self.put_out = False  # those who were here did not leave of their own
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     @property
@@ -156,8 +156,7 @@ class Live:
 
     def leave(self, session: Session) -> None:
         """A session has ended, however it did."""
-        if self._viewers.pop(session.id, None) is not None:
-            self.left = True
+        self._viewers.pop(session.id, None)
         if session is self._publisher:
             self._publisher = None
             self._start_timer("grace", GRACE, self._forsake)
@@ -173,6 +172,7 @@ class Live:
 
     async def end(self) -> None:
         """End everybody's session and forget the segments."""
+        self.put_out = True
         for name in list(self._timers):
             self._stop_timer(name)
         async with asyncio.TaskGroup() as endings:

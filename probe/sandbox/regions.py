@@ -62,6 +62,7 @@ async def move(platform: Platform, region: str) -> None:
     for room in list(platform.rooms.values()):
         for viewer in room.live.viewers():
             if viewer.region == region:
+                room.live.put_out = True
                 await viewer.close()
 
 

@@ -202,7 +202,7 @@ def room_of(request: web.Request) -> Room:
 
 def rejoins(request: web.Request, room: Room) -> None:
     """Whoever wants to watch passes here. Raises Refused(403) where it is planted that nobody may come back."""
-    if room.live.left and request.app[PLATFORM].faults.hit("rejoin_refused", room=room.id):
+    if room.live.put_out and request.app[PLATFORM].faults.hit("rejoin_refused", room=room.id):
         raise Refused(403, "not_again")
 
 

@@ -124,13 +124,14 @@ async def stale_after_down(stage) -> None:
 
 
 async def rejoin_refused(stage) -> None:
-    async with watching(stage.viewer, stage.room) as seen:
+    async with watching(stage.viewer, stage.room, "?region=us") as seen:
         await wait_until(lambda: seen.ours)
-        await stage.viewer.call("DELETE", seen.location)
-    await stage.plant("rejoin_refused")
+        await stage.plant("rejoin_refused")
+        await stage.plant("region_moved", region="us")
+        await wait_until(lambda: Link.ENDED in seen.links)
     assert (await rejoin(stage, stage.room)).status == 403
     other = await stage.probe.room()
-    assert (await rejoin(stage, other)).status == 404  # nothing on air there, which is another matter
+    assert (await rejoin(stage, other)).status == 404  # nothing is on air there, which is another matter
 
 
 async def tokens_revoked(stage) -> None:

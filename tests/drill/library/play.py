@@ -59,8 +59,9 @@ async def played(
     *weaknesses: Weakness,
     protocols: tuple[str, ...] = (),
     regions: tuple[str, ...] = ("eu",),
+    patient: bool = False,
 ) -> Conducted:
-    """`protocols`: smaller, with viewers of these."""
+    """`protocols`: smaller, with viewers of these; `patient`: however unwell the probe is."""
     out.mkdir(parents=True, exist_ok=True)
     async with Sandbox.start() as sandbox:
         with patch.dict(os.environ, environment(sandbox)):
@@ -78,6 +79,6 @@ async def played(
                     redactor=Redactor(),
                     state=out / "state",
                     out=out,
-                    bounds=PATIENT if protocols else None,
+                    bounds=PATIENT if protocols or patient else None,
                 )
             )
