@@ -11,6 +11,7 @@ from tests.faults.platform import HERE, Ran
 
 JOURNEY, MATRIX = HERE / "journey.yaml", HERE.parent.parent / "scenarios" / "every-way.yaml"
 PATHS = {"whep": "whep", "hls": "hls/index.m3u8", "ll-hls": "ll/index.m3u8", "http-flv": "live.flv"}
+AT_ONCE = "1500ms"  # to start in, for a viewer that is to fail before it has a picture: who looks for the first takes as long
 WHIP = '{via: whip, url: "/rooms/${room}/whip", as: broadcaster}'
 
 
@@ -181,12 +182,12 @@ ROWS = [
     broadcast("rtmp_hangs", "join/timeout", {"at": "publish"}),
     broadcast("rtmp_ends", "playing/ended", {"seconds": 2}, stay="5s", then={"fault": "rtmp_refuses", "at": "publish"}),
     # HTTP-FLV
-    viewer("http-flv", "refuse", "join/http_404", service="http-flv", status=404),
-    viewer("http-flv", "hang", "join/timeout", service="http-flv"),
-    viewer("http-flv", "endless", "first_packet/malformed", service="http-flv"),
-    viewer("http-flv", "flv_garbage", "first_packet/malformed", at="header"),
-    viewer("http-flv", "flv_garbage", "first_packet/malformed", at="tag"),
-    viewer("http-flv", "media_none", "first_packet/silence", of="http-flv"),
+    viewer("http-flv", "refuse", "join/http_404", start=AT_ONCE, service="http-flv", status=404),
+    viewer("http-flv", "hang", "join/timeout", start=AT_ONCE, service="http-flv"),
+    viewer("http-flv", "endless", "first_packet/malformed", start=AT_ONCE, service="http-flv"),
+    viewer("http-flv", "flv_garbage", "first_packet/malformed", start=AT_ONCE, at="header"),
+    viewer("http-flv", "flv_garbage", "first_packet/malformed", start=AT_ONCE, at="tag"),
+    viewer("http-flv", "media_none", "first_packet/silence", start=AT_ONCE, of="http-flv"),
     viewer("http-flv", "media_no_keyframe", "keyframe/none", of="http-flv"),
     viewer("http-flv", "media_garbage", "first_frame/undecodable", of="http-flv"),
     viewer("http-flv", "media_foreign", "first_frame/foreign", of="http-flv"),
@@ -200,14 +201,14 @@ ROWS = [
     # HLS
     viewer("hls", "segment_missing", "segment/http_404", start="3500ms"),
     viewer("hls", "segment_garbage", "segment/malformed", start="3500ms"),
-    viewer("hls", "playlist_html", "playlist/not_a_playlist"),
-    viewer("hls", "playlist_huge", "playlist/too_large"),
+    viewer("hls", "playlist_html", "playlist/not_a_playlist", start=AT_ONCE),
+    viewer("hls", "playlist_huge", "playlist/too_large", start=AT_ONCE),
     viewer("hls", "playlist_private", "segment/address_refused"),
     viewer("hls", "media_broken", "first_frame/broken", of="hls", how="grey"),
     viewer("hls", "rendition_missing", "playlist/http_404", start="3500ms", device="small"),
     Row("rendition_half_rate", Watch("hls", "4s", "6s", device="small"), 0, "", "", also=nothing_is_lost),
     # low-latency HLS
-    viewer("ll-hls", "hang", "playlist/timeout", service="ll-hls"),
+    viewer("ll-hls", "hang", "playlist/timeout", start=AT_ONCE, service="ll-hls"),
     viewer("ll-hls", "part_hangs", "part/timeout"),
     Row("part_missing", Watch("ll-hls", "4s", "6s"), 1, "ll-hls", "playing/frozen", also=refusals_are_told),
     Row("hint_never_comes", Watch("ll-hls", "2s"), 0, "", "", also=refusals_are_told),
