@@ -1,8 +1,8 @@
 """Who noticed: the scenario's own gates on this drill's traffic, and the alerts of Alertmanager and Prometheus.
 
-An alert or a gate is this drill's own where it began to fire after the injection, in a region of the drill, and not for another
-scenario. Whatever else fires is not: what fired before anything was touched, what fires elsewhere. A page of that kind is a real
-incident, which no drill is to stand in the way of.
+An alert or a gate is this drill's own where it began to fire after the injection, in a region of the drill (or for its scenario
+everywhere), and not for another scenario. Whatever else fires is not: what fired before anything was touched, what fires
+elsewhere. A page of that kind is a real incident, which no drill is to stand in the way of.
 
 Its resolution is that of the questions: an alert is seen when it is next asked for (`every`), never at the instant it fired.
 """
@@ -149,7 +149,8 @@ class Watching:
         )
 
     def _ours(self, one: Firing) -> bool:
-        here = one.region in self._regions or one.region in ("", "all")
+        """Who names neither a region of ours nor our scenario may be anybody's: rather stop once too often."""
+        here = one.region in self._regions or (one.region in ("", "all") and one.scenario == self._scenario)
         return self._injecting is not None and one not in self._before and here and one.scenario in ("", self._scenario)
 
     # -- asking

@@ -130,7 +130,7 @@ def test_what_was_measured_once_only_is_named() -> None:
 
 
 def test_a_crowd_is_compared_by_as_many_as_tell() -> None:
-    many = [0.5 + 0.002 * i for i in range(500)]
+    many = [0.5 + 0.002 * i for i in range(260)]
     found = compared(drill(returns=[value + 4 for value in many], runs=0), drill(returns=many, runs=0))
     one = next(one for one in found.figures if one.name.startswith("reconnect"))
     assert (one.change, one.n_now) == ("worse", 200)

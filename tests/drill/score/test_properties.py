@@ -17,7 +17,7 @@ GAPS = st.one_of(
 BACK = st.sampled_from([CutOutcome.RESUMED, CutOutcome.RESTARTED, CutOutcome.FAILED])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(viewers=st.lists(st.tuples(GAPS, BACK), min_size=1, max_size=6), unwell=st.lists(st.floats(5.0, 29.0), max_size=3))
 def test_cohorts_add_up_and_nothing_is_negative(viewers: list[tuple[Any, CutOutcome]], unwell: list[float]) -> None:
     told = Told()
@@ -41,7 +41,7 @@ def test_cohorts_add_up_and_nothing_is_negative(viewers: list[tuple[Any, CutOutc
         assert found.reconnect.max <= found.outage.max + 1e-6, "who was away at the restore was away at least since then"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(low=st.floats(10.1, 17.0), shorter=st.floats(0.6, 6.0), more=st.floats(0.0, 4.0))
 def test_who_is_away_for_longer_is_longer_without_a_picture(low: float, shorter: float, more: float) -> None:
     dark = []
@@ -56,7 +56,7 @@ def test_who_is_away_for_longer_is_longer_without_a_picture(low: float, shorter:
     assert dark[1] >= dark[0] - 1.0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(starts=st.lists(st.tuples(st.floats(0.5, 28.0), st.booleans()), max_size=12))
 def test_every_start_is_in_one_phase_and_one_count(starts: list[tuple[float, bool]]) -> None:
     told = Told()

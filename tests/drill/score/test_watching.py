@@ -194,6 +194,29 @@ async def test_a_source_that_answers_badly_is_silent_and_says_so(body: bytes, st
         assert facts == []
 
 
+@pytest.mark.parametrize(
+    ("labels", "own"),
+    [
+        ({"region": "eu"}, True),
+        ({"region": "eu", "scenario": "room"}, True),
+        ({"region": "all", "scenario": "room"}, True),
+        ({"scenario": "room"}, True),
+        ({"region": "eu", "scenario": "other"}, False),
+        ({"region": "us", "scenario": "room"}, False),
+        ({"region": "all"}, False),
+        ({}, False),
+    ],
+)
+async def test_what_fires_meanwhile_is_the_drills_own_only_where_it_says_so(labels: dict[str, str], own: bool) -> None:
+    server = Server()
+    async with server.at() as url, watching(Sources(alertmanager=source(url))) as (watch, facts):
+        watch.injecting(SystemClock().now())
+        server.body = firing({"alertname": "Down", "severity": "page", **labels})
+        await wait_until(lambda: changed(facts, "Down") == [True])
+        assert ours(facts, "Down") == [own]
+        assert bool(watch.standing().incidents) is not own
+
+
 async def test_a_source_that_is_away_keeps_what_it_said_and_comes_back() -> None:
     server = Server(firing(OURS))
     async with server.at() as url, watching(Sources(alertmanager=source(url))) as (watch, facts):
