@@ -7,6 +7,8 @@ import json
 import secrets
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,21 +21,33 @@ from probe.drill.faults.table import fault as by_name
 from probe.net.redact import Redactor
 from tests.tools import ROOT, wait_until
 
-_ELSEWHERE = """
+_PROGRAM = """
 import asyncio, json, sys
 from probe.clock import SystemClock
 from probe.drill.faults.base import FaultIO
 from probe.drill.faults.table import fault
 from probe.net.redact import Redactor
-order = json.load(sys.stdin)
-io = FaultIO(clock=SystemClock(), token=order["token"], expires=order["expires"], redactor=Redactor())
-async def main():
+async def undone(order):
+    io = FaultIO(clock=SystemClock(), token=order["token"], expires=order["expires"], redactor=Redactor())
     kind = fault(order["kind"])
     await kind.restore(order["record"], io)
     return await kind.observe(order["record"], io)
-seen = asyncio.run(main())
-print(seen.state, seen.detail)
+for line in sys.stdin:
+    try:
+        seen = asyncio.run(undone(json.loads(line)))
+        print(seen.state, seen.detail, flush=True)
+    except Exception as error:
+        print("raised", repr(error), flush=True)
 """
+_elsewhere: list[subprocess.Popen[str]] = []  # one process for all tests of this folder (conftest)
+
+
+def _asked_elsewhere(order: str) -> str:
+    [process] = _elsewhere
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.write(order + "\n")
+    process.stdin.flush()
+    return process.stdout.readline().strip()
 
 
 @dataclass
@@ -74,18 +88,7 @@ class Course:
     async def undone_elsewhere(self) -> str:
         """What another process, with nothing but the record, did and then saw."""
         order = {"kind": self.kind, "token": self.io.token, "expires": self.io.expires, "record": self.record}
-        done = await asyncio.to_thread(
-            subprocess.run,
-            [sys.executable, "-c", _ELSEWHERE],
-            input=json.dumps(order),
-            capture_output=True,
-            text=True,
-            timeout=30,
-            cwd=ROOT,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
+        return await asyncio.to_thread(_asked_elsewhere, json.dumps(order))
 
 
 async def prepared(kind: str, words: dict[str, Any], *, lasts: float = 20.0, fault: Fault | None = None) -> Course:
@@ -114,6 +117,26 @@ def script(folder: Path, name: str, text: str) -> list[str]:
 def label() -> str:
     """Of one test's own processes and no others."""
     return f"target-{secrets.token_hex(6)}"
+
+
+@contextmanager
+def elsewhere() -> Iterator[None]:
+    """The other process, which knows nothing but what it is given."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _PROGRAM],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        start_new_session=True,
+    )
+    _elsewhere.append(process)
+    try:
+        yield
+    finally:
+        _elsewhere.clear()
+        with process:
+            process.kill()
 
 
 def proc_state(pid: int) -> str:
