@@ -53,6 +53,8 @@ def scenario_findings(data: Mapping[str, Any], traffic: Traffic, scenario: Scena
         if isinstance(region, str) and region not in scenario.regions:
             known = ", ".join(scenario.regions)
             yield Finding(("regions", i), f"{describe(region)} is not one of the scenario's regions: {known}")
+        if region in regions[:i]:
+            yield Finding(("regions", i), f"{describe(region)} is listed twice")
     apart = set(scenario.regions) - {region for region in regions if isinstance(region, str)} if regions else set()
     for i, item in enumerate(_items(data.get("abort"))):
         for field in ("outside", "gate"):
@@ -133,7 +135,7 @@ def objective_condition(objective: Objective) -> Expression | None:
 def gate_condition(gate: Gate) -> Expression | None:
     """What is to be true for a gate to be open, over all there is: its `resume`, or its only ratio or quantile turned round.
     Counts of attempts and failures only keep few of them from closing it. None where that cannot be said."""
-    terms = [term for term in (gate.resume or gate.when).terms if IN_A_DRILL[term.indicator].of not in (Of.ANYTHING,)]
+    terms = [term for term in (gate.resume or gate.when).terms if INDICATORS[term.indicator].of is not Of.ANYTHING]
     terms = [replace(term, window=None) for term in terms if term.indicator != "attempts"]
     if gate.resume is None:
         if len(terms) != 1:
@@ -211,7 +213,7 @@ def _spans(data: Mapping[str, Any], broken: int) -> Iterator[Finding]:
             case "steady":
                 limit, what = proving, "steady.within"
             case "recovery":
-                limit, what = within[int(path[1])] if len(path) > 2 else within[0], "`within`"
+                limit, what = within[int(path[1])], "`within`"
             case "meanwhile":
                 limit, what = broken, "the time that anything is broken"
             case _:

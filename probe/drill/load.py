@@ -81,7 +81,7 @@ def find_scenario(drill: FilePath, name: str) -> FilePath | None:
     places = [folder / (name + end) for folder in beside for end in ("", ".yaml")]
     if len(written.parts) == 1:
         places += [PACKAGED / (name + end) for end in ("", ".yaml")]
-    return next((place for place in places if place != drill and place.is_file()), None)
+    return next((place for place in places if place != drill and os.path.isfile(place)), None)
 
 
 class _Loader:
@@ -151,6 +151,9 @@ class _Loader:
                 continue
             use = validated(self._document, FaultUse, {**body, "name": name}, prefix=path, where=_where)
             uses[index] = name, use
+            if "name" in body:
+                place = (*path, "name")
+                self._document.mistake(place, "unknown field; a fault's key is its name", _where(place), key=True)
             self._ask(name, body, (*path, "with"))
         return uses
 
@@ -203,7 +206,8 @@ class _Loader:
 
 def _as_drill(document: Document) -> None:
     """A Chaos Toolkit experiment as what a drill file would say; what stands in its extension of ours keeps its place."""
-    for index, extension in enumerate(document.data.get("extensions") or ()):
+    extensions = document.data.get("extensions")
+    for index, extension in enumerate(extensions if isinstance(extensions, list) else ()):
         own: Path = ("extensions", index, "drill")
         if isinstance(extension, dict) and extension.get("name") == NAME:
             for places in (document.values, document.keys):

@@ -7,6 +7,7 @@ clients. Chosen not to: a file beside the drill, which would be its author's.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def _nights(path: Path, policy: Policy, document: Document, env: Mapping[str, st
     if said is None:
         return ()
     file = path.parent / said.file
-    if not file.exists():
+    if not os.path.exists(file):
         document.mistake(("campaigns", "file"), f"{file} is not there", "campaigns.file")
         raise refused(document)
     campaigns, _ = load_mapping(file, Campaigns, "calendar", env)
