@@ -11,7 +11,7 @@ import base64
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -62,11 +62,11 @@ def write(
     ended = began.wall_unix_ns + marks(facts).ended - began.at
     judged = evaluation(score, results, plans, started=began.wall_unix_ns, evaluated=ended)
     picture = timeline(facts, marks(facts), results, stays, score.alarms)
-    files: dict[str, Callable[[], str]] = {
-        "scorecard.html": lambda: _page("scorecard.html.j2", redact, c=Card(score), p=picture, when=_when(score.began)),
-        "scorecard.json": lambda: score_json(score, redact),
-        "verdict.json": lambda: verdict_json(judged, redact),
-        "junit.xml": lambda: junit_xml(judged, redact),
+    files: dict[str, Callable[[], Iterable[str]]] = {
+        "scorecard.html": lambda: [_page("scorecard.html.j2", redact, c=Card(score), p=picture, when=_when(score.began))],
+        "scorecard.json": lambda: [score_json(score, redact)],
+        "verdict.json": lambda: [verdict_json(judged, redact)],
+        "junit.xml": lambda: [junit_xml(judged, redact)],
         "drill.jsonl": lambda: _lines((to_json(fact) for fact in facts), redact),
         "observations.jsonl": lambda: _lines((observed_json(fact) for fact in seen), redact),
     }
@@ -134,7 +134,7 @@ def write_index(scores: Sequence[tuple[Score, str]], out: Path, *, redact: Redac
         sign=SIGNS[worst],
         when=_when(scores[0][0].began) if scores else "",
     )
-    _replace(out / "index.html", page)
+    _replace(out / "index.html", [page])
 
 
 def _entry(score: Score, folder: str) -> _Entry:
@@ -183,11 +183,11 @@ def _when(rfc3339: str) -> str:
     return f"{datetime.fromisoformat(rfc3339):%-d %b %Y, %H:%M:%S} UTC"
 
 
-def _lines(facts: Iterable[object], redact: Redact) -> str:
-    return "".join(json.dumps(redacted(fact, redact), ensure_ascii=False, allow_nan=False) + "\n" for fact in facts)
+def _lines(facts: Iterable[object], redact: Redact) -> Iterator[str]:
+    return (json.dumps(redacted(fact, redact), ensure_ascii=False, allow_nan=False) + "\n" for fact in facts)
 
 
-def _written(path: Path, text: Callable[[], str]) -> bool:
+def _written(path: Path, text: Callable[[], Iterable[str]]) -> bool:
     try:
         _replace(path, text())
     except OSError as error:
@@ -199,12 +199,12 @@ def _written(path: Path, text: Callable[[], str]) -> bool:
     return False
 
 
-def _replace(path: Path, text: str) -> None:
+def _replace(path: Path, pieces: Iterable[str]) -> None:
     """A reader never sees half a file."""
     part = path.with_name(path.name + ".part")
     try:
-        part.write_text(text, encoding="utf-8", errors="replace")
+        with part.open("w", encoding="utf-8", errors="replace") as file:
+            file.writelines(pieces)
         part.replace(path)
-    except OSError:
+    finally:
         part.unlink(missing_ok=True)
-        raise
