@@ -36,6 +36,7 @@ from tests.tools import ROOT
 WAYS = ("kill -9", "kill -9, and parents", "SIGTERM", "Ctrl-C", "kill -9 of its group", "hang-up", "SIGSTOP")
 _LASTS = 8.0  # s, of a fault
 _SPAN = 1.7  # s, of a drill from its ledger on
+_ROOM = Path(__file__).parent / "room.yaml"
 _LATE = 20.0  # s beyond the expiry that are waited before a fault is called left in place
 
 
@@ -61,20 +62,19 @@ class Killed:
         return not (self.left or self.trouble) and self.in_time
 
 
+class NotBegun(Exception):
+    """It broke nothing: the machine was too busy to prove that all was well before."""
+
+
 class Drill:
     """A runner in a terminal, below a shell."""
 
     def __init__(self, folder: Path, targets: Sequence[Target], env: dict[str, str]) -> None:
         self.folder = folder
-        faults = {target.name.replace(" ", "-"): [target.kind, target.words] for target in targets}
-        (folder / "spec.json").write_text(
-            json.dumps({"state": str(folder / "state"), "lasts": _LASTS, "hold": 0.8, "faults": faults})
-        )
-        command = shlex.join([sys.executable, "-m", "tests.drill.safety.runner", str(folder / "spec.json")])
         self.master, terminal = pty.openpty()
         with (folder / "out").open("wb") as out:
             self.shell = subprocess.Popen(
-                ["/bin/sh", "-c", f"{command}; exit $?"],
+                ["/bin/sh", "-c", f"{shlex.join(self.command(targets))}; exit $?"],
                 stdin=terminal,
                 stdout=out,
                 stderr=subprocess.STDOUT,
@@ -84,6 +84,28 @@ class Drill:
                 env={**os.environ, **env, "PYTHONPATH": str(ROOT)},
             )
         os.close(terminal)
+
+    def command(self, targets: Sequence[Target]) -> list[str]:
+        """Of a stand-in that does what a runner does for safety, and no more: any fault, in a second."""
+        faults = {target.name.replace(" ", "-"): [target.kind, target.words] for target in targets}
+        spec = self.folder / "spec.json"
+        spec.write_text(json.dumps({"state": str(self.folder / "state"), "lasts": _LASTS, "hold": 0.8, "faults": faults}))
+        return [sys.executable, "-m", "tests.drill.safety.runner", str(spec)]
+
+    async def at_some_moment(self, rng: random.Random) -> str:
+        """Waits for it; what it had said last."""
+        if not await self.says("ledger "):
+            raise AssertionError(f"the drill did not begin:\n{self.said}")
+        if rng.random() < 1 / 10:
+            await asyncio.sleep(rng.random())
+        else:
+            await self.says("guarded ")
+            if rng.random() < 1 / 3:
+                await self.says(rng.choice(["will ", "injected ", "undoing", "undone "]), _SPAN * 2)
+                await asyncio.sleep(rng.random() * 0.03)
+            else:
+                await asyncio.sleep(rng.random() * _SPAN)
+        return " ".join(self.said.splitlines()[-1].split()[:2]) if self.pid("guarded") else "its beginning"
 
     @property
     def said(self) -> str:
@@ -146,14 +168,53 @@ class Drill:
             os.close(self.master)
 
 
-async def kill(folder: Path, targets: Sequence[Target], way: str, env: dict[str, str], rng: random.Random) -> Killed:
-    """Begin a drill on these targets, kill it, and look."""
+class Real(Drill):
+    """`probe drill run` itself, with an audience that plays. Its own clients are cut off as well."""
+
+    def command(self, targets: Sequence[Target]) -> list[str]:
+        uses = [{target.name.replace(" ", "-"): {"fault": target.kind, "for": "3s", "with": target.words}} for target in targets]
+        document = {
+            **{"drill": "kills", "owner": "media-sre", "comms": {"channel": "none"}, "scenario": str(_ROOM), "regions": ["eu"]},
+            **{"traffic": {"starts": {"every": "4s", "most": 1}}, "min_n": 1},
+            **{"steady": {"of": ["playing >= 50%"], "within": "60s"}, "abort": [{"incident": True}]},
+            **{"method": [*uses, {"last-mile": {"fault": "link", "for": "3s", "with": {"cut": "down"}}}]},
+            **{"recovery": [{"reconnect": "50%", "within": "5s"}]},
+        }
+        kinds = ["fake", "sandbox", "process", "netns", "disk", "toxiproxy", "http", "host", "clients"]
+        every = ["reversible", "self_healing", "irreversible"]
+        allowed = [{"targets": f"{kind}:*", "class": every, "for": "10m"} for kind in kinds]
+        for name, text in (("drill", document), ("policy", {"drill_policy": "kills", "owner": "media-sre", "allow": allowed})):
+            (self.folder / f"{name}.yaml").write_text(json.dumps(text))  # which is YAML too
+        probe = [sys.executable, "-m", "probe", "drill", "run", str(self.folder / "drill.yaml")]
+        where = [f"--policy={self.folder / 'policy.yaml'}", f"--state={self.folder / 'state'}", f"--out={self.folder / 'out.d'}"]
+        return [*probe, *where]
+
+    async def at_some_moment(self, rng: random.Random) -> str:
+        ends = time.monotonic() + 120
+        while not (self.ledger and '"event":"will"' in self.ledger.read_text()):
+            if time.monotonic() > ends or self.shell.poll() is not None:
+                raise NotBegun(self.said)
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(rng.random() * 5)
+        return self.said.strip().splitlines()[-1].strip()[7:]
+
+    def pid(self, who: str) -> int:
+        if who != "runner":
+            return 0
+        with suppress(psutil.NoSuchProcess):
+            return next((child.pid for child in psutil.Process(self.shell.pid).children()), 0)
+        return 0
+
+
+async def kill(
+    folder: Path, targets: Sequence[Target], way: str, env: dict[str, str], rng: random.Random, *, real: bool = False
+) -> Killed:
+    """Begin a drill on these targets, kill it, and look. `real`: by `probe drill run`, with all its traffic."""
     killed = Killed(way, [target.name for target in targets])
-    drill = Drill(folder, targets, env)
+    drill = (Real if real else Drill)(folder, targets, env)
     try:
-        await _at_some_moment(drill, rng)
-        killed.memory = _memory(drill.pid("guarded"))
-        killed.moment = " ".join(drill.said.splitlines()[-1].split()[:2]) if drill.pid("guarded") else "ledger"
+        killed.moment = await drill.at_some_moment(rng)
+        killed.memory = _memory(drill.watchdogs)
         death = boottime()
         drill.kill(way)
         await _watch(drill, targets, killed, death)
@@ -162,20 +223,6 @@ async def kill(folder: Path, targets: Sequence[Target], way: str, env: dict[str,
     await _gone(drill, killed)
     killed.left += [f"{target.name}: {words} (later)" for target in targets if (words := await target.broken())]
     return killed
-
-
-async def _at_some_moment(drill: Drill, rng: random.Random) -> None:
-    if not await drill.says("ledger "):
-        raise AssertionError(f"the drill did not begin:\n{drill.said}")
-    if rng.random() < 1 / 10:  # while its watchdog comes to be
-        await asyncio.sleep(rng.random())
-        return
-    await drill.says("guarded ")
-    if rng.random() < 1 / 3:
-        await drill.says(rng.choice(["will ", "injected ", "undoing", "undone "]), _SPAN * 2)
-        await asyncio.sleep(rng.random() * 0.03)
-    else:
-        await asyncio.sleep(rng.random() * _SPAN)
 
 
 async def _watch(drill: Drill, targets: Sequence[Target], killed: Killed, death: int) -> None:
@@ -235,9 +282,9 @@ def _book(drill: Drill, killed: Killed) -> Book | None:
         return None
 
 
-def _memory(pid: int) -> tuple[int, int] | None:
+def _memory(watchdogs: Sequence[int]) -> tuple[int, int] | None:
     try:
-        found = psutil.Process(pid).memory_full_info() if pid else None
-        return (found.rss, found.pss) if found else None
+        found = [psutil.Process(pid).memory_full_info() for pid in watchdogs]
     except psutil.Error:
         return None
+    return (found[0].rss, found[0].pss) if len(found) == 1 else None

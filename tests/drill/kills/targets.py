@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from probe.cli.serve import environment
 from probe.sandbox.launch import Sandbox
 from tests.drill.host.tools import label, pids_with, proc_state
 from tests.drill.net.support import FAR, Pair, pair
@@ -198,6 +199,7 @@ async def _http(stack: AsyncExitStack, _: Path, env: dict[str, str]) -> list[Tar
 
 async def _sandbox(stack: AsyncExitStack, _: Path, env: dict[str, str]) -> list[Target]:
     sandbox = await stack.enter_async_context(Sandbox.start())
+    env |= environment(sandbox)
     env["KILLS_ADMIN"] = sandbox.admin_token
 
     async def broken() -> str:
