@@ -60,6 +60,7 @@ class Peer(RTCPeerConnection):
         self._connecting: set[asyncio.Task[Any]] = set()
         self._was_up = False
         self._closing = False
+        self._closed = asyncio.Event()
         self.bug: Exception | None = None
         self.on_link: Callable[[Link], None] | None = None
 
@@ -146,7 +147,11 @@ class Peer(RTCPeerConnection):
         return without_remb(await super().createAnswer())
 
     async def close(self) -> None:
-        """End politely within a second, or not politely. Leaves no task, timer or socket."""
+        """End politely within a second, or not politely. Leaves no task, timer or socket. Who comes second waits for the first:
+        upstream's second waits on a future that its own timeout would cancel under the first."""
+        if self._closing:
+            await self._closed.wait()
+            return
         self._closing = True
         try:
             async with asyncio.timeout(CLOSE):
@@ -158,6 +163,8 @@ class Peer(RTCPeerConnection):
         except BaseException:
             self._abort()
             raise
+        finally:
+            self._closed.set()
 
     async def _settled(self) -> None:
         """Wait for tasks that upstream starts and forgets."""
@@ -177,6 +184,8 @@ class Peer(RTCPeerConnection):
             if transport._task is not None:
                 transport._task.cancel()
             transport.agent.abort()
+            if (monitor := transport.transport._RTCIceTransport__monitor_task) is not None:  # type: ignore[attr-defined]
+                monitor.cancel()
         for task in self._connecting:
             task.cancel()
 

@@ -183,6 +183,17 @@ async def test_close_is_bounded_when_the_far_side_is_gone() -> None:
         assert time.monotonic() - began < 1.2
 
 
+async def test_one_that_has_no_time_to_close_politely_leaves_no_task_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = asyncio.all_tasks()
+    async with pair() as two:
+        monkeypatch.setattr("probe.rtc.peer.CLOSE", 0.0)
+        async with asyncio.TaskGroup() as group:  # as upstream, on a transport that failed, closes beside us
+            group.create_task(two.client.close())
+            group.create_task(two.client.close())
+        await two.server.close()
+        await wait_until(lambda: asyncio.all_tasks() == before)
+
+
 async def test_close_in_the_middle_of_ice_leaves_nothing() -> None:
     async with pair(connect=False) as two:
         offer = await two.client.offer()
