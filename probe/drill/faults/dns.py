@@ -164,7 +164,7 @@ class DnsFault:
         if io.expires - boottime() < MS:
             raise ProbeError("its time is over before it began")
         play = {**{name: record[name] for name in ("answer", "names", "addresses", "delay")}, "upstream": record["servers"][0]}
-        command = ("setsid", "--fork", sys.executable, "-m", _RESPONDER, _mark(io.token))
+        command = (sys.executable, "-m", _RESPONDER, _mark(io.token))
         ran = await netns.run(
             record["where"], *command, given=json.dumps({**play, "expires": io.expires}), within=_STARTING
         )  # fmt: skip

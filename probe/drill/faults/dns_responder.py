@@ -1,9 +1,9 @@
 """The responder behind the fault `dns`: a process of its own in the namespace, which ends by itself at expiry.
 
 `python -m probe.drill.faults.dns_responder sp-<token>`; what it is to answer comes as JSON on standard input, its port goes to
-standard output once it listens. Names that are not hit, and those that are only late, are asked of the real server: byte for
-byte, by a socket with a mark that the redirect leaves alone. UDP answers leave by the address they were asked at (ip(7),
-IP_PKTINFO): the kernel's address translation knows no other.
+standard output once it can be asked, and it goes on in the background, in a session of its own. Names that are not hit, and those
+that are only late, are asked of the real server: byte for byte, by a socket with a mark that the redirect leaves alone. UDP
+answers leave by the address they were asked at (ip(7), IP_PKTINFO): the kernel's address translation knows no other.
 
 What it reads is hostile: a query is 64 KiB at most, so many are under way at once and no more, and what is no query is dropped.
 """
@@ -16,7 +16,7 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -86,16 +86,14 @@ class Responder:
         self._play = play
         self._under_way = 0
 
-    async def serve(self, expires: int, ready: Callable[[int], None]) -> None:
-        """Until CLOCK_BOOTTIME is `expires`."""
+    async def serve(self, sockets: Sequence[socket.socket], streams: Sequence[socket.socket], expires: int) -> None:
+        """On these, until CLOCK_BOOTTIME is `expires`."""
         loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as group:
-            sockets, streams = _bound()
             for datagrams in sockets:
                 loop.add_reader(datagrams, self._on_datagram, datagrams, group)
             servers = [await asyncio.start_server(self._on_stream, sock=stream, limit=_MOST) for stream in streams]
             assert servers
-            ready(sockets[0].getsockname()[1])
             while boottime() < expires:  # noqa: ASYNC110  # a clock that runs on while the machine sleeps wakes nobody
                 await asyncio.sleep(min(_LOOK, max(0.0, (expires - boottime()) / NS)))
             os._exit(0)  # nothing is owed to whoever still waits for an answer
@@ -221,13 +219,15 @@ def main() -> None:
         upstream=given["upstream"],
     )
 
-    def ready(port: int) -> None:
-        os.write(1, f"{port}\n".encode())
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        for fd in (0, 1, 2):
-            os.dup2(nowhere, fd)
-
-    asyncio.run(Responder(play).serve(given["expires"], ready))
+    sockets, streams = _bound()
+    os.write(1, f"{sockets[0].getsockname()[1]}\n".encode())
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(nowhere, fd)
+    asyncio.run(Responder(play).serve(sockets, streams, given["expires"]))
 
 
 if __name__ == "__main__":

@@ -146,27 +146,36 @@ async def devices(where: Mapping[str, Any]) -> list[str]:
 
 
 async def _ran(*argv: str, given: str, within: float, fds: Sequence[int] = ()) -> Ran:
-    # A file in memory, for a pipe is closed under the writer's hands by a program that does not read it.
-    stdin = os.memfd_create("given")
+    # Files in memory and no pipes: a pipe is closed under the writer's hands by a program that reads nothing, and uvloop leaves
+    # its end open in what a program starts and leaves behind.
+    files = [os.memfd_create(name) for name in ("in", "out", "err")]
     try:
-        os.pwrite(stdin, given.encode(), 0)
+        os.pwrite(files[0], given.encode(), 0)
+        code = await _ended(argv, files, within, fds)
+        out, err = (os.pread(fd, _MOST, 0).decode(errors="replace") for fd in files[1:])
+        return Ran(code, out, err)
+    finally:
+        for fd in files:
+            os.close(fd)
+
+
+async def _ended(argv: Sequence[str], files: Sequence[int], within: float, fds: Sequence[int]) -> int:
+    stdin, stdout, stderr = files
+    try:
         process = await asyncio.create_subprocess_exec(
             *argv,
             stdin=stdin,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            limit=_MOST,
+            stdout=stdout,
+            stderr=stderr,
             pass_fds=fds,
             env={**os.environ, "PATH": _PATH, "LC_ALL": "C"},
             start_new_session=True,  # Ctrl-C is the runner's to hear
         )
     except OSError as error:
         raise Unseen(f"{argv[0]} cannot be run: {error.strerror}") from None
-    finally:
-        os.close(stdin)
     try:
         async with asyncio.timeout(within):
-            out, err = await process.communicate()
+            return await process.wait()
     except TimeoutError:
         raise Unseen(f"{shlex.join(argv[:6])} did not end within {within:g} s") from None
     finally:
@@ -174,7 +183,6 @@ async def _ran(*argv: str, given: str, within: float, fds: Sequence[int] = ()) -
             with suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
-    return Ran(process.returncode or 0, out[:_MOST].decode(errors="replace"), err[:_MOST].decode(errors="replace"))
 
 
 @contextmanager

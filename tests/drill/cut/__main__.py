@@ -31,6 +31,8 @@ def main() -> None:
         os.environ.update(platform.environment)
         found = asyncio.run(measured(wire, platform, lengths, 2, tuple(VIEWS), Path(state), tell=_tell))
     print(table(found))
+    for words in found.ended:
+        print(f"  ended for good: {words}")
     for what in ("outage", "reconnect"):
         for one in found.lived:
             if any(abs(error) > 50 for error in errors([one], what)):

@@ -100,6 +100,7 @@ class Measured:
     cuts: list[Cut]
     missed: int  # cuts of a viewer that its session told nothing of
     wire_dropped: int
+    ended: list[str]  # sessions that did not end as planned, and why
 
 
 async def measured(
@@ -141,7 +142,13 @@ async def measured(
                 tell(f"cut {len(cuts)} of {len(lengths)}, {length:g} s: {len(_there(facts))} viewers are there")
             await asyncio.sleep(0.5)
             outside.release()
-    return Measured(*_matched(facts, cuts, seen), wire.dropped)
+    protocols = _viewers(facts)
+    ended = [
+        f"{protocols[fact.session]} after {sum(cut.calling[0] < fact.at for cut in cuts)} cuts: {fact.ended_by}"
+        for fact in facts
+        if isinstance(fact, SessionEnded) and fact.ended_by is not None and fact.session in protocols
+    ]
+    return Measured(*_matched(facts, cuts, seen), wire.dropped, ended)
 
 
 async def _cut(

@@ -17,9 +17,9 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +136,12 @@ class Bench:
 
     async def restore(self) -> None:
         await self.fault.restore(self.record, self.io)
+
+    async def ends_soon(self, work: Awaitable[None], times: int) -> None:
+        """Let it expire soon, but not before what takes so many times as long as `work` is done, however busy the machine."""
+        began = boottime()
+        await work
+        self.io = replace(self.io, expires=boottime() + times * (boottime() - began) + NS)
 
     async def sees(self, state: State, deadline: float = 5) -> Observed:
         """Until it is observed so."""
