@@ -47,12 +47,14 @@ from probe.drill.faults.base import (
 )
 from probe.drill.faults.selection import AbsolutePath
 from probe.errors import ProbeError
+from probe.model.clock import NS
 from probe.scenario.units import Size
 
 _MIB = 1 << 20
 _PIECE = 256 * _MIB
 _MEMORY_LEFT = 512 * _MIB  # of the machine's, beside what a tmpfs takes
 _SLACK = 16 * _MIB
+_FILLED = 15 * NS  # at most: where a filesystem cannot set room aside, the library writes
 _WITHIN = 5.0  # s of mount and umount
 _SYSTEM = ("/etc", "/usr", "/proc", "/sys", "/dev", "/run", "/var/lib", "/var/log")
 _REMOTE = re.compile(r"nfs|cifs|smb|fuse|9p|ceph|gluster|lustre|afs|ocfs|gfs|beegfs", re.IGNORECASE)
@@ -153,7 +155,15 @@ def _prepared(params: DiskParams, given: Preparing) -> Prepared:
         klass=Klass.REVERSIBLE,
         targets=(f"{'root-disk' if on_root else 'disk'}:{_NO_NAME.sub('_', directory)}",),
         of=1,
-        record={"directory": directory, "file": file, "name": name, "leave": params.floor, "size": size, "mount": mount},
+        record={
+            "directory": directory,
+            "file": file,
+            "name": name,
+            "leave": params.floor,
+            "size": size,
+            "mount": mount,
+            "inject_within": _FILLED,
+        },
         commands=tuple(commands),
     )
 

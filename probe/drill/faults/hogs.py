@@ -21,7 +21,7 @@ from probe.drill.faults.pins import Seen
 from probe.errors import ProbeError
 
 HOG = Path(__file__).with_name("hog.py")
-_STARTS = 30.0  # s until it has taken all
+STARTS = 30.0  # s until it has taken all
 _DIES = 2.0
 _MOST_WORDS = 300
 
@@ -34,7 +34,7 @@ class Hogs:
 
     async def start(self, order: Mapping[str, Any], io: FaultIO) -> None:
         """Returns when they have taken all that `order` says. Raises ProbeError where they cannot."""
-        done, words = await run_command(_command(io.token, {**order, "expires": io.expires}), {}, _STARTS)
+        done, words = await run_command(_command(io.token, {**order, "expires": io.expires}), {}, STARTS)
         if not done:
             raise ProbeError(f"it was not taken: {words}"[:_MOST_WORDS])
 

@@ -25,11 +25,13 @@ from probe.drill.faults.base import Command, FaultIO, Klass, Observed, Params, P
 from probe.drill.faults.hog import PIECE
 from probe.drill.faults.pins import Pin, Seen
 from probe.drill.faults.selection import Selection, find
+from probe.model.clock import NS
 from probe.scenario.units import Ratio, Size
 
 _MIB = 1 << 20
 _ENOUGH = 0.9  # of what was to be taken: the kernel may have moved some of it elsewhere
 _MOST_PROCESSES = 64
+_PACE = 256 * _MIB  # bytes of memory a second that a slow machine gives
 _SPARE = 64  # descriptors that a process of ours needs itself
 
 
@@ -175,7 +177,8 @@ def _memory(memory: Memory) -> dict[str, Any]:
             f"{available // _MIB} MiB are available; {size // _MIB} MiB would leave less than {memory.leave // _MIB} MiB",
             "memory.size" if memory.size is not None else "memory.share",
         )
-    return {"kind": "memory", "processes": 1, "size": size, "leave": memory.leave}
+    within = min(int(hogs.STARTS * NS), 5 * NS + size * NS // _PACE)
+    return {"kind": "memory", "processes": 1, "size": size, "leave": memory.leave, "inject_within": within}
 
 
 def _files(files: Files) -> dict[str, Any]:

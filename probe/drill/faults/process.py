@@ -45,6 +45,7 @@ from probe.drill.faults.base import (
 from probe.drill.faults.health import Place, PlainUrl, ailment
 from probe.drill.faults.pins import Pin
 from probe.drill.faults.selection import Found, Selection, Text, UnitName, find, standing
+from probe.model.clock import NS
 from probe.scenario.units import Duration, PositiveDuration, format_duration
 
 _DIES = 2.0  # s that SIGKILL may take
@@ -128,6 +129,7 @@ class ProcessFault:
         record |= {"others": pins.written(found.others), "began": boottime()}
         paused = params.do is Do.PAUSE
         if not paused:
+            record["inject_within"] = params.grace + int((_DIES + _STARTS) * NS)
             record |= params.model_copy(update={"restored_by": params.way_back}).model_dump(mode="json", include={"restored_by"})
             await _can_come_back(params)
         way = "" if paused else params.way_back.words
