@@ -102,7 +102,7 @@ async def conduct(asked: Asked) -> Conducted:
     ready = await ready_for(asked)
     hit = targets(ready)
     async with AsyncExitStack() as stack:
-        lasts = drill.length + _MARGIN
+        lasts = drill.length + drill.steady.within + _MARGIN  # it is given that long to be steady again
         recorded: Recording | None = None
         if asked.store is not None:
             await stack.enter_async_context(leased(asked.store, hit, drill=drill.drill, run=run, lasts=lasts))

@@ -280,7 +280,10 @@ def _stay_part(run: _Run, indicator: str, begin: int) -> Part:
     assert run.began is not None
     of = IN_A_DRILL[indicator].of
     if of in _START:
-        return part(run.of_starts(), indicator) if run.began.at > begin else NOTHING
+        if run.began.at <= begin:
+            return NOTHING
+        result = run.of_starts()
+        return part(replace(result, sessions=tuple(_begun(s) for s in result.sessions)), indicator)
     if indicator in _STARTING:
         if run.turned <= begin:
             return NOTHING

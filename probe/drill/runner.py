@@ -19,8 +19,8 @@ from typing import Protocol, assert_never
 
 from probe.clock import BootClock
 from probe.drill.book import Entry
-from probe.drill.conclude import Told
-from probe.drill.facts import ActionSeen, Did, DrillFact, Entered, FaultDid, Verdict
+from probe.drill.conclude import Fate, Told
+from probe.drill.facts import ActionSeen, Did, DrillFact, Entered, FaultDid, Phase, Verdict
 from probe.drill.faults.base import Clients, FaultIO, Klass, Observed, State
 from probe.drill.file import Drill
 from probe.drill.ledger import Ledger, NotKept
@@ -58,6 +58,7 @@ INJECT_WITHIN = 5 * NS  # the call that breaks it; a record may say more (`injec
 SEEN_WITHIN = 2 * NS  # until it is seen to be there; a record may say more (`seen_within`)
 SPARE = NS  # between the end of a hold and the watchdog's turn
 _LOOK = 500 * MS  # between two looks at the conditions
+_LEAST = 0.01  # s between two of them, whatever is due
 _POLL = 0.1  # s between two looks at a target until it is seen to be broken
 _HELD = 0.5  # s between two looks at it while it is held
 _GLANCE = 2.0  # s that one look at a target may take
@@ -180,7 +181,7 @@ class Runner:
                     current.uncancel()
         if self._end is None:
             raise asyncio.CancelledError  # the loop itself is ending; the watchdog sees that we are gone
-        left = tuple(name for name, fate in self.machine.fates.items() if not fate.over or fate == "not_restored")
+        left = tuple(name for name, fate in self.machine.fates.items() if not fate.over or fate is Fate.NOT_RESTORED)
         return Ended(verdict=self._end.verdict, reason=self._end.reason, interrupted=self.interrupted, left=left)
 
     async def _rescued(self) -> None:
@@ -201,7 +202,7 @@ class Runner:
             while self._end is None:
                 due = min(next_look, self.machine.due or next_look)
                 try:
-                    async with asyncio.timeout(max(0.0, (due - self._now) / NS)):
+                    async with asyncio.timeout(max(_LEAST, (due - self._now) / NS)):
                         event = await self._events.get()
                 except TimeoutError:
                     event = self._look()
@@ -260,7 +261,11 @@ class Runner:
         self._events.put_nowait(Announced(failed))
 
     async def _watch_guard(self) -> None:
+        """Who is to undo it for us must be awake as long as anything may be broken."""
         await self.job.guard.died.wait()
+        if self.machine.phase is Phase.RECOVERY:
+            _log.warning("the watchdog died (%s), with nothing left for it to do", self.job.guard.why or "unknown")
+            return
         self._events.put_nowait(Stop(f"the watchdog died ({self.job.guard.why or 'unknown'}): nobody would undo it for us"))
 
     async def _break(self, going: _Going) -> None:
@@ -276,6 +281,8 @@ class Runner:
             words = self._words(error)
             self._did(going, Did.FAILED, f"to be injected: {words}")
             self._events.put_nowait(Injected(name, failed=words))
+            return
+        if self.machine.fates[name] is not Fate.WILLED:  # it would not be cancelled, and is put back already
             return
         self._did(going, Did.INJECTED)
         self._events.put_nowait(Injected(name))
@@ -304,6 +311,7 @@ class Runner:
         last = ""
         while True:
             found = await self._glance(ready, io)
+            self._events.put_nowait(Seen(ready.use.name, found.state, found.detail))
             if found.state is State.INJECTED and not seen:
                 seen = True
                 self._did(going, Did.SEEN_INJECTED, found.detail)
@@ -311,7 +319,6 @@ class Runner:
             if found.detail != last and found.state is not State.INJECTED:
                 _log.info("%s: seen %s: %s", ready.use.name, found.state, self.job.redactor.redact(found.detail))
                 last = found.detail
-            self._events.put_nowait(Seen(ready.use.name, found.state, found.detail))
             await asyncio.sleep(_HELD if seen else _POLL)
 
     async def _glance(self, ready: Prepared, io: FaultIO) -> Observed:
@@ -334,7 +341,7 @@ class Runner:
         name = going.ready.use.name
         if going.task is not None:
             going.task.cancel()
-            await asyncio.wait({going.task})
+            await asyncio.wait({going.task}, timeout=_GLANCE)
         entry = await self._entry(going)
         if entry is None:
             self._events.put_nowait(Undone(name, "restored", self._now, "it was never begun"))

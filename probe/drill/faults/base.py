@@ -58,6 +58,7 @@ class Prepared:
     """A fault made concrete: nothing is touched yet. `targets`: each thing hit, as `kind:name` (process:nginx/4711,
     sandbox:edge-b, netns:sp-1/eth0, toxiproxy:origin, kubernetes:live/pod/origin-0, http:https://…, clients:viewers,
     host:clock); what allow-lists, leases and the report speak of. `of`: how many there are that could have been hit.
+    `record` may say `inject_within` and `seen_within`, ns, where its call takes longer than 5 s or is seen later than after 2 s.
     `restored_by`: who brings back what has no undo. `limit`: what ends it on the target's side when nobody can reach it."""
 
     klass: Klass

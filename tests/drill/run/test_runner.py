@@ -7,7 +7,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from probe.drill.file import Drill
 from probe.drill.ledger import Ledger
 from probe.drill.prepare import Ready
 from probe.drill.readings import Readings
-from probe.drill.runner import Ended, Job, Runner
+from probe.drill.runner import INJECT_WITHIN, SEEN_WITHIN, Ended, Job, Runner, course
 from probe.drill.undoing import Bound
 from probe.drill.watching import Standing
 from probe.model.clock import MS, NS
@@ -384,3 +384,56 @@ async def test_who_cannot_draw_it_does_not_end_it(stage: Any) -> None:
         told = iter([1])
         object.__setattr__(one.runner.job, "told", lambda _: next(told) and 1 / 0)
         assert (await one.runner.run()).verdict is Verdict.PASS
+
+
+async def test_it_looks_twice_a_second_and_no_more(stage: Any) -> None:
+    recovery = [{"when": "room_start < 1%", "within": "1500ms"}]
+    async with stage(drill(recovery=recovery, steady={"of": ["playing >= 100%"], "within": "1500ms"})) as one:
+        assert (await one.runner.run()).verdict is Verdict.WEAKNESS
+        looks = {fact.at for fact in one.facts if isinstance(fact, Checked) and fact.condition == "room_start < 1%"}
+        assert 1 <= len(looks) <= 6
+
+
+async def test_a_watchdog_that_dies_when_all_is_restored_costs_nothing(stage: Any) -> None:
+    async with stage(drill()) as one:
+        one.on_phase.append((Phase.RECOVERY, one.dog.died.set))
+        assert (await one.runner.run()).verdict is Verdict.PASS
+
+
+async def test_an_injection_that_heeds_nobody_does_not_keep_it_from_being_put_back(
+    stage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_go = asyncio.Event()
+
+    async def deaf(self: FakeFault, record: Any, io: FaultIO) -> None:
+        await real(self, record, io)
+        while not let_go.is_set():
+            try:
+                await let_go.wait()
+            except asyncio.CancelledError:
+                pass
+
+    real = FakeFault.inject
+    monkeypatch.setattr(FakeFault, "inject", deaf)
+    async with stage(drill()) as one:
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(one.runner.run())
+            await wait_until(lambda: Did.INJECTING in one.did(), 10)
+            running.cancel()
+            try:
+                await wait_until(lambda: Did.SEEN_RESTORED in one.did(), 10)
+            finally:
+                let_go.set()
+        assert one.left == {}
+
+
+async def test_a_fault_may_say_that_it_takes_longer(stage: Any) -> None:
+    async with stage(drill()) as one:
+        (ready,) = one.runner.job.faults
+        assert (course(ready).inject_within, course(ready).seen_within) == (INJECT_WITHIN, SEEN_WITHIN)
+        longer = dict(ready.prepared.record) | {"inject_within": 60 * NS, "seen_within": 30 * NS}
+        slow = replace(ready, prepared=replace(ready.prepared, record=longer))
+        assert (course(slow).inject_within, course(slow).seen_within) == (60 * NS, 30 * NS)
+        for nonsense in (True, "1h", -5, None):
+            odd = replace(ready, prepared=replace(ready.prepared, record={"seen_within": nonsense}))
+            assert course(odd).seen_within == SEEN_WITHIN
