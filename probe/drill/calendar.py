@@ -94,15 +94,6 @@ def dues(campaigns: Campaigns, known: Sequence[Known], done: Sequence[Done], now
     return tuple(sorted(found, key=lambda one: (order.index(one.state), one.due, one.name)))
 
 
-def next_due(found: Sequence[Due]) -> dict[str, int]:
-    """Name → Unix s at which it is overdue next; what was done for a campaign asks for nothing more."""
-    times: dict[str, int] = {}
-    for one in found:
-        if one.state is not State.DONE or not one.campaign:
-            times[one.name] = min(times.get(one.name, one.due // NS), one.due // NS)
-    return times
-
-
 def _of_rule(rule: Rule, known: Sequence[Known], good: Sequence[Done], now: int) -> Iterator[Due]:
     fitting = [one for one in known if one.kind == rule.kind]
     groups = [(one.name, [one]) for one in fitting if not rule.drills or one.name in rule.drills]

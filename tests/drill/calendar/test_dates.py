@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from probe.drill.calendar import Due, State, dues, next_due, review_lines
+from probe.drill.calendar import Due, State, dues, review_lines
 from tests.drill.calendar.support import DAY, GIFTS, KNOWN, NOW, ORIGIN, ROOM, S, at, calendar, campaign, done
 
 NOTHING = calendar(policy=[])
@@ -116,14 +116,6 @@ def test_rehearsals_of_a_campaign_are_dates_of_its_owner():
     show = calendar(policy=[], campaigns={"show": campaign(failures=[], people="war-room")})
     (found,) = dues(show, KNOWN, [], NOW)
     assert (found.name, found.kind, found.owner, found.why) == ("war-room", "people", "growth-lead", "before show")
-
-
-def test_next_is_the_nearest_date_that_is_not_covered():
-    show = calendar(campaigns={"show": campaign()})
-    found = dues(show, [ORIGIN, GIFTS], [done("origin", "2026-11-20T12:00")], NOW)
-    assert next_due(found) == {"gifts": 0, "origin": at("2026-12-08T18:00") // S}
-    found = dues(show, [ORIGIN], [done("origin", "2026-11-30T12:00")], NOW)
-    assert next_due(found) == {"origin": at("2026-12-30T12:00") // S}
 
 
 def test_a_review_says_what_is_overdue_what_was_done_and_what_was_learned():
