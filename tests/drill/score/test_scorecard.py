@@ -306,6 +306,28 @@ def test_everything_stands_on_one_axis() -> None:
             assert 0 <= bar.at <= 100 and bar.width >= 0 and bar.at + bar.width <= 100.01 and 0 < bar.height <= 100
 
 
+def test_the_drawing_has_a_row_of_each_and_the_faults_instants_through_all_of_them(tmp_path: Path) -> None:
+    told = harsh()
+    written(told, tmp_path)
+    html = (tmp_path / "scorecard.html").read_text()
+    drawn = html[html.index('<div class="chart picture">') : html.index("What was expected")]
+    rows = [ET.fromstring(svg) for svg in re.findall(r"<svg .*?</svg>", drawn, re.DOTALL)]
+    found = picture(told)
+    assert found.actions is not None and found.health is not None
+    expected = (*found.faults, *found.alarms, found.actions, *found.cohorts, *found.starts, found.health)
+    assert len(rows) == 1 + len(expected) + 1, "the phases above, the axis below"
+    assert [svg.get("aria-label", "").partition(":")[0] for svg in rows[1:-1]] == [row.label for row in expected]
+    for svg, row in zip(rows[1:-1], expected, strict=True):
+        kinds = [line.get("class") for line in svg.findall("line")]
+        assert (kinds.count("inject"), kinds.count("restore")) == (1, 2), "one was seen to be there, two to be gone"
+        drawn_bars = [rect for rect in svg.findall("rect") if rect.find("title") is not None]
+        assert [rect.get("class") for rect in drawn_bars] == [bar.kind for bar in row.bars]
+        for rect in svg.findall("rect"):
+            x, width = (float(rect.get(name, "").removesuffix("%")) for name in ("x", "width"))
+            assert 0 <= x <= x + width <= 100.01
+            assert float(rect.get("y", "")) >= 0 and float(rect.get("y", "")) + float(rect.get("height", "")) <= 30.01
+
+
 def test_a_gap_of_everybody_is_a_gap_in_the_strip() -> None:
     told = Told()
     run = told.run("stay", stays=True)
