@@ -129,9 +129,10 @@ class ProcessFault:
         record |= {"others": pins.written(found.others), "began": boottime()}
         paused = params.do is Do.PAUSE
         if not paused:
-            record["inject_within"] = params.grace + int((_DIES + _STARTS) * NS)
             record |= params.model_copy(update={"restored_by": params.way_back}).model_dump(mode="json", include={"restored_by"})
             await _can_come_back(params)
+        if params.do in (Do.STOP, Do.RESTART):
+            record["inject_within"] = params.grace + int((_DIES + _STARTS) * NS)
         way = "" if paused else params.way_back.words
         return Prepared(
             klass=Klass.REVERSIBLE if paused else Klass.IRREVERSIBLE,

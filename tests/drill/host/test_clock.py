@@ -22,7 +22,7 @@ from probe.drill.faults.clock_step import ClockFault, ClockParams
 from probe.drill.faults.host_clock import SystemHostClock
 from probe.errors import ProbeError
 from tests.drill.host.tools import Course, prepared, refusal
-from tests.tools import Child, missing, spawn, wait_until
+from tests.tools import Child, missing, requires_root, spawn, wait_until
 
 _HOUR = 3600 * 10**9
 
@@ -292,8 +292,7 @@ async def test_a_process_whose_clock_cannot_be_moved_that_way_is_refused_with_ho
 
 
 async def test_a_process_of_another_user_is_refused_without_a_word_of_its_environment(tmp_path):
-    if os.geteuid() != 0:
-        pytest.skip("needs root: to become somebody else")
+    requires_root("to become somebody else")
     with _under_faketime(tmp_path, SECRET="hush") as target:
         await target.clocks()
         os.seteuid(65534)

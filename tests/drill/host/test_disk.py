@@ -152,6 +152,7 @@ async def test_another_process_takes_the_mount_away_whether_or_not_it_came_to_be
 
 
 async def test_a_mount_that_is_anothers_is_left_alone(tmp_path):
+    requires_root("to mount a filesystem")
     place = tmp_path / "data"
     place.mkdir()
     course = await prepared("disk", {"directory": str(place), "mount": "8MiB"})
@@ -183,6 +184,7 @@ async def test_a_mount_that_is_refused_by_the_kernel_is_told(tmp_path):
 
 
 async def test_what_it_must_not_do_is_refused_with_what_to_do(tmp_path):
+    requires_root("to mount a filesystem")
     assert "is no directory" in await refusal("disk", {"directory": "/etc/hostname"})
     assert "No such file" in await refusal("disk", {"directory": str(tmp_path / "none")})
     for directory in ("/", "/usr", str(Path.cwd().parent), "/var"):

@@ -19,7 +19,7 @@ from probe.drill.faults.base import Klass, State
 from probe.drill.faults.load import LoadParams
 from probe.errors import ProbeError
 from tests.drill.host.tools import Course, label, pids_with, prepared, proc_state, refusal
-from tests.tools import ROOT, requires_root, spawn, wait_until
+from tests.tools import ROOT, missing, requires_root, spawn, wait_until
 
 _MIB = 1 << 20
 # Opens what it is told to on its input, and says how that went.
@@ -195,7 +195,7 @@ async def test_it_is_taken_within_the_control_group_of_a_target(tmp_path):
     requires_root("a control group of its own")
     mount = next((part.mountpoint for part in psutil.disk_partitions(all=True) if part.fstype == "cgroup2"), None)
     if mount is None:
-        pytest.skip("no cgroup v2 is mounted here")
+        missing("no cgroup v2 is mounted here")
     group = Path(mount) / label()
     group.mkdir()
     try:
