@@ -37,6 +37,7 @@ _BURST = 32  # units decoded in one visit where a player shows them later and no
 _SOON = 50_000_000  # ns to the instant it is shown at, from which on a unit is for later
 _LONGER = 16  # units of sound that a thread is woken for; fewer wait until one comes for a picture, somebody's
 _TICK = Fraction(1, 1000)
+_START = b"\0\0\1"
 _MOST_NALS = 4096  # of a picture: FFmpeg takes seconds over a million of them, and nobody else is decoded meanwhile
 
 
@@ -193,7 +194,8 @@ class DecoderThread:
     def _decode(self, unit: Unit) -> None:
         if not unit.data:  # FFmpeg takes an empty packet for the end of the stream
             raise ValueError("an empty unit")
-        if self._context.name == "h264" and (count := unit.data.count(b"\0\0\1")) > _MOST_NALS:
+        many = len(unit.data) > _MOST_NALS * len(_START)  # else there is no room for so many
+        if many and self._context.name == "h264" and (count := unit.data.count(_START)) > _MOST_NALS:
             raise ValueError(f"a picture of {count} NAL units")
         self._count += 1
         self._inside[self._count] = unit
