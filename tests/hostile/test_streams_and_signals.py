@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from probe.cli.invoke import _state
-from probe.cli.options import Options
+from probe.cli.invoke import state_directory
 from probe.errors import ConfigError
 from tests.e2e.support import command, environment
 
@@ -92,8 +91,8 @@ def test_without_a_home_the_state_directory_must_be_named(monkeypatch: pytest.Mo
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     monkeypatch.setattr("os.path.expanduser", lambda path: path)  # what it does for a user without an entry
     with pytest.raises(ConfigError, match="there is no home directory"):
-        _state(Options())
+        state_directory(None)
 
 
 def test_the_state_directory_is_its_owners_alone(tmp_path: Path) -> None:
-    assert _state(Options(state=tmp_path / "new" / "state")).stat().st_mode & 0o777 == 0o700
+    assert state_directory(tmp_path / "new" / "state").stat().st_mode & 0o777 == 0o700
