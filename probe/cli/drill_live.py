@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -94,20 +94,18 @@ class Progress:
     def _line(self, text: str) -> None:
         self.console.print(printable(self.redact(text)), markup=False, highlight=False, soft_wrap=True)
 
-    def _render(self) -> Table:
-        table = Table(box=None, pad_edge=False, title=self.title, title_justify="left", caption_justify="left", show_header=False)
+    def _render(self) -> Group:
         if self._runner is None:
-            table.add_row(Text(_WORDS[Phase.CHECK]))
-            return table
+            return Group(Text(self.title), Text(_WORDS[Phase.CHECK], style="dim"))
         machine, now = self._runner.machine, self._runner.job.clock.now()
+        table = Table(box=None, pad_edge=False, show_header=False)
         table.add_row(Text(self._seconds(now)), Text(_WORDS[machine.phase], style="bold"))
         for name, fate in machine.fates.items():
             table.add_row(Text(name), Text(fate.value.replace("_", " "), style=_STYLES.get(fate, "magenta")))
         waits = self._runner.looked.steady.reason if machine.phase is Phase.STEADY else ""
         goals = [told.reason for told in self._runner.looked.goals if told.met is not True and told.reason]
-        lines = [self._figures(), waits, *goals]
-        table.caption = printable(self.redact("\n".join(line for line in lines if line)))
-        return table
+        lines = [printable(self.redact(line)) for line in (self._figures(), waits, *goals) if line]
+        return Group(Text(self.title), table, Text("\n".join(lines), style="dim"))
 
 
 def announced(runner: Runner) -> str:

@@ -216,7 +216,7 @@ class Readings:
         whole = sum((run.parts.get((term.indicator, ""), NOTHING) for run in runs), NOTHING)
         for stay in self._of(region):
             whole += _stay_part(stay, term.indicator, max(begin, begun.since))
-        return Seen(whole.value(term.unit, term.quantile), whole.n, max(len(runs), bool(whole.n)), 0.0)
+        return Seen(whole.value(term.unit, term.quantile), whole.n, max(len(runs), bool(whole.n)), 1.0)
 
     def _playing(self, region: str, now: int, begin: int, *, windowed: bool) -> Seen:
         runs = list(self._of(region))
