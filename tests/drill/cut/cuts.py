@@ -142,11 +142,11 @@ async def measured(
                 tell(f"cut {len(cuts)} of {len(lengths)}, {length:g} s: {len(_there(facts))} viewers are there")
             await asyncio.sleep(0.5)
             outside.release()
-    protocols = _viewers(facts)
+    viewers = _viewers(facts)
     ended = [
-        f"{protocols[fact.session]} after {sum(cut.calling[0] < fact.at for cut in cuts)} cuts: {fact.ended_by}"
+        f"{viewers[fact.session]} after {sum(cut.calling[0] < fact.at for cut in cuts)} cuts: {fact.ended_by}"
         for fact in facts
-        if isinstance(fact, SessionEnded) and fact.ended_by is not None and fact.session in protocols
+        if isinstance(fact, SessionEnded) and fact.ended_by is not None and fact.session in viewers
     ]
     return Measured(*_matched(facts, cuts, seen), wire.dropped, ended)
 
