@@ -19,7 +19,8 @@ from pydantic import ValidationError
 
 from probe.drill.faults import pins, selection, systemd
 from probe.drill.faults.base import Klass, NotUndone, State
-from probe.drill.faults.process import MARK, ProcessParams
+from probe.drill.faults.comeback import MARK
+from probe.drill.faults.process import ProcessParams
 from tests.drill.host.tools import label, pids_with, prepared, proc_state, refusal
 from tests.tools import Child, requires_root, spawn, wait_until
 
