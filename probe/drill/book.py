@@ -21,6 +21,7 @@ from probe.drill.locks import ALIVE, APPEND, closed, locked, opened, taken
 from probe.errors import ConfigError, Located
 
 MOST_BYTES = 8 * 2**20
+_OWN = "clients:"
 _SECTOR = 512  # bytes a disk writes as one, at least
 
 
@@ -105,6 +106,11 @@ class Entry:
             restored_by=_text(said["restored_by"]),
             limit=_text(said["limit"]),
         )
+
+    @property
+    def inside(self) -> bool:
+        """Whether all it hits are our own clients: it lives in the runner's process, and can be ended there or with it."""
+        return all(target.startswith(_OWN) for target in self.targets)
 
     def due(self, boot: str, now: int) -> bool:
         """Whether it must be gone by now: at its expiry, and after any restart."""

@@ -106,7 +106,7 @@ async def _put_back(one: Found, due: list[Entry], means: Means) -> None:
 
 
 def _ours(entry: Entry, book: Book, boot: BootClock, force_expired: bool) -> bool:
-    return not book.alive or (force_expired and entry.due(boot.boot(), boot.now()))
+    return not book.alive or (force_expired and not entry.inside and entry.due(boot.boot(), boot.now()))
 
 
 def _why(book: Book) -> str:

@@ -42,8 +42,7 @@ _BOUND = Bound()
 _LAST_BOUND = Bound(total=20 * NS)  # of who was told to end
 _AGAIN = 20 * NS  # after a bound was used up in vain
 _PERSIST = 900 * NS  # and altogether
-_MERCY = 3 * NS  # for a runner that lives to end what is in its own process
-_OWN = "clients:"  # targets that are
+_MERCY = 6 * NS  # for a runner that lives, and may only be slow, to end what is in its own process
 _LOG_BYTES = 1 << 20
 _OOM_SCORE = "-500"
 
@@ -163,13 +162,17 @@ class Watchdog:
         number, now = entry.number, self._clock.now()
         if number in self._working or number in self._left or now < self._next.get(number, 0):
             return False
-        if self._gone or self._told:
+        if self._gone:
             return True
-        if not entry.due(self._boot.boot(), self._boot.now()):
-            return False
-        if not all(target.startswith(_OWN) for target in entry.targets):
-            return True
-        if self._boot.now() >= entry.expires + _MERCY and self._pidfd >= 0:
+        if entry.inside:
+            return self._only_the_runner_can(entry)
+        return self._told or entry.due(self._boot.boot(), self._boot.now())
+
+    def _only_the_runner_can(self, entry: Entry) -> bool:
+        """It is left to it, but not for ever."""
+        if self._told:
+            self._left.add(entry.number)
+        elif self._boot.now() >= entry.expires + _MERCY and self._pidfd >= 0:
             self.say("killing the runner", fault=entry.fault, why="what is in its own process did not end at its time")
             with suppress(OSError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)

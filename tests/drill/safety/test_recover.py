@@ -97,6 +97,15 @@ async def test_a_living_drill_is_left_alone_but_for_what_is_expired_when_told_so
     ledger.close()
 
 
+async def test_what_lives_in_a_living_runner_is_not_called_gone_by_another_process(drills: Path, folder: Path) -> None:
+    boot = TestBootClock()
+    with Ledger.opened(drills, drill="d", run="r", boot=boot) as ledger:
+        ledger.injected(ledger.will("link", KIND, prepared(folder / "x", own=True), "0a1b2c3d", NS))
+        boot.advance(2 * NS)
+        (found,) = await recovered(drills, boot, force_expired=True)
+        assert not found.undone and len(ledger.book().open) == 1
+
+
 async def test_to_look_touches_nothing(drills: Path, folder: Path) -> None:
     ledger = left(drills, folder, "fine")
     with ledger.path.open("ab") as file:
