@@ -23,6 +23,7 @@ SERVERS = {
 NEEDED = {
     "room-start": {"PLATFORM_URL": "https://live.example.com", "BROADCASTER_PASSWORD": "b", "VIEWER_PASSWORD": "v"},
     "every-way": {"RTMP_URL": "rtmp://live.example.com/live", "BROADCASTER_PASSWORD": "b", "VIEWER_PASSWORD": "v"},
+    "drill-room": {"BROADCASTER_PASSWORD": "b", "VIEWER_PASSWORD": "v"},
     "livekit": {"LIVEKIT_WHIP_TOKEN": "w", "LIVEKIT_ADMIN_TOKEN": "a"},
     "cloudflare-stream": {
         "CF_CUSTOMER": "abc", "CF_RTMPS_INPUT": "u1", "CF_STREAM_KEY": "k", "CF_WHIP_INPUT": "u2",
