@@ -86,7 +86,7 @@ def conclude(
         return Verdict.WEAKNESS, "; ".join(broken)
     if untold := [_words(one) for one in (*promises, *goals) if one.told.met is None]:
         return Verdict.INCONCLUSIVE, f"could not be told: {'; '.join(untold)}"
-    return Verdict.PASS, "; ".join(one.told.reason or one.words for one in goals)
+    return Verdict.PASS, "; ".join(dict.fromkeys(one.told.reason or one.words for one in goals))
 
 
 def _words(one: Kept) -> str:

@@ -95,6 +95,7 @@ class _Run:
     facts: list[Observation] = field(default_factory=list)
     viewers: dict[str, _Viewer] = field(default_factory=dict)
     health: deque[HealthSample] = field(default_factory=deque)
+    forgot: int = 0  # when what is told by the second was forgotten last
     turned: int = 0  # when a session or a step began or ended last
     starts: tuple[int, RunResult] | None = None  # folded when `turned` was that
     lived: tuple[int, RunResult] | None = None  # folded when the newest fact was of that instant
@@ -254,7 +255,8 @@ def _of_stay(run: _Run, fact: Observation) -> None:
             run.health.append(fact)
             while run.health[0].at < fact.at - _KEEP:
                 run.health.popleft()
-            if len(run.health) % 64 == 0:
+            if fact.at - run.forgot >= _KEEP // 4:
+                run.forgot = fact.at
                 run.facts = [one for one in run.facts if one.at > fact.at - _KEEP or not isinstance(one, _HIGH_RATE)]
         case _:
             pass

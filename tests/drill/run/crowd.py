@@ -161,7 +161,7 @@ class Crowd:
     def cut_began(self, fault: str) -> None:
         self.told.append(("cut", fault))
 
-    def restored(self, fault: str, at: int) -> None:
+    def restored(self, fault: str, at: int, since: int | None = None) -> None:
         self.told.append(("restored", fault))
         for name in self.names if self.returns else ():
             self.put(resumed(STAY, name, self.clock.now(), CutOutcome.RESTARTED, self.clock.now() - at))

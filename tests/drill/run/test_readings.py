@@ -137,6 +137,26 @@ def test_what_the_audience_lives_through_counts_by_the_second_it_happened() -> N
     assert met(found, "reconnect_seconds.max > 2s", 6 * NS, since=5 * NS) is None
 
 
+def test_a_start_of_the_audience_counts_when_it_plays_and_not_again_later() -> None:
+    found = readings(audience(10 * NS, True, True))
+    assert found.read("steady", cond("start >= 99%"), "eu", 10 * NS).n == 2
+    assert met(found, "start >= 99%", 10 * NS, since=9 * NS) is None
+    assert met(found, "attempts >= 2", 10 * NS) is True
+    for fact in (session_began(STAY, "guest", 11 * NS, step=JOINED), started(STAY, "guest", 12 * NS)):
+        found.saw(fact)
+    assert found.read("steady", cond("start >= 99%"), "eu", 12 * NS, since=9 * NS).n == 1
+
+
+def test_long_ago_is_forgotten_but_not_who_came() -> None:
+    facts = audience(NS, True)
+    for at in range(2, 400):
+        facts += [health(STAY, at * NS), window(STAY, "v0", at * NS)]
+    found = readings(facts)
+    assert len(found._runs[STAY].facts) < 400
+    assert met(found, "playing[100s] >= 100%", 399 * NS) is True
+    assert met(found, "start >= 99%", 399 * NS) is True
+
+
 def test_for_must_hold_at_every_look() -> None:
     found = readings(audience(10 * NS, True))
     expression = cond("playing >= 100% for 2s")
