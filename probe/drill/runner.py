@@ -74,7 +74,7 @@ class Audience(Clients, Protocol):
     @property
     def missed(self) -> int: ...
     def cut_began(self, fault: str) -> None: ...
-    def restored(self, fault: str, at: int) -> None: ...
+    def restored(self, fault: str, at: int, since: int | None = None) -> None: ...
 
 
 class Outlook(Protocol):
@@ -354,7 +354,7 @@ class Runner:
         else:
             did = Did.SEEN_RESTORED if done.state is Outcome.RESTORED else Did.GONE
             self._did(going, did, done.detail, by=done.by, at=at)
-            self.job.traffic.restored(name, at)
+            self.job.traffic.restored(name, at, done.began)
         self._events.put_nowait(Undone(name, str(done.state), at, done.detail))
 
     async def _undo(self, going: _Going, entry: Entry) -> Ending:

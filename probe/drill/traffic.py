@@ -165,9 +165,9 @@ class Traffic:
         for outside in self._outsides.values():
             outside.cut_began(fault)
 
-    def restored(self, fault: str, at: int) -> None:
+    def restored(self, fault: str, at: int, since: int | None = None) -> None:
         for outside in self._outsides.values():
-            outside.restored(fault, at)
+            outside.restored(fault, at, since)
 
     # -- faults.base.Clients
 

@@ -64,12 +64,12 @@ class Outside:
             if not stay.cut_again():
                 stay.cut_began(KIND, fault)
 
-    def restored(self, fault: str, at: int) -> None:
-        """It was seen to be back `at`. Where another fault still stands, nobody is told yet."""
+    def restored(self, fault: str, at: int, since: int | None = None) -> None:
+        """It was seen to be back `at`, and may have been since `since`. Where another fault still stands, nobody is told yet."""
         self._faults.discard(fault)
         if not self._faults:
             for stay in self._audience():
-                stay.restored(at=at)
+                stay.restored(at=at, since=since)
 
     # -- who is there
 

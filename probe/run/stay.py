@@ -158,14 +158,15 @@ class Stay:
         self._cut.restored = None
         return True
 
-    def restored(self, *, at: int, observable: bool = True) -> None:
-        """The path is back (`observable`), or at least nobody holds it any more."""
+    def restored(self, *, at: int, observable: bool = True, since: int | None = None) -> None:
+        """The path is back (`observable`), or at least nobody holds it any more. `since`: where that was only seen `at`, the
+        instant from which it may have been so."""
         if self._cut is None:
             return
-        self._cut.restored, self._cut.observable = at, observable
         if observable:
             self.ctx.emit(Restored(at=at, kind=self._cut.kind, step=self._cut.step), self.session)
         self._missing.path_returned(at)
+        self._resolve(self._cut.on_restored(at, observable=observable, since=since))
 
     def leave(self) -> None:
         """Drop out without ending the stay; `come_back` returns. What a publisher does whose network died."""

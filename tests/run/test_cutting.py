@@ -18,8 +18,8 @@ def step(ms: int, arrived: int | None = None) -> Step:
 
 def cutting(restored: int | None = 3000, *, observable: bool = True) -> Cutting:
     cut = Cutting(kind="flap", step="cut", began=1000 * MS, attempt=0, last=990 * MS)
-    cut.restored = None if restored is None else restored * MS
-    cut.observable = observable
+    if restored is not None:
+        cut.on_restored(restored * MS, observable=observable)
     return cut
 
 
@@ -41,6 +41,25 @@ def test_frames_whose_bytes_came_before_the_return_do_not_end_it() -> None:
     end = cut.on_step(step(3200), attempt=0)
     assert end is not None
     assert end.outage == 2110 * MS
+
+
+def test_a_picture_that_came_before_the_return_was_seen_ends_it_where_it_was_shown() -> None:
+    cut = cutting(None)
+    assert cut.on_step(step(2990, arrived=2980), attempt=0) is None  # what was on its way
+    assert cut.on_step(step(3030), attempt=0) is None
+    assert cut.on_step(step(3990), attempt=0) is None
+    end = cut.on_restored(3100 * MS, since=3000 * MS)
+    assert end is not None
+    assert (end.outcome, end.outage, end.reconnect) == (CutOutcome.RESUMED, 2000 * MS, 0)
+
+
+def test_a_picture_after_the_return_was_seen_is_counted_from_then() -> None:
+    cut = cutting(None)
+    assert cut.on_step(step(2990, arrived=2980), attempt=0) is None
+    assert cut.on_restored(3100 * MS, since=3000 * MS) is None
+    end = cut.on_step(step(3150, arrived=3050), attempt=1)
+    assert end is not None
+    assert (end.outcome, end.reconnect) == (CutOutcome.RESTARTED, 50 * MS)
 
 
 def test_while_the_path_is_cut_nothing_ends_it() -> None:
@@ -86,7 +105,7 @@ def test_failure_carries_its_reason() -> None:
 
 def test_a_publisher_acknowledged_once_a_second_was_not_affected_by_a_second_without() -> None:
     cut = Cutting(kind="restart", step="cut", began=1000 * MS, attempt=0, last=600 * MS, noticeable=4000 * MS)
-    cut.restored, cut.observable = 1200 * MS, False
+    cut.on_restored(1200 * MS, observable=False)
     end = cut.on_step(step(1700), attempt=0)
     assert end is not None
     assert (end.outcome, end.outage) == (CutOutcome.UNAFFECTED, None)
@@ -96,7 +115,7 @@ def test_what_was_published_before_the_drop_ends_nothing_however_late_it_comes()
     """A playlist's last segment of the old session came after the publisher's return: it was once called unaffected, and the
     picture stood a second later."""
     cut = Cutting(kind="drop", step="cut", began=1000 * MS, attempt=0, last=990 * MS, before=1)
-    cut.restored = 3000 * MS
+    cut.on_restored(3000 * MS)
     for ms in range(1000, 4000, 33):
         assert cut.on_step(replace(step(ms), publish=1), attempt=0) is None
     assert cut.on_refill(3200 * MS, 3210 * MS, attempt=0) is None
@@ -107,7 +126,7 @@ def test_what_was_published_before_the_drop_ends_nothing_however_late_it_comes()
 
 def test_a_buffer_that_reaches_the_new_session_bridged_the_drop() -> None:
     cut = Cutting(kind="drop", step="cut", began=1000 * MS, attempt=0, last=990 * MS, before=1)
-    cut.restored = 3000 * MS
+    cut.on_restored(3000 * MS)
     for ms in range(1000, 4000, 33):
         assert cut.on_step(replace(step(ms), publish=1), attempt=0) is None
     end = cut.on_step(replace(step(4010), publish=2), attempt=0)

@@ -75,7 +75,7 @@ class Lived:
     length: float  # s
     told: Resumed
     true: Truth  # from the return of the path, as the wire saw it
-    as_told: Truth  # from the instant that the session was given for it
+    as_told: Truth  # from the instants that the session was given for it
     late: int  # ns between the two
 
 
@@ -169,7 +169,7 @@ async def _cut(
     returned = clock.now()
     await fault.sees(State.RESTORED)
     at = clock.now()
-    outside.restored(f"cut-{number}", at)
+    outside.restored(f"cut-{number}", at, returning)  # as the runner has it
     await asyncio.sleep(0.3)
     around = wire.passed(ports, calling - NS, returned + NS)
     middle = (called + returning) // 2
@@ -224,7 +224,8 @@ def _matched(facts: list[Observation], cuts: list[Cut], seen: dict[str, list[Pic
                 missed += 1
                 continue
             oldest = rows[Role.VIEWER, protocols[session]].max_age
-            true, as_told = (truth(seen[session], cut.calling[0], back, until, oldest) for back in (path_back, cut.seen))
+            true = truth(seen[session], cut.calling[0], path_back, until, oldest)
+            as_told = truth(seen[session], cut.calling[0], cut.returning[0], until, oldest, cut.seen)
             lived.append(Lived(protocols[session], cut.length, told, true, as_told, cut.seen - path_back))
     return lived, cuts, missed
 

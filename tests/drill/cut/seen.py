@@ -130,8 +130,9 @@ class Truth:
     reconnect: int | None
 
 
-def truth(seen: list[Picture], began: int, restored: int, until: int, oldest: int) -> Truth:
-    """By the frame codes alone. A picture older than `oldest` when it is shown is not what is live."""
+def truth(seen: list[Picture], began: int, restored: int, until: int, oldest: int, counted: int | None = None) -> Truth:
+    """By the frame codes alone. A picture older than `oldest` when it is shown is not what is live. `counted`: where the return
+    was seen later, the instant from which a reconnect counts."""
     newest, last, worst = 0, began, 0
     for picture in sorted(seen, key=lambda p: p.shown):
         if picture.shown > until:
@@ -142,6 +143,6 @@ def truth(seen: list[Picture], began: int, restored: int, until: int, oldest: in
         if picture.shown > began:
             worst = max(worst, picture.shown - last)
             if picture.arrived > restored:
-                return Truth(worst, picture.shown - restored)
+                return Truth(worst, max(0, picture.shown - (restored if counted is None else counted)))
         last = picture.shown
     return Truth(None, None)
