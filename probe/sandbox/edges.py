@@ -19,6 +19,7 @@ from probe.sandbox.cache import KEPT, Cache, Kept, seconds_old
 from probe.sandbox.context import PLATFORM, Platform
 from probe.sandbox.faults import REGIONS, Faults
 from probe.sandbox.playlists import PLAYLIST
+from probe.sandbox.regions import other_edge
 from probe.sandbox.web import CORS, REQUEST_ID, SPAN, Refused, endless, front, hang, serves
 
 FILES_NS = 30 * NS
@@ -59,7 +60,8 @@ class Edge:
         if refusal := faults.hit("edge_refuses", **where):
             raise Refused(int(refusal["status"]), "planted", miss)
         if faults.hit("region_moved", region=next(region for region, edge in REGIONS.items() if edge == self.name)):
-            raise Refused(503, "drained", miss)
+            elsewhere = platform.config.url(other_edge(self.name))
+            return web.Response(status=307, headers=miss | {"Location": f"{elsewhere}{request.rel_url}"})
         if faults.hit("endless", service=way, what=what, room=room):
             return await endless(request, PLAYLIST if what == "playlist" else "video/mp4")
         if what == "part":

@@ -107,7 +107,7 @@ TABLE: dict[str, Row] = {
     # regions and edges
     "edge_down": Row("an edge's connections are closed without an answer; its viewers are soon sent to the other", _ONE_EDGE),
     "region_isolated": Row("viewers of a region reach nothing: neither their edge nor the platform, and no media comes", _REGION),
-    "region_moved": Row("a region's edge is drained: sessions end, its viewers are sent to the other edge", _REGION),
+    "region_moved": Row("a region's edge is drained: sessions end, its viewers are sent, and redirected, to the other", _REGION),
     # weaknesses, which show once something else has broken
     "not_back": Row("since the server's next restart the service answers `status`",
                     _SERVICE | {"status": _status}, {"status": 503}),

@@ -34,16 +34,17 @@ def edge_for(platform: Platform, way: str, region: str) -> str:
 
 def _edge_of(platform: Platform, region: str) -> str:
     home = REGIONS[region]
-    return _other(home) if platform.faults.acting("region_moved", region=region) else _standing(platform, home)
+    return other_edge(home) if platform.faults.acting("region_moved", region=region) else _standing(platform, home)
 
 
 def _standing(platform: Platform, home: str) -> str:
     down = platform.faults.acting("edge_down", edge=home)
     noticed = down is not None and platform.clock.wall().unix_ns - down.starts >= STEERED
-    return _other(home) if noticed and not platform.faults.acting("steering_stuck") else home
+    return other_edge(home) if noticed and not platform.faults.acting("steering_stuck") else home
 
 
-def _other(edge: str) -> str:
+def other_edge(edge: str) -> str:
+    """The one that takes over from `edge`."""
     return EDGES[1 - EDGES.index(edge)]
 
 

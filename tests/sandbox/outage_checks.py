@@ -97,7 +97,9 @@ async def region_moved(stage) -> None:
         await stage.plant("region_moved", region="eu")
         await wait_until(lambda: Link.ENDED in inside.links)
         assert Link.ENDED not in outside.links
-    assert (await stage.viewer.call("GET", own)).status == 503
+    redirect = await stage.viewer.call("GET", own)
+    assert redirect.status == 307
+    assert (await stage.viewer.call("GET", redirect.headers["Location"])).headers["X-Edge"] == "edge-b"
     assert await health(stage, "edge-a") == 200
     moved = await media(stage, "eu")
     assert moved.startswith(stage.sandbox.edges["edge-b"])
