@@ -136,6 +136,8 @@ class Drill:
 
     def kill(self, way: str) -> None:
         runner = self.pid("runner")
+        if not runner:  # it has ended by itself; and 0 would be ourselves
+            return
         with suppress(ProcessLookupError):
             match way:
                 case "kill -9":
@@ -195,8 +197,8 @@ class Real(Drill):
             if time.monotonic() > ends or self.shell.poll() is not None:
                 raise NotBegun(self.said)
             await asyncio.sleep(0.01)
-        await asyncio.sleep(rng.random() * 5)
-        return self.said.strip().splitlines()[-1].strip()[7:]
+        await asyncio.sleep(rng.random() * 4)
+        return next((line[8:].strip() for line in reversed(self.said.splitlines()) if line[7:8] == "s"), "its beginning")
 
     def pid(self, who: str) -> int:
         if who != "runner":
@@ -210,7 +212,7 @@ async def kill(
     folder: Path, targets: Sequence[Target], way: str, env: dict[str, str], rng: random.Random, *, real: bool = False
 ) -> Killed:
     """Begin a drill on these targets, kill it, and look. `real`: by `probe drill run`, with all its traffic."""
-    killed = Killed(way, [target.name for target in targets])
+    killed = Killed(way, [*(target.name for target in targets), *(["link"] if real else [])])
     drill = (Real if real else Drill)(folder, targets, env)
     try:
         killed.moment = await drill.at_some_moment(rng)
