@@ -247,11 +247,6 @@ class Machine:
         return {fault.course.name: fault.fate for fault in self._faults}
 
     @property
-    def broken(self) -> bool:
-        """Something stands that was seen to be there."""
-        return any(fault.fate is Fate.HELD for fault in self._faults)
-
-    @property
     def due(self) -> int | None:
         """When it wants to be asked again, if nothing happens before; None: time alone changes nothing."""
         times = [fault.due for fault in self._faults]

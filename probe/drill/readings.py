@@ -71,7 +71,6 @@ ANYTIME = Begun()
 class _Viewer:
     """One of the audience, as it is told of."""
 
-    began: SessionBegan
     started: int | None = None
     seconds: deque[tuple[int, bool]] = field(default_factory=deque)  # when told, whether the picture moved
     ended: SessionEnded | None = None
@@ -163,9 +162,9 @@ class Readings:
             return told
         return replace(told, met=False, reason=f"{told.reason}: not for long enough yet")
 
-    def playing(self, region: str, now: int, protocol: str = "") -> tuple[int, int]:
+    def playing(self, region: str, now: int) -> tuple[int, int]:
         """How many of the audience have a moving picture, of how many."""
-        there = [v for run in self._of(region) for v in run.viewers.values() if v.counts and protocol in ("", v.began.protocol)]
+        there = [viewer for run in self._of(region) for viewer in run.viewers.values() if viewer.counts]
         return sum(viewer.moves(now) for viewer in there), len(there)
 
     def rooms(self) -> tuple[int, int]:
@@ -241,7 +240,7 @@ def _of_stay(run: _Run, fact: Observation) -> None:
     viewer = run.viewers.get(fact.session)
     match fact:
         case SessionBegan() if fact.role is Role.VIEWER and fact.step != CROWD:
-            run.viewers[fact.session] = _Viewer(fact)
+            run.viewers[fact.session] = _Viewer()
         case SessionStarted() if viewer is not None:
             viewer.started = fact.at
         case Window() if viewer is not None:

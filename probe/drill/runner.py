@@ -50,7 +50,6 @@ from probe.drill.readings import Readings
 from probe.drill.undoing import BOUND, Bound, Outcome, undo
 from probe.drill.undoing import Undone as Ending
 from probe.model.clock import MS, NS, Clock
-from probe.model.observation import Observation
 from probe.net.redact import Redactor
 
 _log = logging.getLogger(__name__)
@@ -71,8 +70,6 @@ class Audience(Clients, Protocol):
 
     @property
     def arrived(self) -> Told: ...
-    @property
-    def missed(self) -> int: ...
     def cut_began(self, fault: str) -> None: ...
     def restored(self, fault: str, at: int, since: int | None = None) -> None: ...
 
@@ -80,7 +77,6 @@ class Audience(Clients, Protocol):
 class Outlook(Protocol):
     """Who watches the rest of the world (watching.Watching)."""
 
-    def saw(self, observation: Observation) -> None: ...
     def injecting(self, at: int) -> None: ...
     def standing(self) -> Known: ...
 

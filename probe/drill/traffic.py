@@ -24,12 +24,10 @@ from probe.drill.conclude import Told
 from probe.drill.file import Traffic as Wanted
 from probe.drivers.table import Table
 from probe.errors import ConfigError
-from probe.judge.fold import fold
 from probe.link.path import Path
 from probe.model.clock import NS, Clock
 from probe.model.ids import new_run_ids
-from probe.model.observation import Observation, Role, RunBegan
-from probe.model.verdict import RunResult
+from probe.model.observation import Observation, Role
 from probe.net.redact import Redactor
 from probe.plan import CutStep, HoldStep, Plan, PublishStep, ViewStep
 from probe.planning import make_plan
@@ -147,17 +145,8 @@ class Traffic:
             return Told(None, f"the audience of {', '.join(missing)} is not there yet")
         return Told(True)
 
-    def results(self) -> list[RunResult]:
-        """Of every run so far, those under way too."""
-        return [fold(facts) for facts in self.observations.values() if any(isinstance(fact, RunBegan) for fact in facts)]
-
     def everything(self) -> list[Observation]:
         return [fact for facts in self.observations.values() for fact in facts]
-
-    @property
-    def starting(self) -> int:
-        """Whole runs under way."""
-        return sum(self._under_way.values())
 
     # -- what a fault tells those who stay
 

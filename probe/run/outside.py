@@ -89,11 +89,6 @@ class Outside:
 
     def away(self, who: str) -> int:
         """How many of them departed and have not been let back."""
-        known = self._of(who)
-        return sum(any(stay is one for one in known) for stay in self._departed)
-
-    def away(self, who: str) -> int:
-        """How many of them departed and were not let back."""
         return sum(stay.session in self._departed for stay in self._of(who))
 
     def come_back(self, who: str) -> int:
