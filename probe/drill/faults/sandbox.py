@@ -35,7 +35,7 @@ from probe.drill.faults.base import (
     Refused,
     State,
 )
-from probe.drill.faults.health import PlainUrl
+from probe.drill.faults.health import PlainUrl, plain_url
 from probe.drill.faults.platform import Admin, all_shown, look_of, read, said
 from probe.model.clock import NS
 from probe.net.secret import revealed
@@ -135,16 +135,10 @@ class SandboxFault:
             return _unanswered(record, why)
         except OSError as error:
             return Observed(State.UNKNOWN, str(error.strerror))
-        if not isinstance(state.get("faults"), list):
+        try:
+            return _seen(record, state, shown, f"sp-{io.token}")
+        except (AttributeError, KeyError, TypeError):
             return Observed(State.UNKNOWN, "its admin port answers what is no state")
-        mine = [planted for planted in state["faults"] if planted["params"].get("by") == f"sp-{io.token}"]
-        planted = []
-        for one, look, seen in zip(record["plant"], record["looks"], shown, strict=True):
-            if one["fault"] != RESTART:
-                found = next((listed for listed in mine if _same(listed, one)), None)
-                acts = seen if look is not None else found is not None and bool(found["hits"])
-                planted.append((one["fault"], found is not None, acts))
-        return _of_all(planted, state.get("server_pid") != record["server"])
 
     async def restore(self, record: Record, io: FaultIO) -> None:
         try:
@@ -152,6 +146,20 @@ class SandboxFault:
         except Away as why:
             if _unanswered(record, why).state is not State.GONE:
                 raise NotUndone(f"the sandbox does not answer its admin port: {why}") from None
+
+
+def _seen(record: Record, state: Mapping[str, Any], shown: list[bool | None], by: str) -> Observed:
+    """What the platform lists and what it shows, together. Raises where it lists no faults."""
+    if not isinstance(state["faults"], list):
+        raise TypeError
+    mine = [fault for fault in state["faults"] if fault["params"].get("by") == by]
+    planted = []
+    for one, look, acts in zip(record["plant"], record["looks"], shown, strict=True):
+        if one["fault"] != RESTART:
+            found = next((listed for listed in mine if _same(listed, one)), None)
+            hit = found is not None and bool(found["hits"])
+            planted.append((one["fault"], found is not None, hit if look is None else acts))
+    return _of_all(planted, state.get("server_pid") != record["server"])
 
 
 def _of_all(planted: list[tuple[str, bool, bool | None]], restarted: bool) -> Observed:
@@ -211,8 +219,10 @@ async def _plantable(admin: Admin, one: Mapping[str, Any], index: int) -> None:
 
 
 async def _edges(url: str) -> dict[str, str]:
+    """Where they are; none that stands on another host than the platform does: it is asked for what it says."""
     edges = (await Admin(url, "").json("GET", "/edges")).get("edges")
-    return {str(name): str(at) for name, at in edges.items()} if isinstance(edges, dict) else {}
+    told = {str(name): str(at) for name, at in edges.items()} if isinstance(edges, dict) else {}
+    return {name: at for name, at in told.items() if urlsplit(at).hostname == urlsplit(url).hostname}
 
 
 async def _canary(url: str) -> str:
@@ -229,7 +239,10 @@ def _address(given: str | None, where: str, variable: str) -> str:
     if not address:
         raise Refused(f"which sandbox? run the drill without {PLATFORM} and it starts one, or export what `probe sandbox` prints",
                       where if given else "")  # fmt: skip
-    return address.rstrip("/")
+    try:
+        return plain_url(address).rstrip("/")
+    except ValueError as error:
+        raise Refused(f"${variable} {error}", where if given else "") from None
 
 
 def _secret(source: Source, given: Preparing) -> str:

@@ -186,6 +186,25 @@ async def test_one_that_hangs_is_not_waited_for(sandbox: Sandbox) -> None:
     server.close()
 
 
+async def test_one_that_answers_nonsense_is_not_taken_for_well(sandbox: Sandbox) -> None:
+    answers = iter(['{"faults": [7]}', '{"faults": {}, "x": 1}', "[]", "nonsense", '{"faults": [{"params": {"by": 1}}, {}]}'])
+
+    async def nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        body = next(answers).encode()
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        writer.write(head.encode() + body)
+        await writer.drain()
+        writer.close()
+
+    course = await plant({"fault": "edge_down", "edge": "edge-a"})
+    server = await asyncio.start_server(nonsense, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    lying = {**course.record, "admin": f"http://{host}:{port}"}
+    assert {(await course.fault.observe(lying, course.io)).state for _ in range(5)} == {State.UNKNOWN}
+    server.close()
+
+
 async def test_nothing_is_left_of_what_these_tests_planted(sandbox: Sandbox) -> None:
     async def none() -> bool:
         return not await listed(sandbox)
