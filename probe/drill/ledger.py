@@ -198,6 +198,8 @@ class Ledger:
                 self._write(line, synced, needed)
             except OSError as error:
                 raise NotKept(f"{self.path}: {error.strerror or error}") from error
+            except LedgerRefused as error:
+                raise NotKept(str(error)) from error
 
     def _write(self, line: bytes, synced: bool, needed: bool) -> None:
         if self._descriptor < 0:
@@ -220,12 +222,13 @@ class Ledger:
             self._cut()
 
     def _cut(self) -> int:
-        """Take a torn end off, or end a last line that lacks nothing but its newline; the size then."""
-        book = parse(self.path, contents(self._descriptor))
+        """Take a torn end off, or end a last line that lacks nothing but its newline; the size then. Another may have done so."""
+        data = contents(self._descriptor)
+        book = parse(self.path, data)
         if book.torn:
             os.ftruncate(self._descriptor, book.sound)
             os.write(self._descriptor, lines.encode("torn", {"bytes": book.torn, **self._when()}))
-        else:
+        elif data and not data.endswith(b"\n"):
             os.write(self._descriptor, b"\n")
         return os.fstat(self._descriptor).st_size
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -163,6 +164,33 @@ def test_torn_anywhere_in_its_last_lines_it_can_be_written_on(sample: bytes, dri
         assert not book.torn and not book.open and book.closed
         assert len(book.ended) == len(book.entries)
         assert (b'"event":"torn"' in path.read_bytes()) == (cut != end - 1)
+
+
+def test_two_that_mend_at_once_mend_once(sample: bytes, drills: Path) -> None:
+    """Both have seen it torn; the second finds nothing to do."""
+    drills.mkdir(parents=True, mode=0o700)
+    path = drills / "r.jsonl"
+    path.write_bytes(sample[:-7])
+    path.chmod(0o600)
+    means: dict[str, Any] = {"redactor": Redactor(), "clock": SystemClock(), "boot": TestBootClock()}
+    first, second = Ledger.joined(path, **means), Ledger.joined(path, **means)
+    mended = path.read_bytes()
+    second._mend()
+    assert path.read_bytes() == mended
+    for ledger in (first, second):
+        ledger.tried(2, "recover", 1, "no")
+        ledger.leave()
+    assert len(read(path).open) == 2
+
+
+def test_damage_that_comes_meanwhile_is_no_reason_to_stop_undoing(drills: Path) -> None:
+    """It is told as a line that could not be kept."""
+    with Ledger.opened(drills, drill="d", run="r") as ledger:
+        number = written(ledger)
+        with ledger.path.open("ab") as file:
+            file.write(b"garbage\nmore garbage")
+        with pytest.raises(NotKept, match="is damaged"):
+            ledger.trying(number, "runner", 1)
 
 
 @given(data=st.data())
