@@ -31,8 +31,10 @@ from probe.drill.faults.base import (
     State,
 )
 from probe.errors import ProbeError
+from probe.model.clock import NS
 
 _WITHIN = 60.0  # s for all activities of one visit, unless they name longer
+_SEEN = 10 * NS  # a look is a process of its own
 _MOST = 256 * 1024
 _SHOWN = 120
 
@@ -63,7 +65,7 @@ class ActivitiesFault:
             raise Refused("has no rollbacks: nothing would put back what its actions break", "rollbacks")
         if written := _written_down(params.secrets):
             raise Refused(f"{written} is written down; say where it is: {{type: env, key: NAME}}", "secrets")
-        record = params.model_dump(mode="json")
+        record = params.model_dump(mode="json") | {"inject_within": int(_WITHIN * NS), "seen_within": _SEEN}
         try:
             await _run(record, ())
         except _Broken as broken:

@@ -40,7 +40,7 @@ from probe.drill.faults.base import (
     State,
 )
 from probe.errors import ProbeError
-from probe.model.clock import Clock
+from probe.model.clock import NS, Clock
 
 _HANDSHAKE = 2.0  # s
 _LOOKS = 3  # handshakes: workers of before a reload may still answer beside those of after it
@@ -96,6 +96,7 @@ class CertificateFault:
                 _pair(files, which)
         print_ = _fingerprint(own)
         record: dict[str, Any] = params.model_dump(mode="json") | {"fingerprint": print_, "token": given.token}
+        record |= {"inject_within": int((_RELOAD + 2) * NS), "seen_within": int(_RELOAD * NS)}  # its workers change over
         try:
             served = await _served(record)
         except _NotSeen as error:

@@ -35,6 +35,7 @@ from probe.drill.faults.kube.cluster import (
 )
 from probe.model.clock import NS
 
+_SEEN = 15 * NS  # its controller reaches each pod's node first
 Kind = Literal[
     "PodChaos", "NetworkChaos", "StressChaos", "DNSChaos", "TimeChaos", "IOChaos", "HTTPChaos", "KernelChaos", "JVMChaos"
 ]
@@ -68,6 +69,7 @@ class ChaosMeshFault:
             "name": f"sp-{given.token}",
             "spec": {**params.spec, **({} if once else {"duration": f"{max(1, -(-given.lasts // NS))}s"})},
             "once": once,
+            "seen_within": _SEEN,
         }
         pods, of = await refusing(lambda: self._selected(record), "spec.selector")
         named = f"{params.kind.lower()}.chaos-mesh.org {record['name']}"

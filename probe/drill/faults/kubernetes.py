@@ -10,7 +10,11 @@ from pydantic import Field, model_validator
 from probe.drill.faults.base import FaultIO, Observed, Params, Prepared, Preparing, Record
 from probe.drill.faults.kube import cordon, isolate, pods, scale
 from probe.drill.faults.kube.cluster import kubeconfig, looking, refusing, undoing
+from probe.model.clock import NS
 from probe.scenario.units import Duration, Ratio
+
+
+_INJECT, _SEEN = 15 * NS, 15 * NS  # a call for each pod, and controllers that get round to it
 
 
 class _Doing(Protocol):
@@ -63,6 +67,7 @@ class KubernetesFault:
     async def prepare(self, params: Kubernetes, given: Preparing) -> Prepared:
         own = ("do", "context", "namespace", *_NEEDS[params.do], *_ALSO.get(params.do, ()))
         record: dict[str, Any] = {"kubeconfig": kubeconfig(), **{name: getattr(params, name) for name in own}}
+        record |= {"inject_within": _INJECT, "seen_within": _SEEN}
         return await refusing(lambda: _DO[params.do].prepare(record, given), (*_NEEDS[params.do], "do")[0])
 
     async def inject(self, record: Record, io: FaultIO) -> None:
