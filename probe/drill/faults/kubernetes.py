@@ -13,7 +13,6 @@ from probe.drill.faults.kube.cluster import kubeconfig, looking, refusing, undoi
 from probe.model.clock import NS
 from probe.scenario.units import Duration, Ratio
 
-
 _INJECT, _SEEN = 15 * NS, 15 * NS  # a call for each pod, and controllers that get round to it
 
 
