@@ -268,6 +268,8 @@ def _rule_kept(policy: PolicyFile, index: int, hit: Hit, hits: Sequence[Hit]) ->
         where_long = where if rule.lasts else policy.place("for")
         message = f"lasts {format_duration(lasts)}, and {where_long} allows {format_duration(limit)} at most"
         yield Refusal(hit.name, "for", message)
+    if rule.share == 1:
+        return
     together = {
         target
         for other in hits

@@ -71,6 +71,12 @@ def test_faults_that_overlap_in_time_share_a_share(tmp_path: Path):
     assert said(policy(tmp_path), tmp_path, one, replace(other, begin=5 * S, end=9 * S)) == []
 
 
+def test_single_things_under_a_rule_without_a_share_may_be_hit_together(tmp_path: Path):
+    whole = policy(tmp_path, POLICY.replace("    share: 50%\n", ""))
+    one = replace(HIT, of=1)
+    assert said(whole, tmp_path, one, replace(one, name="second", targets=("process:origin/2",))) == []
+
+
 def test_a_class_runs_only_where_its_rule_says(tmp_path: Path):
     crowd = replace(HIT, targets=("clients:viewers",), klass=Klass.REVERSIBLE)
     assert said(policy(tmp_path), tmp_path, crowd) == [
