@@ -169,7 +169,7 @@ from probe.sandbox.launch import Sandbox
 async def main():
     async with Sandbox.start() as sandbox:
         state = await sandbox.state()
-        print("pids", sandbox.pid, state["server_pid"], flush=True)
+        print(f"pids {sandbox.pid} {state['server_pid']}", flush=True)
         await asyncio.sleep(60)
 asyncio.run(main())
 """
