@@ -144,11 +144,11 @@ async def _net(stack: AsyncExitStack, _: Path, __: dict[str, str]) -> list[Targe
         responders = [pid for pid in pids_with("dns_responder") if _namespace(pid) == there]
         return await rules() or (f"{len(responders)} responders run" if responders else "")
 
-    where = {"netns": cable.near}
+    where, quiet = {"netns": cable.near}, {"netns": cable.near, "quiet": True}  # nobody speaks there
     return [
-        Target("nft cut", "nft", {**where, "do": "cut", "interface": "eth0"}, rules),
-        Target("nft loss", "nft", {**where, "do": "loss", "share": "20%", "protocol": "udp", "port": 7000}, rules),
-        Target("tc rate", "tc", {**where, "interface": "eth0", "rate": "500kbps"}, queues),
+        Target("nft cut", "nft", {**quiet, "do": "cut", "interface": "eth0"}, rules),
+        Target("nft loss", "nft", {**quiet, "do": "loss", "share": "20%", "protocol": "udp", "port": 7000}, rules),
+        Target("tc rate", "tc", {**quiet, "interface": "eth0", "rate": "500kbps"}, queues),
         Target("dns", "dns", {**where, "names": "cdn.example", "answer": "missing", "server": FAR}, answers),
     ]
 

@@ -37,19 +37,20 @@ async def main() -> int:
     for one in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(one, stopped.set)
     lasts = int(spec["lasts"] * NS)
-    ready: list[tuple[str, str, Prepared, str, int]] = []
+    ready: list[tuple[str, str, Prepared, str]] = []
     for name, (kind, words) in spec["faults"].items():
-        token, expires = secrets.token_hex(4), boot.now() + lasts
-        given = Preparing(clock=clock, token=token, lasts=lasts, expires=expires, redactor=redactor)
-        ready.append((name, kind, await fault(kind).prepare(fault(kind).params.model_validate(words), given), token, expires))
+        token = secrets.token_hex(4)
+        given = Preparing(clock=clock, token=token, lasts=lasts, expires=boot.now() + lasts, redactor=redactor)
+        ready.append((name, kind, await fault(kind).prepare(fault(kind).params.model_validate(words), given), token))
     numbers: list[int] = []
     with Ledger.opened(Path(spec["state"]) / "drills", drill="stub", run=f"{clock.wall().unix_ns:020x}") as ledger:
         say("ledger", ledger.path)
         async with guarded(ledger, kinds=[kind for _, kind, *_ in ready]) as guard:
             say("guarded", guard.pid)
-            for name, kind, prepared, token, expires in ready:
+            for name, kind, prepared, token in ready:
                 if stopped.is_set() or guard.died.is_set():
                     break
+                expires = boot.now() + lasts  # from now: what is injected late would else be so after its time
                 numbers.append(await asyncio.to_thread(ledger.will, name, kind, prepared, token, expires))
                 say("will", name)
                 io = FaultIO(clock=clock, token=token, expires=expires, redactor=redactor)
