@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import re
+from itertools import zip_longest
+from unittest.mock import patch
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -80,3 +82,19 @@ def test_what_is_left_of_a_secret_where_a_text_was_cut_is_taken_out(kept: int) -
     address = Redactor("https://cdn.example.com/live/key")
     assert address.redact("https://cdn.example.com/live") == "https://cdn.example.com/live"
     assert Redactor("Kp3v/x7Q9+zW==").redact("edge Kp3v-x7Q9-zW") == "edge [redacted]", "as a label"
+
+
+@given(
+    st.lists(st.text("ab/%é-", min_size=8, max_size=12), min_size=1, max_size=4),
+    st.lists(st.sampled_from(["…", "\\u2026", " ", "x", '"']), max_size=3),
+    st.data(),
+)
+def test_what_is_told_to_be_clean_in_one_pass_is_what_the_long_way_leaves_as_it_is(
+    known: list[str], between: list[str], data: st.DataObject
+) -> None:
+    redactor = Redactor(*known)
+    pieces = [secret[: data.draw(st.integers(0, len(secret)))] for secret in known]
+    text = "".join(piece + mark for piece, mark in zip_longest(pieces, between, fillvalue=""))
+    if redactor._clean(text):
+        with patch.object(Redactor, "_clean", lambda self, text: False):
+            assert redactor.redact(text) == text
