@@ -74,8 +74,8 @@ class Redactor:
             self._shortest = min(map(len, self._starts))
 
     def _clean(self, text: str) -> bool:
-        """Nothing in it begins like a secret, nor was cut: told in one pass, however many secrets there are. A drill's runs bring hundreds of
-        tokens, and each is asked about in each of ten thousands of fields."""
+        """Nothing in it begins like a secret, nor was cut: told in one pass, however many secrets there are. A drill's runs
+        bring hundreds of tokens, and each is asked about in each of ten thousands of fields."""
         if self._shortest < _SHORTEST_CUT or any(mark in text for mark in _MARKS):
             return False
         places = range(len(text) - _SHORTEST_CUT + 1)

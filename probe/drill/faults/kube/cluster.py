@@ -58,15 +58,16 @@ async def connected(record: Record) -> AsyncIterator[AsyncClient]:
             raise Denied(f"the kubeconfig has no context {record['context'] or '(current)'}")
         client = AsyncClient(config=single, namespace=record.get("namespace") or None, timeout=httpx2.Timeout(WITHIN))
     except (BadKubeconfig, OSError, AssertionError) as error:
-        raise Denied(f"no cluster can be reached: {error or type(error).__name__}") from None
+        raise Denied(f"no cluster can be reached: {str(error) or type(error).__name__}") from None
     try:
         yield client
     finally:
         await client.close()
 
 
-async def asked(call: Awaitable[T]) -> T:
-    """What the API answers. Raises Denied."""
+async def asked(call: Awaitable[Any]) -> Any:
+    """What the API answers; untyped, since to the library every field may be missing and to the API not those that we read. Raises
+    Denied."""
     import httpx2
     from lightkube.core.exceptions import ApiError
 
@@ -95,7 +96,8 @@ async def listed(objects: AsyncIterator[Any]) -> list[Any]:
                 raise Denied(f"matches more than {MOST} objects")
         return found
 
-    return await asked(take())
+    found: list[Any] = await asked(take())
+    return found
 
 
 async def refusing(call: Callable[[], Awaitable[T]], where: str = "") -> T:
