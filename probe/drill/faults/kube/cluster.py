@@ -66,8 +66,8 @@ async def connected(record: Record) -> AsyncIterator[AsyncClient]:
 
 
 async def asked(call: Awaitable[Any]) -> Any:
-    """What the API answers; untyped, since to the library every field may be missing and to the API not those that we read. Raises
-    Denied."""
+    """What the API answers; untyped, since to the library every field may be missing, to the API not those that we read.
+    Raises Denied."""
     import httpx2
     from lightkube.core.exceptions import ApiError
 
