@@ -40,7 +40,7 @@ class DrillWatch:
         calendar = self._loaded().drills
         states: dict[str, bool] = {}
         if calendar is not None:
-            from probe.drill.calendar import State, dues
+            from probe.drill.core.calendar import State, dues
             from probe.drill.history import history
 
             for due in dues(calendar.campaigns, calendar.known, await history(self._records), self._clock.wall().unix_ns):

@@ -142,9 +142,9 @@ def schema(
     `probe schema metrics > deploy/metrics.md`
     """
     from probe.agent import config, fleet_file
-    from probe.drill import campaigns, people, policy
     from probe.drill import schema as drills
-    from probe.drill import score as drill_score
+    from probe.drill.core import campaigns, people, policy
+    from probe.drill.core import score as drill_score
     from probe.export.reference import reference
     from probe.export.verdict_json import schema as verdict_schema
     from probe.scenario import objectives_file

@@ -19,9 +19,9 @@ from rich.text import Text
 
 from probe.cli.drill_records import Kept
 from probe.clock import SystemClock
-from probe.drill.calendar import Done, Due, Known, State, day, dues, review_lines
-from probe.drill.campaigns import Campaigns
 from probe.drill.campaigns_file import load_campaigns
+from probe.drill.core.calendar import Done, Due, Known, State, day, dues, review_lines
+from probe.drill.core.campaigns import Campaigns
 from probe.drill.history import history
 from probe.drill.load import PACKAGED
 from probe.drill.shelf import shelf

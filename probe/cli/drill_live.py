@@ -11,8 +11,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from probe.drill.conclude import Fate
-from probe.drill.facts import Phase
+from probe.drill.core.conclude import Fate
+from probe.drill.core.facts import Phase
 from probe.drill.runner import Runner
 from probe.drill.traffic import Traffic
 from probe.export.words import printable

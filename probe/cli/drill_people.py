@@ -16,9 +16,9 @@ from rich.text import Text
 
 from probe.cli.drill_records import Kept
 from probe.clock import SystemClock
+from probe.drill.core.people import Rehearsal
 from probe.drill.history import rehearsed
 from probe.drill.load import PACKAGED
-from probe.drill.people import Rehearsal
 from probe.drill.people_file import load_rehearsal
 from probe.errors import ConfigError, Located
 from probe.export.spool import SpoolInUse

@@ -25,12 +25,12 @@ from probe.cli.serve import environment
 from probe.cli.signals import Interrupted, Signals, cancelling
 from probe.clock import BootClock, SystemClock
 from probe.drill.conduct import Asked, Conducted, conduct, ready_for
+from probe.drill.core.policy import Own
+from probe.drill.core.score import Score
 from probe.drill.dry_run import dry_run, show
 from probe.drill.load import PACKAGED, Loaded, load_whole
-from probe.drill.policy import Own
 from probe.drill.policy_file import find_policy
 from probe.drill.runner import Runner
-from probe.drill.score import Score
 from probe.drill.scorecard import read_score, write, write_index
 from probe.drill.sources import Source, Sources
 from probe.drill.traffic import Traffic

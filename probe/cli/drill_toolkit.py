@@ -8,7 +8,7 @@ from typing import Any
 
 from probe.cli import exits
 from probe.cli.drill_run import find_drill
-from probe.drill.facts import DrillFact, Verdict, from_json
+from probe.drill.core.facts import DrillFact, Verdict, from_json
 from probe.drill.load import load_whole
 from probe.drill.toolkit.journal import journal, judged
 from probe.drill.toolkit.writing import experiment

@@ -3,7 +3,7 @@ not restored, 128 + signal. Of a drill: 0 pass, 1 weakness, 3 inconclusive, inva
 
 from __future__ import annotations
 
-from probe.drill import facts
+from probe.drill.core import facts
 from probe.model.verdict import Verdict
 
 WEAKNESS = 1

@@ -12,8 +12,8 @@ import logging
 from typing import Any
 
 from probe.decide.asking import Away, ask, session
-from probe.drill.facts import Verdict
-from probe.drill.file import Drill
+from probe.drill.core.facts import Verdict
+from probe.drill.core.file import Drill
 from probe.net.redact import Redactor
 from probe.net.secret import revealed
 

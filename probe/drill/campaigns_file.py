@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from probe.drill.calendar import Kind, Known
-from probe.drill.campaigns import Campaigns
+from probe.drill.core.calendar import Kind, Known
+from probe.drill.core.campaigns import Campaigns
 from probe.drill.mapping_file import load_mapping, refused
 from probe.drill.shelf import shelf
 from probe.scenario.check import Finding

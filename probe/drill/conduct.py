@@ -24,20 +24,20 @@ import psutil
 
 from probe.clock import BootClock, SystemClock
 from probe.drill import announcing
-from probe.drill.compared import compared
-from probe.drill.facts import DrillBegan, DrillEnded, DrillFact, to_json
-from probe.drill.file import FaultUse
+from probe.drill.core.compared import compared
+from probe.drill.core.facts import DrillBegan, DrillEnded, DrillFact, to_json
+from probe.drill.core.file import FaultUse
+from probe.drill.core.measure import measure
+from probe.drill.core.policy import Own, PolicyFile
+from probe.drill.core.readings import Readings
+from probe.drill.core.score import CostScore, Score
 from probe.drill.guard import Guard, guarded
 from probe.drill.lease import leased
 from probe.drill.ledger import FOLDER, Ledger
 from probe.drill.load import Loaded
-from probe.drill.measure import measure
-from probe.drill.policy import Own, PolicyFile
 from probe.drill.prepare import Ready, prepared, targets
-from probe.drill.readings import Readings
 from probe.drill.recording import Recording, recording
 from probe.drill.runner import INJECT_WITHIN, SPARE, Ended, Job, Runner
-from probe.drill.score import CostScore, Score
 from probe.drill.sources import Sources
 from probe.drill.traffic import Surroundings, Traffic
 from probe.drill.undoing import BOUND, Bound

@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from probe.drill.klass import Klass
+from probe.drill.core.klass import Klass
+from probe.drill.core.policy import PolicyFile
 from probe.drill.load import Loaded
-from probe.drill.policy import PolicyFile
 from probe.drill.prepare import Ready, targets
 from probe.model.clock import NS
 from probe.net.redact import Redactor

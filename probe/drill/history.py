@@ -9,8 +9,8 @@ import hashlib
 import json
 from collections.abc import Sequence
 
-from probe.drill.calendar import HELD, Done
-from probe.drill.people import Rehearsal
+from probe.drill.core.calendar import HELD, Done
+from probe.drill.core.people import Rehearsal
 from probe.drill.records import ENDED
 from probe.store.reader import Records
 from probe.store.records import Event

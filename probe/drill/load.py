@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
 
-from probe.drill.check import Uses, findings, gate_condition, objective_condition, scenario_findings, unknown_kind
+from probe.drill.core.check import Uses, findings, gate_condition, objective_condition, scenario_findings, unknown_kind
+from probe.drill.core.file import NEEDED, Drill, FaultUse, Steady, Traffic
 from probe.drill.faults.base import Params
 from probe.drill.faults.table import fault, known
-from probe.drill.file import NEEDED, Drill, FaultUse, Steady, Traffic
 from probe.drill.toolkit.experiment import NAME, drill_data, is_experiment
 from probe.drivers.vocabulary import vocabulary
 from probe.errors import ConfigError, Located

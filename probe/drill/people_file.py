@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from probe.drill.core.people import Rehearsal, findings
 from probe.drill.mapping_file import load_mapping, refused
-from probe.drill.people import Rehearsal, findings
 from probe.scenario.located import dotted
 
 

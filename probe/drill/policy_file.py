@@ -11,9 +11,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from probe.drill.campaigns import Campaigns
+from probe.drill.core.campaigns import Campaigns
+from probe.drill.core.policy import BUILT_IN, Policy, PolicyFile, Stretch
 from probe.drill.mapping_file import load_mapping, refused
-from probe.drill.policy import BUILT_IN, Policy, PolicyFile, Stretch
 from probe.scenario.text import Document
 
 VARIABLE = "PROBE_DRILL_POLICY"

@@ -11,11 +11,11 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from probe.drill.core.file import FaultUse
+from probe.drill.core.policy import Hit, Own, PolicyFile, Refusal, refusals
 from probe.drill.faults.base import Fault, Params, Prepared, Preparing, Refused
 from probe.drill.faults.table import fault
-from probe.drill.file import FaultUse
 from probe.drill.load import Loaded
-from probe.drill.policy import Hit, Own, PolicyFile, Refusal, refusals
 from probe.errors import ConfigError, Located
 from probe.model.clock import Clock
 from probe.net.redact import Redactor

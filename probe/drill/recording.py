@@ -13,10 +13,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from probe.drill.facts import DrillBegan, DrillFact, FaultDid, Verdict
-from probe.drill.file import Drill
+from probe.drill.core.facts import DrillBegan, DrillFact, FaultDid, Verdict
+from probe.drill.core.file import Drill
+from probe.drill.core.score import Score
 from probe.drill.records import last_drill, record_began, record_drill, record_fault
-from probe.drill.score import Score
 from probe.model.clock import Clock
 from probe.store.errors import StoreError
 from probe.store.store import Store

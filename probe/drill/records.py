@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from probe.drill.facts import FaultDid
+from probe.drill.core.facts import FaultDid
 from probe.store.reader import Records
 from probe.store.records import Event
 from probe.store.store import Store

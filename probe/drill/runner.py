@@ -19,13 +19,11 @@ from typing import Protocol, assert_never
 
 from probe.clock import BootClock
 from probe.drill.book import Entry
-from probe.drill.conclude import Fate, Told
-from probe.drill.facts import ActionSeen, Did, DrillFact, Entered, FaultDid, Phase, Verdict
-from probe.drill.faults.base import Clients, FaultIO, Klass, Observed, State
-from probe.drill.file import Drill
-from probe.drill.ledger import Ledger, NotKept
-from probe.drill.looks import Known, Looks, Times
-from probe.drill.phases import (
+from probe.drill.core.conclude import Fate, Told
+from probe.drill.core.facts import ActionSeen, Did, DrillFact, Entered, FaultDid, Phase, Verdict
+from probe.drill.core.file import Drill
+from probe.drill.core.looks import Known, Looks, Times
+from probe.drill.core.phases import (
     Announce,
     Announced,
     Course,
@@ -45,8 +43,10 @@ from probe.drill.phases import (
     Stop,
     Undone,
 )
+from probe.drill.core.readings import Readings
+from probe.drill.faults.base import Clients, FaultIO, Klass, Observed, State
+from probe.drill.ledger import Ledger, NotKept
 from probe.drill.prepare import Ready as Prepared
-from probe.drill.readings import Readings
 from probe.drill.undoing import BOUND, Bound, Outcome, undo
 from probe.drill.undoing import Undone as Ending
 from probe.model.clock import MS, NS, Clock

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from probe.drill.core.file import Drill
 from probe.drill.faults.table import fault, known
-from probe.drill.file import Drill
 from probe.scenario.jsonschema import Schema, schema_of
 
 

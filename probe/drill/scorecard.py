@@ -20,13 +20,13 @@ from urllib.parse import quote
 from markupsafe import Markup
 from pydantic import ValidationError
 
-from probe.drill.facts import DrillBegan, DrillFact, to_json
-from probe.drill.marks import marks
-from probe.drill.measure import results_of
-from probe.drill.page import SIGNS, Card, tone, word
-from probe.drill.score import Score
-from probe.drill.timeline import timeline
-from probe.drill.verdict import evaluation
+from probe.drill.core.facts import DrillBegan, DrillFact, to_json
+from probe.drill.core.marks import marks
+from probe.drill.core.measure import results_of
+from probe.drill.core.page import SIGNS, Card, tone, word
+from probe.drill.core.score import Score
+from probe.drill.core.timeline import timeline
+from probe.drill.core.verdict import evaluation
 from probe.errors import ConfigError, Located
 from probe.export import report
 from probe.export.charts import Bar

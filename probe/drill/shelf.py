@@ -12,9 +12,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from probe.drill.calendar import Known
-from probe.drill.file import Drill, FaultUse
-from probe.drill.people import Rehearsal
+from probe.drill.core.calendar import Known
+from probe.drill.core.file import Drill, FaultUse
+from probe.drill.core.people import Rehearsal
 from probe.drill.toolkit.experiment import drill_data, is_experiment
 from probe.errors import ConfigError
 from probe.scenario.located import read

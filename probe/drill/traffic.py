@@ -20,8 +20,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from types import TracebackType
 
-from probe.drill.conclude import Told
-from probe.drill.file import Traffic as Wanted
+from probe.drill.core.conclude import Told
+from probe.drill.core.file import Traffic as Wanted
 from probe.drivers.table import Table
 from probe.errors import ConfigError
 from probe.link.path import Path

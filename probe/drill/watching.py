@@ -19,11 +19,11 @@ from types import TracebackType
 
 from probe.decide.asking import Away, session
 from probe.drill.alerts import Asked, Firing
-from probe.drill.facts import AlertChanged, DrillFact
-from probe.drill.file import Drill
-from probe.drill.gating import Gating
+from probe.drill.core.facts import AlertChanged, DrillFact
+from probe.drill.core.file import Drill
+from probe.drill.core.gating import Gating
+from probe.drill.core.spending import Spending
 from probe.drill.sources import Source, Sources
-from probe.drill.spending import Spending
 from probe.judge.fold import fold
 from probe.model.clock import NS, Clock
 from probe.model.observation import Observation, RunBegan, RunEnded

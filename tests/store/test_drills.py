@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select, update
 
 from probe.clock import SystemClock
-from probe.drill.facts import Did, FaultDid
+from probe.drill.core.facts import Did, FaultDid
 from probe.drill.lease import leased
 from probe.drill.records import BEGAN, FAULT, last_drill, record_began, record_drill, record_fault
 from probe.model.clock import NS

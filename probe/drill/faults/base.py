@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-from probe.drill.klass import Klass as Klass
+from probe.drill.core.klass import Klass as Klass
 from probe.errors import ProbeError
 from probe.model.clock import Clock
 from probe.net.redact import Redactor

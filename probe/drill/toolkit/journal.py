@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from probe.drill.facts import Checked, Did, DrillBegan, DrillEnded, DrillFact, FaultDid, Verdict
+from probe.drill.core.facts import Checked, Did, DrillBegan, DrillEnded, DrillFact, FaultDid, Verdict
 from probe.drill.toolkit.writing import MODULE, NOT_RESTORED, WEAKNESS
 
 _STATUS = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from probe.drill.calendar import HELD, Done, Kind, Known
-from probe.drill.campaigns import Campaigns
+from probe.drill.core.calendar import HELD, Done, Kind, Known
+from probe.drill.core.campaigns import Campaigns
 
 S = 10**9
 DAY = 86_400 * S

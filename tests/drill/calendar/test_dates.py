@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from probe.drill.calendar import Due, State, dues, review_lines
+from probe.drill.core.calendar import Due, State, dues, review_lines
 from tests.drill.calendar.support import DAY, GIFTS, KNOWN, NOW, ORIGIN, ROOM, S, at, calendar, campaign, done
 
 NOTHING = calendar(policy=[])

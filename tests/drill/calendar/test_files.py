@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from probe.cli.checking import checked
-from probe.drill import campaigns, people, policy
 from probe.drill.campaigns_file import load_campaigns
+from probe.drill.core import campaigns, people, policy
 from probe.drill.people_file import load_rehearsal
 from probe.drill.policy_file import load_policy
 from probe.drill.shelf import shelf

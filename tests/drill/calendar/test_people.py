@@ -9,7 +9,7 @@ import pytest
 
 from probe.cli.app import app
 from probe.clock import SystemClock
-from probe.drill.calendar import HELD
+from probe.drill.core.calendar import HELD
 from probe.drill.history import history
 from probe.drill.records import record_drill
 from probe.store.reader import Records

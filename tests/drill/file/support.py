@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from probe.drill.core.policy import Own, PolicyFile
 from probe.drill.load import Loaded, load_whole
-from probe.drill.policy import Own, PolicyFile
 from probe.drill.prepare import Ready, prepared
 from probe.model.clock import Wall
 from probe.net.redact import Redactor

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from probe.drill.klass import Klass
-from probe.drill.policy import BUILT_IN, Hit, Hours, Own, PolicyFile, refusals
+from probe.drill.core.klass import Klass
+from probe.drill.core.policy import BUILT_IN, Hit, Hours, Own, PolicyFile, refusals
 from probe.drill.policy_file import VARIABLE, find_policy, load_policy
 from probe.errors import ConfigError
 from tests.drill.file.support import NOTHING, NOW, loaded

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from probe.drill.core.policy import BUILT_IN, Own
 from probe.drill.dry_run import dry_run, show
-from probe.drill.policy import BUILT_IN, Own
 from probe.drill.policy_file import load_policy
 from probe.drill.prepare import targets
 from probe.errors import ConfigError

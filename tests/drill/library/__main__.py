@@ -16,7 +16,7 @@ from pathlib import Path
 
 from probe.clock import SystemClock
 from probe.drill.conduct import Conducted
-from probe.drill.facts import Verdict
+from probe.drill.core.facts import Verdict
 from probe.media.decoder import warm_up
 from probe.rtc import warm
 from tests.drill.library.play import DRILLS, Weakness, played

@@ -15,9 +15,9 @@ from unittest.mock import patch
 from probe.cli.serve import environment
 from probe.clock import SystemClock
 from probe.drill.conduct import Asked, Conducted, conduct
-from probe.drill.file import Starts, Traffic
+from probe.drill.core.file import Starts, Traffic
+from probe.drill.core.policy import Own
 from probe.drill.load import Loaded, load_whole
-from probe.drill.policy import Own
 from probe.drill.policy_file import find_policy
 from probe.model.clock import NS
 from probe.net.redact import Redactor

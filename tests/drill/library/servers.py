@@ -15,8 +15,8 @@ import psutil
 
 from probe.clock import SystemClock
 from probe.drill.conduct import Asked, Conducted, conduct
+from probe.drill.core.policy import Own
 from probe.drill.load import load_whole
-from probe.drill.policy import Own
 from probe.drill.policy_file import find_policy
 from probe.net.redact import Redactor
 from probe.run.health import Bounds

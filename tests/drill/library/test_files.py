@@ -11,9 +11,9 @@ from rich.console import Console
 from probe.cli.drill_run import find_drill
 from probe.clock import BootClock, SystemClock
 from probe.drill.conduct import Asked, ready_for
+from probe.drill.core.policy import Own
 from probe.drill.dry_run import dry_run, show
 from probe.drill.load import load_whole
-from probe.drill.policy import Own
 from probe.drill.policy_file import find_policy
 from probe.net.redact import Redactor
 from probe.sandbox.launch import Sandbox

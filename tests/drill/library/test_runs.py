@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from probe.drill.facts import Did, FaultDid, Verdict
+from probe.drill.core.facts import Did, FaultDid, Verdict
 from tests.drill.library.play import played
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
-from probe.drill.conclude import Told
+from probe.drill.core.conclude import Told
 from probe.model.clock import NS, Clock
 from probe.model.observation import (
     CutOutcome,

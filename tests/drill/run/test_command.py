@@ -9,7 +9,7 @@ import pytest
 from probe.cli import exits
 from probe.cli.drill_run import Options, _Work, find_drill
 from probe.cli.drilling import drill as app
-from probe.drill.facts import Verdict
+from probe.drill.core.facts import Verdict
 from tests.drill.run.test_platform import POLICY, ROOM, write
 
 

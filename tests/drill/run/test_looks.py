@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from probe.drill.conclude import Ending, Fate, Kept, Told, conclude
-from probe.drill.facts import Checked, DrillFact, Phase, Verdict
-from probe.drill.file import Drill
-from probe.drill.looks import Looks, Times
-from probe.drill.readings import Readings
+from probe.drill.core.conclude import Ending, Fate, Kept, Told, conclude
+from probe.drill.core.facts import Checked, DrillFact, Phase, Verdict
+from probe.drill.core.file import Drill
+from probe.drill.core.looks import Looks, Times
+from probe.drill.core.readings import Readings
 from probe.drill.watching import Standing
 from probe.model.clock import NS
 from tests.drill.run.crowd import STAY, whole_run

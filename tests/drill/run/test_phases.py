@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probe.drill.conclude import Fate, Told
-from probe.drill.facts import Phase, Verdict
-from probe.drill.phases import (
+from probe.drill.core.conclude import Fate, Told
+from probe.drill.core.facts import Phase, Verdict
+from probe.drill.core.phases import (
     NS,
     Announce,
     Announced,

@@ -17,9 +17,9 @@ import pytest
 from probe.cli.serve import environment
 from probe.clock import SystemClock
 from probe.drill.conduct import Asked, conduct
-from probe.drill.facts import Did, FaultDid, Verdict
+from probe.drill.core.facts import Did, FaultDid, Verdict
+from probe.drill.core.policy import Own
 from probe.drill.load import load_whole
-from probe.drill.policy import Own
 from probe.drill.policy_file import load_policy
 from probe.media.decoder import warm_up
 from probe.model.clock import NS

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from probe.drill.readings import CUT, Begun, Readings, told
+from probe.drill.core.readings import CUT, Begun, Readings, told
 from probe.judge.reading import Answer
 from probe.model.clock import NS
 from probe.model.observation import CutOutcome, Observation, SessionEnded
@@ -44,7 +44,7 @@ def met(found: Readings, text: str, now: int, region: str = "eu", **more: object
 
 
 def test_words_that_two_files_must_agree_on() -> None:
-    from probe.drill import readings as module
+    from probe.drill.core import readings as module
 
     assert (CUT, module.CROWD) == (KIND, JOINED)
 

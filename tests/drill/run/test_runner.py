@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 from probe.clock import BootClock, SystemClock, boottime
-from probe.drill.facts import ActionSeen, Checked, Did, DrillFact, Entered, FaultDid, Phase, Verdict
+from probe.drill.core.facts import ActionSeen, Checked, Did, DrillFact, Entered, FaultDid, Phase, Verdict
+from probe.drill.core.file import Drill
+from probe.drill.core.readings import Readings
 from probe.drill.faults.base import FaultIO, Preparing
 from probe.drill.faults.fake import FakeFault, FakeParams
-from probe.drill.file import Drill
 from probe.drill.ledger import Ledger
 from probe.drill.prepare import Ready
-from probe.drill.readings import Readings
 from probe.drill.runner import INJECT_WITHIN, SEEN_WITHIN, Ended, Job, Runner, course
 from probe.drill.undoing import Bound
 from probe.drill.watching import Standing

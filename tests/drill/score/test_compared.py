@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from probe.drill.compared import compared
-from probe.drill.facts import Verdict
-from probe.drill.score import ComparedScore, DetectionScore, Score
+from probe.drill.core.compared import compared
+from probe.drill.core.facts import Verdict
+from probe.drill.core.score import ComparedScore, DetectionScore, Score
 from probe.model.observation import CutOutcome
 from tests.drill.score.told import REFUSED, Told
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from probe.drill.facts import AlertChanged
-from probe.drill.gating import Gating
-from probe.drill.measure import results_of
-from probe.drill.spending import Spending
+from probe.drill.core.facts import AlertChanged
+from probe.drill.core.gating import Gating
+from probe.drill.core.measure import results_of
+from probe.drill.core.spending import Spending
 from tests.drill.score.told import REFUSED, Told, ns, plans
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from probe.drill.facts import AlertChanged, Did, FaultDid, Verdict
-from probe.drill.marks import marks
-from probe.drill.measure import measure
-from probe.drill.score import CohortScore, Score, StartScore
+from probe.drill.core.facts import AlertChanged, Did, FaultDid, Verdict
+from probe.drill.core.marks import marks
+from probe.drill.core.measure import measure
+from probe.drill.core.score import CohortScore, Score, StartScore
 from probe.model.observation import CutOutcome
 from probe.model.outcome import Failed
 from probe.model.stage import Phase as Where

@@ -14,13 +14,13 @@ import jsonschema
 import pytest
 
 from probe import drill, export
-from probe.drill.compared import compared
-from probe.drill.facts import ActionSeen, AlertChanged, Checked, Did, FaultDid, Verdict, from_json
-from probe.drill.marks import marks
-from probe.drill.measure import measure, results_of
-from probe.drill.score import CommandScore, CostScore, Score, json_schema
+from probe.drill.core.compared import compared
+from probe.drill.core.facts import ActionSeen, AlertChanged, Checked, Did, FaultDid, Verdict, from_json
+from probe.drill.core.marks import marks
+from probe.drill.core.measure import measure, results_of
+from probe.drill.core.score import CommandScore, CostScore, Score, json_schema
+from probe.drill.core.timeline import Picture, timeline
 from probe.drill.scorecard import FILES, read_score, write, write_index
-from probe.drill.timeline import Picture, timeline
 from probe.errors import ConfigError
 from probe.model.observation import CutOutcome
 from probe.model.observation import from_json as observed
@@ -98,7 +98,9 @@ def test_every_file_is_written_and_holds_to_its_schema(tmp_path: Path) -> None:
 
 
 def test_the_published_schema_is_the_one_of_the_code() -> None:
-    assert json.loads(SCHEMAS["scorecard.json"].read_text()) == json_schema(), "write probe.drill.score.json_schema() to the file"
+    assert json.loads(SCHEMAS["scorecard.json"].read_text()) == json_schema(), (
+        "write core.score.json_schema() to the file"
+    )
     jsonschema.Draft202012Validator.check_schema(json_schema())
 
 

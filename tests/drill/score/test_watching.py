@@ -14,8 +14,8 @@ import pytest
 from aiohttp import web
 
 from probe.clock import SystemClock
-from probe.drill.facts import AlertChanged, DrillFact
-from probe.drill.file import Drill
+from probe.drill.core.facts import AlertChanged, DrillFact
+from probe.drill.core.file import Drill
 from probe.drill.sources import Source, Sources
 from probe.drill.watching import Watching
 from probe.net.redact import Redactor

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from probe.drill.facts import (
+from probe.drill.core.facts import (
     AlertChanged,
     Checked,
     Did,
@@ -27,10 +27,10 @@ from probe.drill.facts import (
     Phase,
     Verdict,
 )
-from probe.drill.file import Drill
-from probe.drill.measure import measure
-from probe.drill.readings import CUT
-from probe.drill.score import Score
+from probe.drill.core.file import Drill
+from probe.drill.core.measure import measure
+from probe.drill.core.readings import CUT
+from probe.drill.core.score import Score
 from probe.model.clock import NS
 from probe.model.ids import new_run_ids
 from probe.model.observation import (

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from chaoslib.exceptions import ActivityFailed
 
-from probe.drill.facts import Verdict
+from probe.drill.core.facts import Verdict
 from probe.drill.toolkit import extension
 from probe.drill.toolkit.journal import judged
 from probe.drill.toolkit.writing import experiment

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from probe.drill.facts import (
+from probe.drill.core.facts import (
     ActionSeen,
     AlertChanged,
     Checked,

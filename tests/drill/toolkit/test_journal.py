@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from probe.drill.facts import Checked, Did, DrillBegan, DrillEnded, DrillFact, FaultDid, Verdict
+from probe.drill.core.facts import Checked, Did, DrillBegan, DrillEnded, DrillFact, FaultDid, Verdict
 from probe.drill.toolkit.journal import journal, judged
 from probe.drill.toolkit.writing import MODULE
 

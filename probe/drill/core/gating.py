@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from probe.drill.facts import AlertChanged
+from probe.drill.core.facts import AlertChanged
 from probe.judge.hold import Held, Position, step
 from probe.judge.reading import Look, longest, read, terms
 from probe.judge.track import Track

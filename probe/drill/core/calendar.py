@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Literal
 
-from probe.drill.campaigns import DAY, Campaign, Campaigns, Rule
-from probe.drill.facts import Verdict
+from probe.drill.core.campaigns import DAY, Campaign, Campaigns, Rule
+from probe.drill.core.facts import Verdict
 from probe.model.clock import NS
 from probe.scenario.units import format_duration
 

@@ -23,9 +23,9 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from probe.drill.campaigns import unix_ns
-from probe.drill.file import Drill
-from probe.drill.klass import Klass
+from probe.drill.core.campaigns import unix_ns
+from probe.drill.core.file import Drill
+from probe.drill.core.klass import Klass
 from probe.model.clock import NS
 from probe.scenario.fields import Model, Name, OneOrMany
 from probe.scenario.jsonschema import schema_of

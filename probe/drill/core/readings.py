@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from probe.drill.conclude import Told
+from probe.drill.core.conclude import Told
 from probe.judge.fold import fold, taints_between
 from probe.judge.indicators import NOTHING, Part, part
 from probe.judge.reading import Answer, Seen, answer, windows

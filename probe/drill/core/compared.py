@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
-from probe.drill.score import Change, CohortScore, ComparedScore, FigureScore, Score, Spread
+from probe.drill.core.score import Change, CohortScore, ComparedScore, FigureScore, Score, Spread
 from probe.export.words import in_seconds
 from probe.judge.compare import compare
 from probe.judge.compare_figures import RunFigures

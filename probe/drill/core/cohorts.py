@@ -18,8 +18,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from probe.drill.marks import Marks
-from probe.drill.readings import CROWD, CUT
+from probe.drill.core.marks import Marks
+from probe.drill.core.readings import CROWD, CUT
 from probe.judge.fold import taints_between
 from probe.model.clock import NS
 from probe.model.observation import CutOutcome, HealthSample, Role, Window

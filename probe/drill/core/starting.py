@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 
-from probe.drill.cohorts import Cohort
-from probe.drill.marks import Marks
-from probe.drill.score import AgainScore, LossScore, RoomScore, Spread, StartScore, When
+from probe.drill.core.cohorts import Cohort
+from probe.drill.core.marks import Marks
+from probe.drill.core.score import AgainScore, LossScore, RoomScore, Spread, StartScore, When
 from probe.export.figures import spread
 from probe.judge.indicators import room_start
 from probe.model.clock import NS

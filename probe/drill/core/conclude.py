@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from probe.drill.facts import Verdict
+from probe.drill.core.facts import Verdict
 
 
 class Fate(StrEnum):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from probe.drill.score import BudgetScore, CohortScore, ConditionScore, FaultScore, LossScore, Score, Spread, StartScore
+from probe.drill.core.score import BudgetScore, CohortScore, ConditionScore, FaultScore, LossScore, Score, Spread, StartScore
 from probe.export.words import duration, in_seconds
 from probe.model.clock import NS
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from probe.drill.facts import Did, DrillBegan, DrillEnded, DrillFact, FaultDid
+from probe.drill.core.facts import Did, DrillBegan, DrillEnded, DrillFact, FaultDid
 from probe.model.clock import NS
 
 

@@ -8,12 +8,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol
 
-from probe.drill.cohorts import Cohort, Lived, lived
-from probe.drill.facts import Checked, DrillBegan, DrillEnded, DrillFact
-from probe.drill.file import Drill
-from probe.drill.marks import FaultMarks, Marks, marks, seconds, since
-from probe.drill.noticed import alarms, conditions, detection, mitigation
-from probe.drill.score import (
+from probe.drill.core.cohorts import Cohort, Lived, lived
+from probe.drill.core.facts import Checked, DrillBegan, DrillEnded, DrillFact
+from probe.drill.core.file import Drill
+from probe.drill.core.marks import FaultMarks, Marks, marks, seconds, since
+from probe.drill.core.noticed import alarms, conditions, detection, mitigation
+from probe.drill.core.score import (
     BlastScore,
     BudgetScore,
     CohortScore,
@@ -24,9 +24,9 @@ from probe.drill.score import (
     Score,
     StartScore,
 )
-from probe.drill.spending import ASSUMES, days, spending
-from probe.drill.starting import again, losses, rooms, spread_of, starts
-from probe.drill.timeline import strip_of
+from probe.drill.core.spending import ASSUMES, days, spending
+from probe.drill.core.starting import again, losses, rooms, spread_of, starts
+from probe.drill.core.timeline import strip_of
 from probe.export.figures import rfc3339
 from probe.judge.fold import fold
 from probe.model.clock import NS

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from probe.drill.score import ConditionScore, FaultScore, Score
+from probe.drill.core.score import ConditionScore, FaultScore, Score
 from probe.export.drill_model import DrillDoc, DrilledFaultDoc
 from probe.export.results import Cause, Drilled, Evaluation, JudgedRun
 from probe.judge.verdict import judge

@@ -12,9 +12,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Literal, cast
 
-from probe.drill.facts import AlertChanged, Checked, DrillFact
-from probe.drill.marks import Marks, seconds
-from probe.drill.score import AlarmScore, ConditionScore, DetectionScore, MitigationScore
+from probe.drill.core.facts import AlertChanged, Checked, DrillFact
+from probe.drill.core.marks import Marks, seconds
+from probe.drill.core.score import AlarmScore, ConditionScore, DetectionScore, MitigationScore
 
 _PARTS = ("steady", "meanwhile", "abort", "recovery")
 _USERS = ("steady", "recovery")

@@ -13,7 +13,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
-from probe.drill.file import NEEDED, Drill, FaultUse, Steady, Traffic
+from probe.drill.core.file import NEEDED, Drill, FaultUse, Steady, Traffic
 from probe.scenario.check import Finding
 from probe.scenario.gates import Expression, GateSyntaxError, Term, parse_gate
 from probe.scenario.indicators import IN_A_DRILL, INDICATORS, Bound, Of

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from probe.drill.conclude import Cause, Ending, Fate, Kept, Told, conclude
-from probe.drill.facts import Phase, Verdict
+from probe.drill.core.conclude import Cause, Ending, Fate, Kept, Told, conclude
+from probe.drill.core.facts import Phase, Verdict
 
 NS = 1_000_000_000
 _UNTOLD = Told(None, "nothing has been seen yet")

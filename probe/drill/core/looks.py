@@ -16,11 +16,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from probe.drill.conclude import Told
-from probe.drill.facts import Checked, DrillFact, Phase
-from probe.drill.file import Abort, Drill
-from probe.drill.phases import Goal, Looked
-from probe.drill.readings import ANYTIME, Begun, Readings, told
+from probe.drill.core.conclude import Told
+from probe.drill.core.facts import Checked, DrillFact, Phase
+from probe.drill.core.file import Abort, Drill
+from probe.drill.core.phases import Goal, Looked
+from probe.drill.core.readings import ANYTIME, Begun, Readings, told
 from probe.judge.reading import Answer
 from probe.model.clock import NS
 from probe.scenario.gates import Expression

@@ -13,11 +13,11 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from probe.drill.cohorts import Cohort, played, union
-from probe.drill.facts import ActionSeen, DrillFact, Entered, Phase
-from probe.drill.marks import FaultMarks, Marks
-from probe.drill.readings import CROWD
-from probe.drill.score import AlarmScore, StripScore
+from probe.drill.core.cohorts import Cohort, played, union
+from probe.drill.core.facts import ActionSeen, DrillFact, Entered, Phase
+from probe.drill.core.marks import FaultMarks, Marks
+from probe.drill.core.readings import CROWD
+from probe.drill.core.score import AlarmScore, StripScore
 from probe.export.charts import Bar, Row, Tick, ticks
 from probe.export.figures import quantile
 from probe.export.words import duration, tick, what_happened
