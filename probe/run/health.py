@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ from probe.model.observation import HealthSample
 INTERVAL = 0.5
 _BEAT = 0.02
 _LASTING = 2.0  # s
+_TASKS = "/proc/self/task"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,12 +167,21 @@ def _run_delays() -> dict[str, int] | None:
     """Per thread of ours: ns spent runnable without running, or None where the kernel does not tell."""
     delays: dict[str, int] = {}
     try:
-        for task in Path("/proc/self/task").iterdir():
+        for thread in os.listdir(_TASKS):
             with suppress(OSError, IndexError, ValueError):  # a thread may end while we look
-                delays[task.name] = int((task / "schedstat").read_text().split()[1])
+                delays[thread] = int(_small(f"{_TASKS}/{thread}/schedstat").split()[1])
     except OSError:
         return None
     return delays or None
+
+
+def _small(path: str) -> bytes:
+    """A file of a line: a Path and a text stream cost four times as much, for each of a hundred threads."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, 256)
+    finally:
+        os.close(descriptor)
 
 
 def _throttled_ns() -> int | None:
