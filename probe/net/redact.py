@@ -73,7 +73,7 @@ class Redactor:
             self._starts = frozenset(form[:_SHORTEST_CUT] for form in self._forms)
             self._shortest = min(map(len, self._starts))
 
-    def _clean(self, text: str) -> bool:
+    def _unlike_all(self, text: str) -> bool:
         """Nothing in it begins like a secret, nor was cut: told in one pass, however many secrets there are. A drill's runs
         bring hundreds of tokens, and each is asked about in each of ten thousands of fields."""
         if self._shortest < _SHORTEST_CUT or any(mark in text for mark in _MARKS):
@@ -83,7 +83,7 @@ class Redactor:
 
     def redact(self, text: str) -> str:
         """`text` with every known secret replaced by a mark."""
-        if self._clean(text):
+        if self._unlike_all(text):
             return text
         spans: list[tuple[int, int]] = []
         end_of_quote = len(text.rstrip(_CLOSING))
