@@ -98,9 +98,7 @@ def test_every_file_is_written_and_holds_to_its_schema(tmp_path: Path) -> None:
 
 
 def test_the_published_schema_is_the_one_of_the_code() -> None:
-    assert json.loads(SCHEMAS["scorecard.json"].read_text()) == json_schema(), (
-        "write core.score.json_schema() to the file"
-    )
+    assert json.loads(SCHEMAS["scorecard.json"].read_text()) == json_schema(), "write core.score.json_schema() to the file"
     jsonschema.Draft202012Validator.check_schema(json_schema())
 
 
