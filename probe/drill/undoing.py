@@ -48,7 +48,8 @@ class Outcome(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bound:
     """ns. `attempt`: one restore, or one look; `look`: how long to look for its effect; `settle`: how long an injection may still
-    be under way; `total`: from the first try to giving up; `pause` before the second, then doubled up to `longest`."""
+    be under way; `total`: from the first try to giving up; `pause` before the second, then doubled up to `longest`. `patience`:
+    with somebody else's try; none: for as long as that may take."""
 
     attempt: int = 10 * NS
     look: int = 3 * NS
@@ -56,11 +57,12 @@ class Bound:
     total: int = 60 * NS
     pause: int = 200 * MS
     longest: int = 5 * NS
+    patience: int | None = None
 
     @property
     def waiting(self) -> int:
         """For somebody else's try to end."""
-        return 2 * self.attempt + self.look + self.settle
+        return 2 * self.attempt + self.look + self.settle if self.patience is None else self.patience
 
 
 BOUND = Bound()

@@ -38,8 +38,9 @@ from probe.net.redact import Redactor
 NOT_RESTORED = 5
 _TICK = 0.2  # s between two looks at clock, ledger and runner
 _BEAT = 2  # ticks
-_BOUND = Bound()
-_LAST_BOUND = Bound(total=20 * NS)  # of who was told to end
+_PATIENCE = 1 * NS  # past its expiry with a runner that has begun to undo it, and may be stopped or hang in that
+_BOUND = Bound(patience=_PATIENCE)
+_LAST_BOUND = Bound(patience=_PATIENCE, total=20 * NS)  # of who was told to end
 _AGAIN = 20 * NS  # after a bound was used up in vain
 _PERSIST = 900 * NS  # and altogether
 _MERCY = 6 * NS  # for a runner that lives, and may only be slow, to end what is in its own process

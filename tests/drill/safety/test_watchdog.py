@@ -21,12 +21,15 @@ import pytest
 
 from probe.clock import SystemClock, boottime
 from probe.drill import guard as module
+from probe.drill import locks
 from probe.drill.book import Book, read
 from probe.drill.guard import Guard, NoWatchdog, guarded
 from probe.drill.ledger import Ledger
 from probe.model.clock import NS
 from tests.drill.safety.marker import KIND
 from tests.tools import Child, missing, spawn, wait_until
+
+PATIENT = 10 * NS  # 1 s is meant, 26 s it was
 
 
 @dataclass
@@ -134,6 +137,19 @@ async def test_a_runner_that_hangs_is_not_waited_for_beyond_the_expiry(begin: Be
         assert await drill.runner.exit() == 130
         assert len(drill.restores()) == 1
         await drill.ended()
+
+
+async def test_a_runner_stopped_in_the_middle_of_its_undo_is_not_waited_for(begin: Begin) -> None:
+    """It holds the lock by which one at a time undoes; the test holds it in its place."""
+    async with begin(lasts=2) as drill:
+        descriptor = locks.opened(drill.ledger, os.O_RDWR)
+        try:
+            assert locks.take(descriptor, locks.undoing(1))
+            os.kill(drill.runner.pid, signal.SIGSTOP)
+            await drill.restored()
+            assert drill.restores()[0] < drill.book.entries[1].expires + PATIENT
+        finally:
+            locks.closed(descriptor)
 
 
 @pytest.mark.parametrize("step", ["+3600", "-3600"])
