@@ -99,7 +99,8 @@ async def test_a_chunk_is_shown_before_its_segment_is_whole(io: FakeIO):
     origin = Packager(chunked=True, head='minBufferTime="PT0.2S" suggestedPresentationDelay="PT0.2S"')
     async with origin.running(), viewing(origin, io):
         got = await io.pictures(20)
-    assert len({record.arrived for record in got}) > 10  # they came one by one
+    # Chunk by chunk, of which a busy loop finds two or three at once; whole segments would come at two or three instants.
+    assert len({record.arrived for record in got}) > 5
     behind = [
         origin.age + (record.shown - io.stages.intent) / NS - (record.code.sequence + 1) / FPS for record in got if record.code
     ]

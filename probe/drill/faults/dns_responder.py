@@ -193,6 +193,8 @@ def _open(family: socket.AddressFamily, kind: socket.SocketKind, port: int) -> s
         else:
             sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
         sock.bind(("", port))
+        if kind == socket.SOCK_STREAM:
+            sock.listen()  # before its port is told: who comes before there is a loop waits, and is not refused
         sock.setblocking(False)
         return sock
     except OSError:
