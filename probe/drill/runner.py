@@ -378,14 +378,14 @@ class Runner:
                 kind=ready.use.fault,
                 did=did,
                 targets=ready.prepared.targets,
-                detail=self.job.redactor.redact(" ".join(detail.split())[:_WORDS]),
+                detail=self.job.redactor.redact(" ".join(detail.split()))[:_WORDS],
                 by=by,
             )
         )
 
     def _words(self, error: BaseException) -> str:
-        text = " ".join(str(error).split())[:_WORDS]
-        return self.job.redactor.redact(f"{type(error).__name__}: {text}" if text else type(error).__name__)
+        text = " ".join(str(error).split())
+        return self.job.redactor.redact(f"{type(error).__name__}: {text}" if text else type(error).__name__)[:_WORDS]
 
 
 def course(ready: Prepared) -> Course:

@@ -176,8 +176,7 @@ class _Work:
         return Undone(state=Outcome.FAILED, began=self.began, seen=None, tries=tries, detail=why, by=self._by)
 
     def words(self, error: BaseException) -> str:
-        text = " ".join(str(error).split())[:_MOST_WORDS]
-        return self._redactor.redact(text) or type(error).__name__
+        return self._redactor.redact(" ".join(str(error).split()))[:_MOST_WORDS] or type(error).__name__
 
     async def _well(self, state: Outcome, tries: int, detail: str) -> Undone:
         seen = self._clock.now()
@@ -210,7 +209,7 @@ class _Work:
                 seen = await kind.observe(self._entry.record, io)
         except Exception as error:  # observe raises nothing, but by a bug or at its bound
             return Observed(State.UNKNOWN, "the look took too long" if limit.expired() else self.words(error))
-        return Observed(seen.state, self._redactor.redact(" ".join(seen.detail.split())[:_MOST_WORDS]))
+        return Observed(seen.state, self._redactor.redact(" ".join(seen.detail.split()))[:_MOST_WORDS])
 
     def _was_injected(self) -> bool:
         """By what the ledger says; as far as it can be read."""
