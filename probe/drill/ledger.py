@@ -238,18 +238,24 @@ def ledgers(directory: Path) -> list[Path]:
     return sorted(path for path in directory.glob(f"*{SUFFIX}") if not path.name.startswith("."))
 
 
+def books(directory: Path) -> Iterator[tuple[Path, Book | LedgerRefused]]:
+    """What each of them says, or why it is refused."""
+    for path in ledgers(directory):
+        try:
+            yield path, read(path)
+        except FileNotFoundError:  # forgotten meanwhile
+            continue
+        except LedgerRefused as error:
+            yield path, error
+
+
 def _require_free(directory: Path) -> None:
     """Raises ConfigError where a drill is under way, or left something behind."""
     mistakes: list[Located] = []
-    for path in ledgers(directory):
-        try:
-            book = read(path)
-        except FileNotFoundError:
-            continue
-        except LedgerRefused as error:
-            mistakes += error.mistakes
-            continue
-        if book.alive:
+    for path, book in books(directory):
+        if isinstance(book, LedgerRefused):
+            mistakes += book.mistakes
+        elif book.alive:
             words = f"drill {book.drill} is running from here (process {book.pid}); wait for its end, or give this one --state"
             mistakes.append(Located(str(path), 0, 0, "", words))
         elif book.open:

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from probe.clock import BootClock
-from probe.drill.book import Book, Entry, LedgerRefused, read
+from probe.drill.book import Book, Entry, LedgerRefused
 from probe.drill.faults.base import Fault
 from probe.drill.faults.table import fault as by_name
-from probe.drill.ledger import Ledger, ledgers
+from probe.drill.ledger import Ledger, books
 from probe.drill.undoing import BOUND, Bound, Outcome, Undone, undo_apart
 from probe.model.clock import Clock
 from probe.net.redact import Redactor
@@ -72,15 +72,10 @@ async def recover(directory: Path, means: Means, *, look_only: bool = False, for
 def _found(directory: Path) -> list[Found]:
     """Those that say something. Blocks."""
     found = []
-    for path in ledgers(directory):
-        try:
-            book = read(path)
-        except FileNotFoundError:
-            continue
-        except LedgerRefused as error:
-            found.append(Found(path=path, refused=str(error)))
-            continue
-        if book.open or (book.torn and not book.alive):
+    for path, book in books(directory):
+        if isinstance(book, LedgerRefused):
+            found.append(Found(path=path, refused=str(book)))
+        elif book.open or (book.torn and not book.alive):
             found.append(Found(path=path, book=book))
     return found
 

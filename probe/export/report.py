@@ -29,6 +29,7 @@ from probe.export.figures import Redact, phase_reason, rfc3339, wall_of
 from probe.export.forest import Forest, forest
 from probe.export.grid import Grid, grid, ladder_lines
 from probe.export.results import Compared, Evaluation, JudgedRun, regional
+from probe.export.sheet import Line, Tile
 from probe.export.words import (
     DECISION,
     duration,
@@ -120,24 +121,6 @@ def environment(redact: Redact, folder: Path) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """One figure at the top of a run: what, how much, and what it is made of."""
-
-    name: str
-    value: str
-    note: str = ""
-    bad: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line of a table: its cells, and whether it is bad or only to be noticed."""
-
-    cells: tuple[str, ...]
-    state: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from probe.drill.core.score import BudgetScore, CohortScore, ConditionScore, FaultScore, LossScore, Score, Spread, StartScore
+from probe.export.sheet import Line, Tile
 from probe.export.words import duration, in_seconds
 from probe.model.clock import NS
 
@@ -18,23 +19,6 @@ _WHEN = {"before": "before", "meanwhile": "meanwhile", "after": "afterwards"}
 _PARTS = {"steady": "before", "meanwhile": "meanwhile", "abort": "would stop it", "recovery": "afterwards"}
 _CHANGES = {"better": "better", "same": "the same", "worse": "worse", "cannot_tell": "cannot tell"}
 _TONES = {"better": "pass", "same": "pass", "worse": "fail", "cannot_tell": "inconclusive"}
-
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    name: str
-    value: str
-    note: str = ""
-    bad: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line of a table; `state`: bad, aside, or a tone for its chip."""
-
-    cells: tuple[str, ...]
-    state: str = ""
-    small: str = ""
 
 
 def tone(verdict: str) -> str:
